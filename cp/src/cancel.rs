@@ -1,0 +1,57 @@
+//! Cancel requests: served in every phase, until the process exits. Whoever holds the process up must be able to let go.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::alarm::Alarm;
+use crate::core::wire::CancelKey;
+use crate::course::{Front, poll_patience};
+use crate::meter::Meter;
+use crate::world::World;
+
+/// How long a cancel request may take to reach its worker.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Passes the cancel request on to the worker of the session that has `key`, and closes `client` when the worker has taken
+/// it: as with PostgreSQL, that is all the answer there is. An unknown key is ignored without a word, so that a guess learns
+/// nothing.
+pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, key: CancelKey) {
+    let Some(worker_key) = front.registry.worker_key(key) else {
+        tracing::info!(?key, "cancel request for no session here");
+        return;
+    };
+    let deadline = front.world.now() + PATIENCE;
+    let mut alarm = Alarm::new(front.world.clone());
+    let mut lifecycle = front.lifecycle.subscribe();
+    let mut deliver: Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> = Box::pin(deliver(front, worker_key));
+    let delivered = std::future::poll_fn(|cx| {
+        if let Poll::Ready(delivered) = deliver.as_mut().poll(cx) {
+            return Poll::Ready(Some(delivered));
+        }
+        poll_patience(&mut alarm, &mut lifecycle, deadline, cx).map(|()| None)
+    })
+    .await;
+    match delivered {
+        Some(Ok(())) => {
+            front.registry.count_cancel();
+            tracing::info!(?key, "cancel request passed on");
+        }
+        Some(Err(error)) => tracing::warn!(?key, worker = %front.worker, %error, "cancel request not passed on"),
+        None => tracing::warn!(?key, worker = %front.worker, "cancel request not passed on in time"),
+    }
+    drop(client);
+}
+
+async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> std::io::Result<()> {
+    let mut worker = front.world.connect(&front.worker).await?;
+    worker.write_all(&key.request()).await?;
+    worker.flush().await?;
+    // The worker closes when it has signalled the session: only then has the cancel overtaken nothing. How it closes says
+    // nothing.
+    let _ = worker.read(&mut [0; 1]).await;
+    Ok(())
+}

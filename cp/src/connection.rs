@@ -1,0 +1,187 @@
+//! One connection from accept to close, stage by stage.
+
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
+use tokio::io::AsyncWrite;
+
+use crate::alarm::Alarm;
+use crate::cancel;
+use crate::core::fatal::Fatal;
+use crate::core::{Activity, EndReason};
+use crate::course::{Course, Front, poll_patience};
+use crate::goodbye;
+use crate::meter::{EndRecord, Meter};
+use crate::registry::Place;
+use crate::relay;
+use crate::startup::{self, NoOpening, Opening, Startup};
+use crate::worker;
+use crate::world::World;
+
+/// Serves a connection that has a place in the registry.
+pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, place: Place) {
+    let mut course = Course::new(&front, place);
+    let startup = match startup::read(&mut client, |cx| course.poll_end(cx)).await {
+        Ok(Opening::Session(startup)) => startup,
+        Ok(Opening::Cancel(key)) => {
+            course.place.vacate();
+            return cancel::serve(&front, client, key).await;
+        }
+        Err(why) => return turn_away(&front, course, client, why).await,
+    };
+    let mut about = About { startup, worker: None };
+    let (reason, unsent) = session(&front, &mut course, &mut client, &mut about).await;
+    end(&front, course, client, about, reason, unsent).await;
+}
+
+/// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
+pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream) {
+    let deadline = front.world.now() + front.settings.close_linger;
+    let mut alarm = Alarm::new(front.world.clone());
+    let mut lifecycle = front.lifecycle.subscribe();
+    let opening = startup::read(&mut client, |cx| {
+        poll_patience(&mut alarm, &mut lifecycle, deadline, cx).map(|()| EndReason::ShuttingDown)
+    })
+    .await;
+    match opening {
+        Ok(Opening::Cancel(key)) => cancel::serve(&front, client, key).await,
+        Ok(Opening::Session(_)) => {
+            front.registry.count_refused();
+            let fatal = EndReason::ShuttingDown.fatal(None);
+            say(&front, client, Vec::new(), fatal).await;
+        }
+        Err(_) => {}
+    }
+}
+
+/// What is known of a session besides its course.
+struct About<S> {
+    startup: Startup,
+    worker: Option<S>,
+}
+
+/// From the startup packet to the end of the session: why it ended, and what the client has not taken yet.
+async fn session<W: World, M: Meter>(
+    front: &Front<W, M>,
+    course: &mut Course<W>,
+    client: &mut W::Stream,
+    about: &mut About<W::Stream>,
+) -> (EndReason, Vec<u8>) {
+    course.session.handle_startup(&course.drain, course.now());
+    // The signal may be newer than the last look at it.
+    course.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
+    if !course.drain.accepts(course.now()) {
+        front.registry.count_refused();
+        return (EndReason::ShuttingDown, Vec::new());
+    }
+    if !course.place.become_session(about.startup.who(), front.settings.max_connections) {
+        return (EndReason::TooManyConnections, Vec::new());
+    }
+    if let Some(negotiation) = about.startup.negotiation.take()
+        && let Err(why) = startup::write_all(client, &negotiation, &mut |cx| course.poll_end(cx)).await
+    {
+        let reason = if let NoOpening::Ended(reason) = why { reason } else { EndReason::ClientReset };
+        return (reason, Vec::new());
+    }
+    let mut early = Vec::new();
+    let mut worker = match worker::acquire(front, course, client, &mut early).await {
+        Ok(worker) => worker,
+        Err(reason) => return (reason, Vec::new()),
+    };
+    course.session.handle_worker_found(&course.drain, course.now());
+    let packet = std::mem::take(&mut about.startup.packet);
+    let over = relay::run(course, client, &mut worker, packet, early).await;
+    about.worker = Some(worker);
+    (over.reason, over.unsent)
+}
+
+/// The end of a session: the worker is let go, the record written, the client told.
+async fn end<W: World, M: Meter>(
+    front: &Front<W, M>,
+    mut course: Course<W>,
+    client: W::Stream,
+    about: About<W::Stream>,
+    reason: EndReason,
+    unsent: Vec<u8>,
+) {
+    let working = course.session.activity() == Activity::Executing;
+    course.close(reason);
+    if let Some(worker) = about.worker {
+        release(worker, working);
+    }
+    record(front, &course, &about.startup, reason);
+    if reason == EndReason::Quit {
+        return course.place.leave(reason, front.world.now());
+    }
+    let fatal = course.session.farewell(&front.worker);
+    if fatal.is_some() || !unsent.is_empty() && !reason.by_client() {
+        say(front, client, unsent, fatal).await;
+    }
+    course.place.leave(reason, front.world.now());
+}
+
+/// Says goodbye to a worker whose session is over. One that is `working` would not read it: its connection is just closed.
+fn release<S: AsyncWrite + Unpin>(mut worker: S, working: bool) {
+    // A goodbye that the socket doesn't take at once is not worth waiting for: the close behind it says the same.
+    let mut cx = Context::from_waker(Waker::noop());
+    if !working {
+        let _ = Pin::new(&mut worker).poll_write(&mut cx, &worker::TERMINATE);
+    }
+    let _ = Pin::new(&mut worker).poll_shutdown(&mut cx);
+}
+
+fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W>, startup: &Startup, reason: EndReason) {
+    let session = course.place.number();
+    let Some(began) = course.session.began() else {
+        tracing::info!(session, who = %startup.who(), %reason, "connection ended before its session began");
+        return;
+    };
+    front.meter.session_ended(&EndRecord {
+        session,
+        user: startup.user.clone(),
+        database: startup.database.clone(),
+        application: startup.application.clone(),
+        began,
+        ended: front.world.now(),
+        reason,
+        executing: course.session.executing(),
+        requests: course.session.answered(),
+    });
+}
+
+/// Ends a connection whose startup packet never came, or can't be used.
+async fn turn_away<W: World, M: Meter>(front: &Front<W, M>, mut course: Course<W>, client: W::Stream, why: NoOpening) {
+    let (reason, fatal) = match why {
+        NoOpening::Ended(reason) => (reason, None),
+        NoOpening::Gone => (EndReason::ClientClosed, None),
+        // Whoever sent this does not speak the protocol.
+        NoOpening::Malformed(malformed) => {
+            tracing::debug!(session = course.place.number(), %malformed, "no startup packet");
+            (EndReason::Malformed, None)
+        }
+        NoOpening::Version(major) => {
+            let message = format!("unsupported frontend protocol {major}: server supports 3.0");
+            (EndReason::Malformed, Some(Fatal { code: "0A000", message, detail: None }))
+        }
+    };
+    course.close(reason);
+    if let Some(fatal) = fatal {
+        say(front, client, Vec::new(), Some(fatal)).await;
+    }
+    course.place.leave(reason, front.world.now());
+}
+
+/// Sends what is left and the last word, and lets the client read it.
+async fn say<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, mut words: Vec<u8>, fatal: Option<Fatal>) {
+    words.extend(fatal.map(|fatal| fatal.encode()).unwrap_or_default());
+    let deadline = front.world.now() + front.settings.close_linger;
+    goodbye::say(&front.world, client, &words, front.lifecycle.subscribe(), deadline).await;
+}
+
+impl Startup {
+    /// What to call the session in the log: its application, or its user.
+    fn who(&self) -> String {
+        let name = if self.application.is_empty() { &self.user } else { &self.application };
+        name.clone()
+    }
+}

@@ -1,0 +1,243 @@
+//! The drain: when does a given connection end?
+//!
+//! One question decides everything: does the connection wait on its worker, or on its client? For a worker the drain waits.
+//! For a client a clock runs. That is enough for both promises: clients that do nothing can't hold the process, and nothing
+//! that is executing is cut.
+//!
+//! Time runs from the signal, t = 0:
+//!
+//! ```text
+//!        signal        lame_duck                      idle_grace
+//!  Serving │  LameDuck    │             Grace              │   Boundary …              │ Wall (only where set)
+//! ─────────┼──────────────┼───────────────┬────────────────┼───────────────────────────┼──────────────────────▶ t
+//!          │ new sessions │ new sessions refused           │
+//!          │ accepted     │               └ due times fall ┘ each in its own place in the grace's second half
+//! ```
+//!
+//! 1. *Serving*: only the steady clocks run (`idle_timeout`, `session_init_timeout`, `worker_queue_timeout`).
+//! 2. *Lame duck*: the process says that it isn't ready, and serves on: load balancers need seconds to notice.
+//! 3. *Grace*: new sessions are refused. Each connection has a *due time*; until then its client may do what it likes.
+//! 4. *Boundary*: a connection that is due ends at its first boundary: nothing outstanding, transaction status `I`. Until
+//!    there it gets no work that would move the boundary away ([`Gate::Due`](super::tracker::Gate)).
+//! 5. *Wall*: under the policy `flat`, what is left is ended, running or not.
+//! 6. *Drained*: no connection left and the lame duck over.
+//!
+//! [`Drain::verdict`] is the whole decision. It reads where a connection stands ([`Standing`]), and knows nothing of bytes,
+//! sockets or tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::activity::Activity;
+use super::end::EndReason;
+use super::settings::{DrainPolicy, Pacing, Settings};
+use super::time::Time;
+
+/// Where a drain has got to. See the module's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// No signal yet.
+    Serving,
+    /// Not ready, but new sessions are accepted.
+    LameDuck,
+    /// New sessions are refused; connections fall due one by one.
+    Grace,
+    /// Every connection is due.
+    Boundary,
+    /// The wall has fallen.
+    Wall,
+    /// Nothing is left to wait for.
+    Drained,
+}
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No clock runs: the worker owes the next byte.
+    CarryOn,
+    /// It will be closed at this time if nothing happens before.
+    CloseAt(Time, EndReason),
+    /// It is over.
+    CloseNow(EndReason),
+}
+
+/// A connection's own place in the second half of the grace, as a fraction of 2³²: 0 is its middle, the rest its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace(pub u32);
+
+impl Pace {
+    /// The place of the `n`th connection of a process. Neighbours are far apart and any run of connections is spread
+    /// evenly (multiples of the golden ratio, modulo one), whatever the `offset` by which processes differ.
+    pub const fn nth(n: u32, offset: u32) -> Pace {
+        // 2³² divided by the golden ratio, made odd.
+        Pace(n.wrapping_mul(0x9e37_79b9).wrapping_add(offset))
+    }
+}
+
+/// Where a connection stands: all that its verdict depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// What it is doing.
+    pub activity: Activity,
+    /// Since when it has been doing that.
+    pub since: Time,
+    /// When a byte of its statement last moved, for the activities that wait on a client in the middle of a statement.
+    pub moved: Time,
+    /// Its place in the second half of the grace.
+    pub pace: Pace,
+    /// When its handshake is over time: `session_init_timeout` after it was accepted, not counting the wait for a worker.
+    pub init_deadline: Time,
+    /// When a worker took it; the time it was accepted until one did.
+    pub acquired: Time,
+    /// Time spent in pauses inside transactions since the signal, without the one that is going on.
+    pub paused: Duration,
+}
+
+/// The drain of one process: its rules, and whether and when it began. The same for all connections.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    settings: Arc<Settings>,
+    signal: Option<Time>,
+}
+
+impl Drain {
+    /// Not draining yet.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Drain { settings, signal: None }
+    }
+
+    /// The signal came at `signal`. A later call changes nothing: a drain begins once.
+    pub fn handle_signal(&mut self, signal: Time) {
+        self.signal.get_or_insert(signal);
+    }
+
+    /// When the drain began.
+    pub const fn signal(&self) -> Option<Time> {
+        self.signal
+    }
+
+    /// The rules.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The phase at `now`, for a process that still has connections.
+    pub fn phase(&self, now: Time) -> Phase {
+        let Some(signal) = self.signal else {
+            return Phase::Serving;
+        };
+        if self.wall().is_some_and(|wall| now >= wall) {
+            Phase::Wall
+        } else if now < signal + self.settings.lame_duck {
+            Phase::LameDuck
+        } else if now < signal + self.settings.idle_grace {
+            Phase::Grace
+        } else {
+            Phase::Boundary
+        }
+    }
+
+    /// Whether a session that arrives at `now` is served. The two old policies don't even listen any more.
+    pub fn accepts(&self, now: Time) -> bool {
+        match self.settings.drain_policy {
+            DrainPolicy::IdleAware => self.phase(now) <= Phase::LameDuck,
+            DrainPolicy::Unbounded | DrainPolicy::Flat => self.signal.is_none(),
+        }
+    }
+
+    /// Before this a drained process stays all the same: for a session that a load balancer sends too late.
+    pub fn earliest_exit(&self) -> Option<Time> {
+        let lame_duck = match self.settings.drain_policy {
+            DrainPolicy::IdleAware => self.settings.lame_duck,
+            DrainPolicy::Unbounded | DrainPolicy::Flat => Duration::ZERO,
+        };
+        self.signal.map(|signal| signal + lame_duck)
+    }
+
+    /// When a connection with this pace falls due. None while no drain runs, and none under the old policies.
+    pub fn due(&self, pace: Pace) -> Option<Time> {
+        let signal = self.signal?;
+        if self.settings.drain_policy != DrainPolicy::IdleAware {
+            return None;
+        }
+        let last = self.settings.idle_grace;
+        let first = match self.settings.pacing {
+            Pacing::Even => (last / 2).max(self.settings.lame_duck).min(last),
+            Pacing::None => last,
+        };
+        let spread = (last - first).mul_f64(f64::from(pace.0) / f64::from(u32::MAX));
+        Some(signal + first + spread.min(last - first))
+    }
+
+    /// Whether a connection with this pace is due at `now`.
+    pub fn is_due(&self, pace: Pace, now: Time) -> bool {
+        self.due(pace).is_some_and(|due| due <= now)
+    }
+
+    /// What becomes of a connection that stands so, at `now`.
+    pub fn verdict(&self, standing: &Standing, now: Time) -> Verdict {
+        let own = match self.due(standing.pace) {
+            Some(due) => self.draining_clock(standing, due),
+            None => self.steady_clock(standing),
+        };
+        let wall = self.wall().map(|wall| (wall, EndReason::Wall));
+        // At the same time the wall says more than the clock.
+        match [wall, own].into_iter().flatten().min_by_key(|(at, _)| *at) {
+            None => Verdict::CarryOn,
+            Some((at, reason)) if at <= now => Verdict::CloseNow(reason),
+            Some((at, reason)) => Verdict::CloseAt(at, reason),
+        }
+    }
+
+    /// The clock of a connection while the process drains.
+    fn draining_clock(&self, standing: &Standing, due: Time) -> Option<(Time, EndReason)> {
+        let rules = &self.settings;
+        let signal = self.signal.unwrap_or_default();
+        match standing.activity {
+            Activity::Executing | Activity::Closing => None,
+            Activity::Acquiring => self.steady_clock(standing),
+            Activity::Handshake => {
+                // One that came late, or got its worker late, has a moment even behind the grace.
+                let moment = standing.acquired + rules.close_linger;
+                let grace = ((signal + rules.idle_grace).max(moment), EndReason::ShuttingDown);
+                Some(grace.min((standing.init_deadline, EndReason::HandshakeTimeout)))
+            }
+            Activity::Idle => Some((due, EndReason::Boundary)),
+            Activity::IdleInTransaction => {
+                let pause = standing.since.max(signal);
+                let grace = (pause + rules.transaction_grace, EndReason::TransactionGrace);
+                let budget = (!rules.transaction_budget.is_zero()).then(|| {
+                    let left = rules.transaction_budget.saturating_sub(standing.paused);
+                    (pause + left, EndReason::TransactionBudget)
+                });
+                let (at, reason) = budget.map_or(grace, |budget| budget.min(grace));
+                Some((at.max(due), reason))
+            }
+            Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch => {
+                let stalled = standing.moved.max(signal) + rules.stall_grace;
+                Some((stalled.max(due), EndReason::StallGrace))
+            }
+        }
+    }
+
+    /// The clock of a connection in the steady state.
+    fn steady_clock(&self, standing: &Standing) -> Option<(Time, EndReason)> {
+        let rules = &self.settings;
+        match standing.activity {
+            Activity::Handshake => Some((standing.init_deadline, EndReason::HandshakeTimeout)),
+            Activity::Acquiring => Some((standing.since + rules.worker_queue_timeout, EndReason::WorkerUnreachable)),
+            Activity::Idle if !rules.idle_timeout.is_zero() => {
+                Some((standing.since + rules.idle_timeout, EndReason::IdleTimeout))
+            }
+            _ => None,
+        }
+    }
+
+    /// When everything that is left is ended, running or not. Only the policy `flat` has such a time.
+    fn wall(&self) -> Option<Time> {
+        match self.settings.drain_policy {
+            DrainPolicy::Flat => self.signal.map(|signal| signal + self.settings.handover_drain_timeout),
+            DrainPolicy::IdleAware | DrainPolicy::Unbounded => None,
+        }
+    }
+}

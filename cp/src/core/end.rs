@@ -1,0 +1,95 @@
+//! Why a session ended: one list for the log line, the end record and the FATAL that the client reads.
+
+use std::fmt;
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndReason {
+    /// The client said goodbye (Terminate).
+    Terminate,
+    /// The client closed its connection without a goodbye.
+    ClientClosed,
+    /// The client's connection was reset.
+    ClientReset,
+    /// The worker ended the session by itself: it closed or reset its connection.
+    WorkerLost,
+    /// No worker could be reached within `worker_queue_timeout`.
+    WorkerUnreachable,
+    /// Bytes that are not the PostgreSQL protocol.
+    Malformed,
+    /// Steady state: idle for `idle_timeout`.
+    IdleTimeout,
+    /// No first ReadyForQuery within `session_init_timeout`, or within the drain's grace.
+    HandshakeTimeout,
+    /// Drain: due, and at a boundary.
+    Boundary,
+    /// Drain: one pause inside a transaction lasted `transaction_grace`.
+    TransactionGrace,
+    /// Drain: the pauses inside transactions added up to `transaction_budget`.
+    TransactionBudget,
+    /// Drain: no byte moved for `stall_grace` in a statement that waits on its client.
+    StallGrace,
+    /// Drain: the wall fell while the session was still there.
+    Wall,
+    /// The session arrived after the lame duck.
+    ShuttingDown,
+    /// More than `max_connections`.
+    TooManyConnections,
+    /// The process was told to exit at once (SIGQUIT).
+    Quit,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [EndReason; 16] = [
+        EndReason::Terminate,
+        EndReason::ClientClosed,
+        EndReason::ClientReset,
+        EndReason::WorkerLost,
+        EndReason::WorkerUnreachable,
+        EndReason::Malformed,
+        EndReason::IdleTimeout,
+        EndReason::HandshakeTimeout,
+        EndReason::Boundary,
+        EndReason::TransactionGrace,
+        EndReason::TransactionBudget,
+        EndReason::StallGrace,
+        EndReason::Wall,
+        EndReason::ShuttingDown,
+        EndReason::TooManyConnections,
+        EndReason::Quit,
+    ];
+
+    /// The name used in logs, records and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EndReason::Terminate => "terminate",
+            EndReason::ClientClosed => "client_closed",
+            EndReason::ClientReset => "client_reset",
+            EndReason::WorkerLost => "worker_lost",
+            EndReason::WorkerUnreachable => "worker_unreachable",
+            EndReason::Malformed => "malformed",
+            EndReason::IdleTimeout => "idle_timeout",
+            EndReason::HandshakeTimeout => "handshake_timeout",
+            EndReason::Boundary => "boundary",
+            EndReason::TransactionGrace => "transaction_grace",
+            EndReason::TransactionBudget => "transaction_budget",
+            EndReason::StallGrace => "stall_grace",
+            EndReason::Wall => "wall",
+            EndReason::ShuttingDown => "shutting_down",
+            EndReason::TooManyConnections => "too_many_connections",
+            EndReason::Quit => "quit",
+        }
+    }
+
+    /// Whether the client ended the session, rather than `cp` or the worker.
+    pub const fn by_client(self) -> bool {
+        matches!(self, EndReason::Terminate | EndReason::ClientClosed | EndReason::ClientReset)
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

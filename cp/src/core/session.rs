@@ -1,0 +1,292 @@
+//! One connection between a client and its worker, as a value: the tracker and the drain's rules together.
+//!
+//! Whoever moves the bytes tells the session what happened, in this order for each direction:
+//!
+//! 1. [`Session::handle_startup`] when the startup packet is complete, [`Session::handle_worker_found`] when a worker took
+//!    the connection;
+//! 2. [`Session::handle_client`] with bytes read from the client: it returns how many may go to the worker. The rest is
+//!    *held*: shown again, first, after anything else has happened;
+//! 3. [`Session::handle_worker`] with bytes read from the worker, and [`Session::handle_output`] when the client's socket
+//!    took some of them or took no more;
+//! 4. [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
+//!
+//! After each it asks [`Session::poll_verdict`] what to do, and waits no longer than [`Session::next_timeout`]. Once the
+//! verdict is [`Verdict::CloseNow`] it calls [`Session::close`], sends what [`Session::farewell`] says, and lets go.
+
+use std::time::Duration;
+
+use super::activity::Activity;
+use super::drain::{Drain, Pace, Standing, Verdict};
+use super::end::EndReason;
+use super::fatal::{Fatal, NOT_EXECUTED};
+use super::time::Time;
+use super::tracker::{Gate, Tracker};
+use super::wire::{CancelKey, Malformed};
+
+/// A Flush message.
+pub const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
+
+/// How far a connection has come before its bytes are relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// Its startup packet is not complete.
+    Startup,
+    /// It waits for a worker.
+    Acquiring,
+    /// It has one.
+    Open,
+}
+
+/// One connection. See the module's text.
+#[derive(Debug)]
+pub struct Session {
+    tracker: Tracker,
+    door: Door,
+    pace: Pace,
+    standing: Standing,
+    /// The client's socket takes no more of what the worker sent.
+    blocked: bool,
+    /// Bytes read from the client are waiting here instead of going to the worker.
+    held: bool,
+    /// Why it will end as soon as nothing is running: the client is gone, or talks nonsense.
+    leaving: Option<EndReason>,
+    /// The nonsense.
+    malformed: Option<Malformed>,
+    worker_gone: bool,
+    closed: Option<EndReason>,
+    began: Option<Time>,
+    executing: Duration,
+}
+
+impl Session {
+    /// A connection accepted at `now`.
+    pub fn new(own_key: CancelKey, pace: Pace, drain: &Drain, now: Time) -> Self {
+        Session {
+            tracker: Tracker::new(own_key),
+            door: Door::Startup,
+            pace,
+            standing: Standing {
+                activity: Activity::Handshake,
+                since: now,
+                moved: now,
+                pace,
+                init_deadline: now + drain.settings().session_init_timeout,
+                acquired: now,
+                paused: Duration::ZERO,
+            },
+            blocked: false,
+            held: false,
+            leaving: None,
+            malformed: None,
+            worker_gone: false,
+            closed: None,
+            began: None,
+            executing: Duration::ZERO,
+        }
+    }
+
+    /// The startup packet is complete, and a worker is looked for.
+    pub fn handle_startup(&mut self, drain: &Drain, now: Time) {
+        self.door = Door::Acquiring;
+        self.settle(drain, now);
+    }
+
+    /// A worker took the connection. The wait for it does not count against the client.
+    pub fn handle_worker_found(&mut self, drain: &Drain, now: Time) {
+        debug_assert_eq!(self.door, Door::Acquiring, "a worker is found once, after the startup packet");
+        let waited = now.since(self.standing.since);
+        self.standing.init_deadline = self.standing.init_deadline + waited;
+        self.standing.acquired = now;
+        self.door = Door::Open;
+        self.settle(drain, now);
+    }
+
+    /// Takes `bytes` read from the client, or held before. Returns how many of them, from the first, must go to the worker;
+    /// the rest is held.
+    pub fn handle_client(&mut self, bytes: &[u8], drain: &Drain, now: Time) -> usize {
+        if self.leaving.is_some() || self.closed.is_some() {
+            return 0;
+        }
+        let gate = if drain.is_due(self.pace, now) { Gate::Due } else { Gate::Open };
+        let forwarded = self.tracker.forward(bytes, gate).unwrap_or_else(|malformed| {
+            self.malformed = Some(malformed);
+            self.leaving = Some(EndReason::Malformed);
+            0
+        });
+        self.held = forwarded < bytes.len();
+        if forwarded > 0 {
+            self.standing.moved = now;
+        }
+        if self.tracker.terminated() {
+            self.leaving = Some(EndReason::Terminate);
+        }
+        self.settle(drain, now);
+        forwarded
+    }
+
+    /// Takes `bytes` read from the worker, rewriting the cancel key among them. Returns how many of them, from the first,
+    /// must go to the client: all, unless the worker talks nonsense.
+    pub fn handle_worker(&mut self, bytes: &mut [u8], drain: &Drain, now: Time) -> usize {
+        let observed = self.tracker.observe(bytes).unwrap_or_else(|malformed| {
+            self.malformed = Some(malformed);
+            self.worker_gone = true;
+            0
+        });
+        if self.began.is_none() && self.tracker.is_ready() {
+            self.began = Some(now);
+        }
+        self.settle(drain, now);
+        observed
+    }
+
+    /// The client's socket took `taken` bytes of the worker's output; `left` wait because it takes no more.
+    pub fn handle_output(&mut self, taken: usize, left: usize, drain: &Drain, now: Time) {
+        if taken > 0 {
+            self.standing.moved = now;
+        }
+        self.blocked = left > 0;
+        self.settle(drain, now);
+    }
+
+    /// The client closed its side (`ClientClosed`) or reset the connection (`ClientReset`). What it sent before is still
+    /// answered after the former.
+    pub fn handle_client_gone(&mut self, reason: EndReason) {
+        debug_assert!(reason.by_client(), "{reason} is not the client's doing");
+        if self.leaving.is_none() || reason == EndReason::ClientReset {
+            self.leaving = Some(reason);
+        }
+    }
+
+    /// The worker closed or reset its connection: nothing more will come from it.
+    pub fn handle_worker_gone(&mut self) {
+        self.worker_gone = true;
+    }
+
+    /// What is to become of the connection at `now`.
+    pub fn poll_verdict(&self, drain: &Drain, now: Time) -> Verdict {
+        if let Some(reason) = self.closed {
+            return Verdict::CloseNow(reason);
+        }
+        // What a client asked for before it left, or before it talked nonsense, is still answered.
+        let owed = self.tracker.outstanding() > 0 || !self.tracker.may_speak() || self.blocked;
+        match self.leaving {
+            Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
+            Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),
+            _ => {}
+        }
+        if self.worker_gone {
+            let nonsense = self.malformed.is_some();
+            return Verdict::CloseNow(if nonsense { EndReason::Malformed } else { EndReason::WorkerLost });
+        }
+        drain.verdict(&self.standing, now)
+    }
+
+    /// When [`Session::poll_verdict`] must be asked again although nothing has happened.
+    pub fn next_timeout(&self, drain: &Drain, now: Time) -> Option<Time> {
+        match self.poll_verdict(drain, now) {
+            Verdict::CarryOn => None,
+            Verdict::CloseAt(at, _) => Some(at),
+            Verdict::CloseNow(_) => Some(now),
+        }
+    }
+
+    /// The connection is over. Nothing is forwarded any more.
+    pub fn close(&mut self, reason: EndReason, drain: &Drain, now: Time) {
+        self.closed.get_or_insert(reason);
+        self.settle(drain, now);
+    }
+
+    /// What the client is to be told, after everything that the worker has sent; none if there is nobody to tell, or no
+    /// place for it. `worker` is the worker's address.
+    pub fn farewell(&self, worker: &str) -> Option<Fatal> {
+        let reason = self.closed?;
+        // Before the startup packet nobody has spoken PostgreSQL yet; inside a message of the worker's our words would be
+        // taken for its payload; and behind the worker's own last error they would be a second one for the same thing.
+        let repeats = reason == EndReason::WorkerLost && self.tracker.last_was_error();
+        if self.door == Door::Startup || !self.tracker.may_speak() || repeats {
+            return None;
+        }
+        let about = match reason {
+            EndReason::WorkerLost | EndReason::WorkerUnreachable => Some(format!("The worker is {worker}.")),
+            EndReason::Malformed => self.malformed.map(|malformed| format!("{malformed}.")),
+            EndReason::Boundary if self.held || self.tracker.is_mid_request() => Some(NOT_EXECUTED.to_owned()),
+            _ => None,
+        };
+        reason.fatal(about.as_deref())
+    }
+
+    /// Whether a Flush ([`FLUSH`]) is to go to the worker now, behind everything forwarded so far: while draining, so that an
+    /// Execute whose answer sits in the worker's buffer can be told from one that runs. Says so once for each.
+    pub fn take_flush(&mut self, drain: &Drain) -> bool {
+        let flush = drain.signal().is_some() && self.closed.is_none() && self.tracker.needs_flush();
+        if flush {
+            self.tracker.flush_sent();
+        }
+        flush
+    }
+
+    /// How many bytes may be read from the worker at once, at most `space`: a replication stream that is due is read to the
+    /// end of its message and no further, so that there is a place for the FATAL.
+    pub fn worker_read_limit(&self, space: usize, drain: &Drain, now: Time) -> usize {
+        match self.tracker.owed_by_stream() {
+            Some(owed) if drain.is_due(self.pace, now) => space.min(owed),
+            _ => space,
+        }
+    }
+
+    /// What it is doing.
+    pub const fn activity(&self) -> Activity {
+        self.standing.activity
+    }
+
+    /// Since when it has been doing that.
+    pub const fn since(&self) -> Time {
+        self.standing.since
+    }
+
+    /// When the session began: the first ReadyForQuery. None during the handshake.
+    pub const fn began(&self) -> Option<Time> {
+        self.began
+    }
+
+    /// How long the worker has been executing, all in all, up to the last change of activity.
+    pub const fn executing(&self) -> Duration {
+        self.executing
+    }
+
+    /// Requests answered.
+    pub const fn answered(&self) -> u64 {
+        self.tracker.answered()
+    }
+
+    /// The worker's own cancel key, once it is known.
+    pub fn worker_key(&self) -> Option<CancelKey> {
+        self.tracker.worker_key()
+    }
+
+    /// Works out the activity anew, and the times that depend on its changes.
+    fn settle(&mut self, drain: &Drain, now: Time) {
+        let activity = match self.door {
+            _ if self.closed.is_some() => Activity::Closing,
+            Door::Startup => Activity::Handshake,
+            Door::Acquiring => Activity::Acquiring,
+            Door::Open if self.blocked && self.tracker.is_ready() => Activity::StreamingOut,
+            Door::Open => self.tracker.activity(),
+        };
+        let before = self.standing.activity;
+        if activity == before {
+            return;
+        }
+        if before == Activity::Executing {
+            self.executing += now.since(self.standing.since);
+        }
+        if before == Activity::IdleInTransaction
+            && let Some(signal) = drain.signal()
+        {
+            self.standing.paused += now.since(self.standing.since.max(signal));
+        }
+        self.standing.activity = activity;
+        self.standing.since = now;
+        self.standing.moved = now;
+    }
+}

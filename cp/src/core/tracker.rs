@@ -1,0 +1,447 @@
+//! What a connection is doing, told from the headers of the messages that pass.
+//!
+//! A [`Tracker`] watches both directions of one connection between a client and its worker, in whatever pieces the bytes
+//! come, and knows at every moment the [`Activity`], how many sync points are unanswered, and the transaction status. The
+//! client's direction is also gated: the tracker says how many of the bytes read from a client may be forwarded.
+//!
+//! It keeps counts, not messages: one small [`Segment`] for each sync point that is not answered yet. It does not know time,
+//! clocks or the drain.
+//!
+//! Source: PostgreSQL's protocol, "Message Flow", and the server's own loop (`PostgresMain`, `ProcessCopy…`).
+
+use std::collections::VecDeque;
+
+use super::activity::Activity;
+use super::wire::{CancelKey, Framer, Malformed, Side};
+
+/// The largest number of sync points that may be forwarded and unanswered. A client that pipelines further is read no more
+/// until answers come.
+pub const MAX_OUTSTANDING: usize = 1024;
+
+/// Segments of capacity that an idle connection keeps. What a burst of pipelining took beyond it is given back.
+const IDLE_CAPACITY: usize = 8;
+
+/// The transaction status that ReadyForQuery carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// `I`: not in a transaction block.
+    Idle,
+    /// `T`: in a transaction block.
+    InTransaction,
+    /// `E`: in a failed transaction block.
+    Failed,
+}
+
+/// How freely a client's bytes are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// As they come.
+    Open,
+    /// The connection is due: no new work at a boundary, one sync point at a time inside a transaction, and a batch that
+    /// was begun goes through its Sync.
+    Due,
+}
+
+/// What ends a run of messages with a ReadyForQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SyncPoint {
+    /// A simple query, or a function call.
+    Query,
+    /// A Sync.
+    Sync,
+}
+
+/// The messages from behind one sync point up to and including the next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Segment {
+    /// The sync point at its end; none while it is still open.
+    end: Option<SyncPoint>,
+    /// Extended-protocol messages in it that the worker answers one by one, and how many it has answered.
+    steps: u32,
+    done: u32,
+    /// Executes among them.
+    executes: u32,
+    executed: u32,
+    /// An ErrorResponse has come: the worker throws away what follows, up to a Sync.
+    skipping: bool,
+    /// CopyDone or CopyFail was sent behind it before a CopyInResponse was seen.
+    copy_ended: bool,
+    /// Its last Execute has a Flush behind it: the answer will not stay in the worker's buffer.
+    flushed: bool,
+}
+
+impl Segment {
+    /// Whether any message of it has been forwarded.
+    const fn is_open(&self) -> bool {
+        self.steps > 0 || self.skipping
+    }
+
+    /// Takes over the messages of the segment before it, whose sync point turned out not to be one.
+    fn absorb(&mut self, before: Segment) {
+        self.steps = self.steps.saturating_add(before.steps);
+        self.done = self.done.saturating_add(before.done);
+        self.executes = self.executes.saturating_add(before.executes);
+        self.executed = self.executed.saturating_add(before.executed);
+        self.skipping |= before.skipping;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Before the first ReadyForQuery.
+    Handshake,
+    /// Requests and answers.
+    Ready,
+    /// The worker reads CopyData.
+    CopyIn,
+    /// Both sides stream: replication.
+    CopyBoth,
+}
+
+/// Follows one connection. See the module's text.
+///
+/// Feed [`Tracker::forward`] with what the client sent and [`Tracker::observe`] with what the worker sent, each in order;
+/// ask anything at any time.
+#[derive(Debug)]
+pub struct Tracker {
+    frontend: Framer,
+    backend: Framer,
+    stage: Stage,
+    status: TransactionStatus,
+    /// Sync points forwarded and not answered, oldest first; at most `MAX_OUTSTANDING` and the one that ends a batch.
+    unanswered: VecDeque<Segment>,
+    /// What was forwarded since the last sync point.
+    batch: Segment,
+    /// ReadyForQuery seen after the first.
+    answered: u64,
+    terminated: bool,
+    /// Type of the last message of the worker's that is complete.
+    last_backend: u8,
+    /// What clients are told instead of the worker's own cancel key.
+    own_key: CancelKey,
+    worker_key: CancelKey,
+    key_seen: bool,
+    status_byte: u8,
+}
+
+impl Tracker {
+    /// A connection whose startup packet has been dealt with: the worker's authentication comes next. The worker's
+    /// BackendKeyData will be rewritten to `own_key` as it passes.
+    pub fn new(own_key: CancelKey) -> Self {
+        Tracker {
+            frontend: Framer::new(Side::Frontend),
+            backend: Framer::new(Side::Backend),
+            stage: Stage::Handshake,
+            status: TransactionStatus::Idle,
+            unanswered: VecDeque::new(),
+            batch: Segment::default(),
+            answered: 0,
+            terminated: false,
+            last_backend: 0,
+            own_key,
+            worker_key: CancelKey([0; 8]),
+            key_seen: false,
+            status_byte: 0,
+        }
+    }
+
+    /// What the connection is doing, as far as the messages tell: not whether the client takes its output.
+    pub fn activity(&self) -> Activity {
+        if self.stage == Stage::Handshake {
+            Activity::Handshake
+        } else if !self.backend.at_boundary() {
+            // The worker is in the middle of a message, if only a notice: it owes the rest.
+            Activity::Executing
+        } else if self.stage == Stage::CopyBoth {
+            Activity::Idle
+        } else if self.stage == Stage::CopyIn {
+            Activity::CopyIn
+        } else if !self.unanswered.is_empty() {
+            Activity::Executing
+        } else if self.batch.is_open() {
+            let running = self.batch.executed < self.batch.executes && !self.batch.skipping;
+            if running { Activity::Executing } else { Activity::OpenBatch }
+        } else if self.status == TransactionStatus::Idle {
+            Activity::Idle
+        } else {
+            Activity::IdleInTransaction
+        }
+    }
+
+    /// Sync points forwarded and not answered.
+    pub fn outstanding(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Requests answered so far: ReadyForQuery seen, without the one that ends the handshake.
+    pub const fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// What the last ReadyForQuery said.
+    pub const fn status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// Whether the first ReadyForQuery has been seen.
+    pub fn is_ready(&self) -> bool {
+        self.stage != Stage::Handshake
+    }
+
+    /// Whether the client has said Terminate.
+    pub const fn terminated(&self) -> bool {
+        self.terminated
+    }
+
+    /// Whether part of a client's message has been forwarded, and not all of it.
+    pub const fn is_mid_request(&self) -> bool {
+        !self.frontend.at_boundary()
+    }
+
+    /// Whether what the worker sent so far ends at a message's end: where a message of our own may follow.
+    pub const fn may_speak(&self) -> bool {
+        self.backend.at_boundary()
+    }
+
+    /// Whether the worker's last message was an ErrorResponse.
+    pub const fn last_was_error(&self) -> bool {
+        self.last_backend == b'E'
+    }
+
+    /// The worker's cancel key, once it has told it.
+    pub fn worker_key(&self) -> Option<CancelKey> {
+        self.key_seen.then_some(self.worker_key)
+    }
+
+    /// Whether the answer to an Execute may sit in the worker's buffer, so that nobody can tell a running statement from a
+    /// finished one, and a Flush may be slipped in here to find out.
+    pub fn needs_flush(&self) -> bool {
+        let batch = &self.batch;
+        let open = batch.executed < batch.executes && !batch.skipping && !batch.flushed;
+        open && self.stage == Stage::Ready && self.frontend.at_boundary()
+    }
+
+    /// A Flush of our own goes to the worker, behind everything forwarded so far.
+    pub const fn flush_sent(&mut self) {
+        self.batch.flushed = true;
+    }
+
+    /// Bytes that the worker still owes of a message under way on a stream that never pauses by itself (CopyBoth). Reading
+    /// no more than these stops the stream where a message ends.
+    pub fn owed_by_stream(&self) -> Option<usize> {
+        (self.stage == Stage::CopyBoth && !self.backend.at_boundary()).then(|| self.backend.owed())
+    }
+
+    /// How many of `bytes`, just read from the client or held back before, are to be forwarded now. They count as forwarded
+    /// from here on. The rest must be shown again, first, when something has changed.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the very first of `bytes` can't be part of a message. Whatever comes before such a place is
+    /// forwarded first.
+    pub fn forward(&mut self, bytes: &[u8], gate: Gate) -> Result<usize, Malformed> {
+        let mut forwarded = 0;
+        while forwarded < bytes.len() {
+            let rest = &bytes[forwarded..];
+            let kind = self.frontend.kind().unwrap_or(rest[0]);
+            if !self.may_forward(kind, gate) {
+                break;
+            }
+            match self.frontend.advance(rest) {
+                Ok(step) => {
+                    forwarded += step.header + step.body;
+                    if step.ended {
+                        self.sent(step.kind);
+                    }
+                }
+                Err(malformed) if forwarded == 0 => return Err(malformed),
+                Err(_) => break,
+            }
+        }
+        Ok(forwarded)
+    }
+
+    /// Looks at `bytes`, just read from the worker. How many of them are to go to the client: all but what is behind a
+    /// malformed place. BackendKeyData is rewritten in place.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the very first of `bytes` can't be part of a message.
+    pub fn observe(&mut self, bytes: &mut [u8]) -> Result<usize, Malformed> {
+        let mut observed = 0;
+        while observed < bytes.len() {
+            match self.backend.advance(&bytes[observed..]) {
+                Ok(step) => {
+                    let body = &mut bytes[observed + step.header..][..step.body];
+                    match step.kind {
+                        b'K' if self.stage == Stage::Handshake => self.exchange_key(body, step.offset),
+                        b'Z' if step.offset == 0 && step.body > 0 => self.status_byte = body[0],
+                        _ => {}
+                    }
+                    observed += step.header + step.body;
+                    if step.ended {
+                        self.received(step.kind)?;
+                    }
+                }
+                Err(malformed) if observed == 0 => return Err(malformed),
+                Err(_) => break,
+            }
+        }
+        Ok(observed)
+    }
+
+    fn may_forward(&self, kind: u8, gate: Gate) -> bool {
+        match self.stage {
+            _ if self.terminated => false,
+            // Requests wait until the worker has let the client in: it would not read them before either.
+            Stage::Handshake => matches!(kind, b'p' | b'X'),
+            Stage::CopyIn => true,
+            Stage::CopyBoth => gate == Gate::Open,
+            Stage::Ready if kind == b'X' || self.batch.is_open() => true,
+            Stage::Ready => match gate {
+                Gate::Open => self.unanswered.len() < MAX_OUTSTANDING,
+                Gate::Due => self.unanswered.is_empty() && self.status != TransactionStatus::Idle,
+            },
+        }
+    }
+
+    /// A message of the client's is complete.
+    fn sent(&mut self, kind: u8) {
+        if kind == b'X' {
+            self.terminated = true;
+            return;
+        }
+        match (self.stage, kind) {
+            (Stage::Handshake | Stage::CopyBoth, _) => {}
+            (Stage::CopyIn, b'c' | b'f') => self.stage = Stage::Ready,
+            // While it reads CopyData a worker drops Sync and Flush, and takes anything else for the end of the COPY.
+            (Stage::CopyIn, _) => {}
+            // Behind an error the worker reads on to a Sync, and drops even a simple query.
+            (Stage::Ready, b'Q' | b'F') if self.batch.skipping => {}
+            (Stage::Ready, b'Q' | b'F') => self.end_segment(SyncPoint::Query),
+            (Stage::Ready, b'S') => self.end_segment(SyncPoint::Sync),
+            (Stage::Ready, b'P' | b'B' | b'D' | b'C' | b'E') => {
+                self.batch.steps = self.batch.steps.saturating_add(1);
+                if kind == b'E' {
+                    self.batch.executes = self.batch.executes.saturating_add(1);
+                    self.batch.flushed = false;
+                }
+            }
+            (Stage::Ready, b'c' | b'f') => match self.unanswered.back_mut() {
+                Some(last) if !self.batch.is_open() => last.copy_ended = true,
+                _ => self.batch.copy_ended = true,
+            },
+            (Stage::Ready, b'H') => self.batch.flushed = true,
+            // CopyData outside a COPY is dropped by the worker.
+            (Stage::Ready, _) => {}
+        }
+    }
+
+    fn end_segment(&mut self, end: SyncPoint) {
+        let mut segment = std::mem::take(&mut self.batch);
+        segment.end = Some(end);
+        self.unanswered.push_back(segment);
+    }
+
+    /// A message of the worker's is complete.
+    fn received(&mut self, kind: u8) -> Result<(), Malformed> {
+        self.last_backend = kind;
+        match kind {
+            b'Z' => self.ready()?,
+            b'E' => self.failed(),
+            b'G' => self.copy_in(),
+            b'W' => self.stage = Stage::CopyBoth,
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
+                if kind == b'C' && self.stage == Stage::CopyBoth {
+                    self.stage = Stage::Ready;
+                }
+                let segment = self.unanswered.front_mut().unwrap_or(&mut self.batch);
+                segment.done = segment.done.saturating_add(1);
+                if matches!(kind, b'C' | b'I' | b's') {
+                    segment.executed = segment.executed.saturating_add(1);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<(), Malformed> {
+        self.status = match self.status_byte {
+            b'I' => TransactionStatus::Idle,
+            b'T' => TransactionStatus::InTransaction,
+            b'E' => TransactionStatus::Failed,
+            status => return Err(Malformed::Status { status }),
+        };
+        self.status_byte = 0;
+        if self.stage == Stage::Handshake {
+            self.stage = Stage::Ready;
+            return Ok(());
+        }
+        self.stage = Stage::Ready;
+        self.answered += 1;
+        self.unanswered.pop_front();
+        if self.unanswered.is_empty() && self.unanswered.capacity() > IDLE_CAPACITY {
+            self.unanswered.shrink_to(IDLE_CAPACITY);
+        }
+        Ok(())
+    }
+
+    /// An ErrorResponse. In a simple query ReadyForQuery follows it; in a batch the worker skips to the Sync.
+    fn failed(&mut self) {
+        if self.stage == Stage::Handshake {
+            return;
+        }
+        self.stage = Stage::Ready;
+        let segment = self.unanswered.front_mut().unwrap_or(&mut self.batch);
+        if segment.done < segment.steps {
+            segment.skipping = true;
+        }
+        // A simple query behind the failed messages, sent without a Sync between, is skipped with them: no answer is owed.
+        while let Some(&Segment { end: Some(SyncPoint::Query), skipping: true, .. }) = self.unanswered.front() {
+            let skipped = self.unanswered.pop_front().unwrap_or_default();
+            self.unanswered.front_mut().unwrap_or(&mut self.batch).absorb(skipped);
+        }
+    }
+
+    /// A CopyInResponse. The worker drops each Sync that was sent behind the COPY before its data ended (tokio-postgres
+    /// sends one with the Execute): these sync points get no ReadyForQuery.
+    fn copy_in(&mut self) {
+        // The COPY runs in the oldest segment: as the simple query that ends it, or as an Execute in it.
+        let front = self.unanswered.front();
+        let by_query = front.is_some_and(|front| front.end == Some(SyncPoint::Query));
+        let behind = usize::from(by_query);
+        let mut ended = by_query && front.is_some_and(|front| front.copy_ended);
+        let mut dropped = Segment::default();
+        while !ended {
+            let copying = !by_query && !dropped.is_open();
+            match self.unanswered.get(behind) {
+                Some(next) if next.end == Some(SyncPoint::Sync) && (copying || !next.is_open()) => {
+                    ended = next.copy_ended;
+                    dropped.absorb(*next);
+                    self.unanswered.remove(behind);
+                }
+                Some(_) => break,
+                None => {
+                    ended = self.batch.copy_ended;
+                    self.batch.copy_ended = false;
+                    break;
+                }
+            }
+        }
+        self.unanswered.get_mut(behind).unwrap_or(&mut self.batch).absorb(dropped);
+        self.stage = if ended { Stage::Ready } else { Stage::CopyIn };
+    }
+
+    /// Keeps the worker's key and puts our own in its place, whatever pieces the eight bytes come in.
+    fn exchange_key(&mut self, body: &mut [u8], offset: u32) {
+        let offset = offset as usize;
+        for (index, byte) in body.iter_mut().enumerate() {
+            if let (Some(kept), Some(own)) =
+                (self.worker_key.0.get_mut(offset + index), self.own_key.0.get(offset + index))
+            {
+                *kept = *byte;
+                *byte = *own;
+            }
+        }
+        self.key_seen = offset + body.len() >= self.own_key.0.len();
+    }
+}

@@ -1,0 +1,126 @@
+//! One connection's course from accept to close: its session, its clocks and its place in the registry, kept together.
+//!
+//! Every stage (startup, finding a worker, relaying) polls [`Course::poll_end`] beside its own work, so the drain and the
+//! clocks reach a connection wherever it is.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::alarm::Alarm;
+use crate::core::drain::Pace;
+use crate::core::{Activity, Drain, EndReason, Session, Settings, Time, Verdict};
+use crate::crew::Crew;
+use crate::lifecycle::Lifecycle;
+use crate::notice::{Notice, Reader};
+use crate::registry::{Place, Registry};
+use crate::world::World;
+
+/// What all connections of a process share.
+#[derive(Clone)]
+pub(crate) struct Front<W, M> {
+    pub(crate) world: W,
+    pub(crate) meter: M,
+    pub(crate) settings: Arc<Settings>,
+    /// `host:port` of the worker.
+    pub(crate) worker: Arc<str>,
+    pub(crate) registry: Registry,
+    pub(crate) lifecycle: Notice<Lifecycle>,
+    pub(crate) crew: Crew,
+    /// By how much this process's due times differ from another's.
+    pub(crate) pace_offset: u32,
+}
+
+/// See the module's text.
+pub(crate) struct Course<W> {
+    pub(crate) session: Session,
+    pub(crate) drain: Drain,
+    pub(crate) place: Place,
+    world: W,
+    lifecycle: Reader<Lifecycle>,
+    exiting: bool,
+    alarm: Alarm<W>,
+    shown: (Activity, Time),
+}
+
+impl<W: World> Course<W> {
+    pub(crate) fn new<M>(front: &Front<W, M>, place: Place) -> Self {
+        let now = front.world.now();
+        let drain = Drain::new(front.settings.clone());
+        let pace = Pace::nth(place.number(), front.pace_offset);
+        let session = Session::new(place.own_key(), pace, &drain, now);
+        Course {
+            shown: (session.activity(), session.since()),
+            session,
+            drain,
+            place,
+            world: front.world.clone(),
+            lifecycle: front.lifecycle.subscribe(),
+            exiting: false,
+            alarm: Alarm::new(front.world.clone()),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.world.now()
+    }
+
+    /// Learns of the drain. Cheap, and wakes the task when there is more to learn.
+    pub(crate) fn poll_lifecycle(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(lifecycle) = self.lifecycle.poll_changed(cx) {
+            match lifecycle {
+                Lifecycle::Serving => {}
+                Lifecycle::Draining { since } => self.drain.handle_signal(since),
+                Lifecycle::Exiting => self.exiting = true,
+            }
+        }
+    }
+
+    /// Ready with the reason when the connection is over; wakes the task when that may have changed.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        self.poll_lifecycle(cx);
+        if self.exiting {
+            return Poll::Ready(EndReason::Quit);
+        }
+        loop {
+            match self.session.poll_verdict(&self.drain, self.now()) {
+                Verdict::CloseNow(reason) => return Poll::Ready(reason),
+                Verdict::CarryOn => break,
+                Verdict::CloseAt(at, _) if self.alarm.poll_at(at, cx) => {}
+                Verdict::CloseAt(..) => break,
+            }
+        }
+        self.show();
+        Poll::Pending
+    }
+
+    /// The connection is over: nothing is forwarded from here on.
+    pub(crate) fn close(&mut self, reason: EndReason) {
+        let now = self.now();
+        self.session.close(reason, &self.drain, now);
+        self.show();
+    }
+
+    /// Lets the registry know what the connection is doing, if that has changed.
+    fn show(&mut self) {
+        let shows = (self.session.activity(), self.session.since());
+        if self.shown != shows {
+            self.shown = shows;
+            self.place.update(shows.0, shows.1, self.session.worker_key());
+        }
+    }
+}
+
+/// Waits until `at` or until the process exits, whichever comes first.
+pub(crate) fn poll_patience<W: World>(
+    alarm: &mut Alarm<W>,
+    lifecycle: &mut Reader<Lifecycle>,
+    at: Time,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    while let Poll::Ready(lifecycle) = lifecycle.poll_changed(cx) {
+        if lifecycle == Lifecycle::Exiting {
+            return Poll::Ready(());
+        }
+    }
+    if alarm.poll_at(at, cx) { Poll::Ready(()) } else { Poll::Pending }
+}

@@ -1,0 +1,67 @@
+//! The tasks of the process, counted, so that the last thing that the process does is to see them all gone.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
+
+use crate::world::World;
+
+/// Counts tasks. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct Crew(Arc<Mutex<Count>>);
+
+#[derive(Debug, Default)]
+struct Count {
+    tasks: usize,
+    /// Whoever waits for all to be gone: one at a time.
+    waiter: Option<Waker>,
+}
+
+impl Crew {
+    /// Spawns a task that is counted until it ends or is dropped.
+    pub fn spawn<W: World>(&self, world: &W, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.count().tasks += 1;
+        let one = One(self.clone());
+        world.spawn(name, async move {
+            let _one = one;
+            task.await;
+        });
+    }
+
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.count().tasks
+    }
+
+    /// Completes when no task is left. One caller at a time.
+    pub async fn gone(&self) {
+        std::future::poll_fn(|cx| {
+            let mut count = self.count();
+            if count.tasks == 0 {
+                return Poll::Ready(());
+            }
+            count.waiter = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.0.lock().expect("nothing panics while it counts")
+    }
+}
+
+struct One(Crew);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        let waiter = {
+            let mut count = self.0.count();
+            count.tasks -= 1;
+            if count.tasks == 0 { count.waiter.take() } else { None }
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Last Call, the reference control plane: a PostgreSQL front whose drain cannot be held by idle clients and never cuts
+//! running work.
+//!
+//! New guests are turned away politely, those at the table finish. [`core`] is the pure part, and [`core::drain`] the place
+//! where it is decided when a connection ends; everything around it moves bytes, through one trait for the world outside,
+//! [`world::World`]. [`server::serve`] is the process.
+
+pub mod admin;
+mod alarm;
+mod cancel;
+mod connection;
+pub mod core;
+mod course;
+pub mod crew;
+mod goodbye;
+pub mod lifecycle;
+pub mod meter;
+pub mod notice;
+mod registry;
+mod relay;
+pub mod server;
+mod startup;
+mod tokio_world;
+mod worker;
+pub mod world;

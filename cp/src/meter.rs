@@ -1,0 +1,135 @@
+//! What is told to whoever must know afterwards: one record per session at its end, one report per drain.
+//!
+//! Billing relies on the records: a session that began has exactly one, whatever ended it. The log is one meter
+//! ([`LogMeter`]); the simulator's history is another.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::{DrainPolicy, EndReason, Time};
+use crate::world::Signal;
+
+/// Takes end records and the drain's report.
+pub trait Meter: Clone + Send + Sync + 'static {
+    /// A session that had begun (its first ReadyForQuery was sent) has ended. Called exactly once for each.
+    fn session_ended(&self, record: &EndRecord);
+
+    /// Hands everything recorded so far to where it must survive the process. The drain waits for it before it exits.
+    fn flush(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// One session, at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndRecord {
+    /// Number of the session, unique in this process; also the process id in its cancel key.
+    pub session: u32,
+    /// `user` of the startup packet.
+    pub user: String,
+    /// `database` of the startup packet; PostgreSQL's default, the user's name, if it had none.
+    pub database: String,
+    /// `application_name` of the startup packet; empty if it had none.
+    pub application: String,
+    /// When the first ReadyForQuery was seen.
+    pub began: Time,
+    /// When the session was decided to be over: a FATAL queued, or the connection seen closed.
+    pub ended: Time,
+    /// Why.
+    pub reason: EndReason,
+    /// Time during which the worker was executing: what compute seconds are billed from.
+    pub executing: Duration,
+    /// Requests answered (ReadyForQuery seen after the first).
+    pub requests: u64,
+}
+
+/// The whole story of one drain: the last line of the log, and what the exit code summarises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainReport {
+    /// The signal that started the drain.
+    pub signal: Signal,
+    /// The policy under which it ran.
+    pub policy: DrainPolicy,
+    /// When the signal came.
+    pub started: Time,
+    /// When the last session was gone, or the process gave up on it.
+    pub ended: Time,
+    /// Connections, handshakes included, that were there at the signal.
+    pub connections_at_signal: usize,
+    /// Connections ended since the signal, by reason.
+    pub ended_by: BTreeMap<&'static str, u64>,
+    /// Sessions refused with 57P03.
+    pub refused: u64,
+    /// Cancel requests served since the signal.
+    pub cancels: u64,
+    /// The session that was the last to leave, and when: who held the pod.
+    pub last: Option<LastOut>,
+}
+
+/// The session that left last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastOut {
+    /// Number of the session.
+    pub session: u32,
+    /// `application_name`, or `user` where there is none.
+    pub who: String,
+    /// Why it ended.
+    pub reason: EndReason,
+    /// When it was gone.
+    pub at: Time,
+}
+
+/// How the process ended. The codes are part of the command line's contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 0 drained; 3 a wall fell on running work; 131 SIGQUIT.
+    pub code: u8,
+    /// The drain's story; none if there was no drain (SIGQUIT while serving).
+    pub report: Option<DrainReport>,
+}
+
+/// Exit code: every session ended as promised.
+pub const EXIT_DRAINED: u8 = 0;
+/// Exit code: a wall was reached and running work was ended.
+pub const EXIT_WALL: u8 = 3;
+/// Exit code: SIGQUIT.
+pub const EXIT_QUIT: u8 = 131;
+
+/// Writes each record as one line of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogMeter;
+
+impl Meter for LogMeter {
+    fn session_ended(&self, record: &EndRecord) {
+        tracing::info!(
+            session = record.session,
+            user = %record.user,
+            database = %record.database,
+            application = %record.application,
+            reason = %record.reason,
+            lasted_ms = record.ended.since(record.began).as_millis() as u64,
+            executing_ms = record.executing.as_millis() as u64,
+            requests = record.requests,
+            "session ended"
+        );
+    }
+
+    /// The log is written line by line; nothing is held back.
+    async fn flush(&self) {}
+}
+
+/// A duration as the log and the reports print it: whole milliseconds below ten seconds, whole seconds above.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rounded(pub Duration);
+
+impl std::fmt::Display for Rounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rounded = if self.0 < Duration::from_secs(10) {
+            Duration::from_millis(self.0.as_millis() as u64)
+        } else {
+            Duration::from_secs(self.0.as_secs())
+        };
+        write!(f, "{}", humantime::format_duration(rounded))
+    }
+}

@@ -1,0 +1,204 @@
+//! Who is here: every connection from the moment it is accepted, and how it left.
+//!
+//! A connection is entered in the same step in which it is accepted, before anything is awaited, so none can slip past the
+//! count. The process may exit when the registry is empty. Connections that come too late to be served (they wait for their
+//! 57P03 or bring a cancel request) are not entered: nobody waits for them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use crate::core::wire::CancelKey;
+use crate::core::{Activity, EndReason, Time};
+use crate::meter::LastOut;
+
+/// The live connections of this process. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry(Arc<Mutex<Book>>);
+
+#[derive(Debug, Default)]
+struct Book {
+    last_number: u32,
+    entries: BTreeMap<u32, Entry>,
+    /// Those of them whose startup packet is complete.
+    sessions: usize,
+    tally: Tally,
+    /// Whoever waits for the registry to be empty: one at a time.
+    waiter: Option<Waker>,
+}
+
+/// What is known of one live connection from outside its task.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// `application_name`, or the user where there is none, or the peer's address before either is known.
+    pub(crate) who: String,
+    /// What it is doing.
+    pub(crate) activity: Activity,
+    /// Since when.
+    pub(crate) since: Time,
+    own_key: CancelKey,
+    worker_key: Option<CancelKey>,
+    is_session: bool,
+}
+
+/// How many left, why, and who was the last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// Connections that ended, by reason.
+    pub(crate) ended_by: BTreeMap<&'static str, u64>,
+    /// Sessions refused because they came too late.
+    pub(crate) refused: u64,
+    /// Cancel requests that were served.
+    pub(crate) cancels: u64,
+    /// The last to leave.
+    pub(crate) last: Option<LastOut>,
+}
+
+impl Registry {
+    /// Enters a connection that has just been accepted. `secret` is the random part of its cancel key.
+    pub(crate) fn enter(&self, who: String, secret: u32, now: Time) -> Place {
+        let mut book = self.book();
+        // Numbers of connections that are still there are skipped when the count wraps round.
+        loop {
+            book.last_number = book.last_number.wrapping_add(1);
+            if book.last_number != 0 && !book.entries.contains_key(&book.last_number) {
+                break;
+            }
+        }
+        let number = book.last_number;
+        let own_key = CancelKey::new(number, secret);
+        let entry =
+            Entry { who, activity: Activity::Handshake, since: now, own_key, worker_key: None, is_session: false };
+        book.entries.insert(number, entry);
+        Place { registry: self.clone(), number, own_key, reason: None, left_at: now }
+    }
+
+    /// How many connections are here, handshakes included.
+    pub(crate) fn connections(&self) -> usize {
+        self.book().entries.len()
+    }
+
+    /// The live connections, oldest first.
+    pub(crate) fn entries(&self) -> Vec<(u32, Entry)> {
+        self.book().entries.iter().map(|(number, entry)| (*number, entry.clone())).collect()
+    }
+
+    /// The key with which the worker of the session that has `key` cancels its statement.
+    pub(crate) fn worker_key(&self, key: CancelKey) -> Option<CancelKey> {
+        // A lookup by number alone, then one comparison: how long it takes says nothing about how near a guess was.
+        let [a, b, c, d, ..] = key.0;
+        let book = self.book();
+        let entry = book.entries.get(&u32::from_be_bytes([a, b, c, d]))?;
+        if entry.own_key == key { entry.worker_key } else { None }
+    }
+
+    /// Ready when no connection is left. One caller at a time.
+    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut book = self.book();
+        if book.entries.is_empty() {
+            return Poll::Ready(());
+        }
+        book.waiter = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Counts a session that came too late.
+    pub(crate) fn count_refused(&self) {
+        self.book().tally.refused += 1;
+    }
+
+    /// Counts a cancel request that reached its worker.
+    pub(crate) fn count_cancel(&self) {
+        self.book().tally.cancels += 1;
+    }
+
+    /// Begins the tally anew, at the signal.
+    pub(crate) fn reset_tally(&self) {
+        self.book().tally = Tally::default();
+    }
+
+    /// The tally since it was begun.
+    pub(crate) fn tally(&self) -> Tally {
+        self.book().tally.clone()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().expect("nothing panics while it holds the book")
+    }
+}
+
+/// One connection's place in the registry: given back when it is dropped, whatever ended the connection.
+#[derive(Debug)]
+pub(crate) struct Place {
+    registry: Registry,
+    number: u32,
+    own_key: CancelKey,
+    reason: Option<EndReason>,
+    left_at: Time,
+}
+
+impl Place {
+    /// The connection's number.
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The cancel key that its client is told.
+    pub(crate) const fn own_key(&self) -> CancelKey {
+        self.own_key
+    }
+
+    /// Its startup packet is complete: it is a session from now on, unless there are `limit` already.
+    ///
+    /// Returns whether it is.
+    pub(crate) fn become_session(&self, who: String, limit: u32) -> bool {
+        let mut book = self.registry.book();
+        if book.sessions >= limit as usize {
+            return false;
+        }
+        book.sessions += 1;
+        if let Some(entry) = book.entries.get_mut(&self.number) {
+            entry.is_session = true;
+            entry.who = who;
+        }
+        true
+    }
+
+    /// Says what the connection is doing.
+    pub(crate) fn update(&self, activity: Activity, since: Time, worker_key: Option<CancelKey>) {
+        if let Some(entry) = self.registry.book().entries.get_mut(&self.number) {
+            entry.activity = activity;
+            entry.since = since;
+            entry.worker_key = worker_key;
+        }
+    }
+
+    /// Gives the place back, saying why.
+    pub(crate) fn leave(mut self, reason: EndReason, now: Time) {
+        self.reason = Some(reason);
+        self.left_at = now;
+    }
+
+    /// Gives the place back without a trace: it was a cancel request, not a session.
+    pub(crate) fn vacate(self) {}
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let waiter = {
+            let mut book = self.registry.book();
+            let entry = book.entries.remove(&self.number);
+            if entry.as_ref().is_some_and(|entry| entry.is_session) {
+                book.sessions -= 1;
+            }
+            if let (Some(entry), Some(reason)) = (entry, self.reason) {
+                *book.tally.ended_by.entry(reason.name()).or_default() += 1;
+                book.tally.last = Some(LastOut { session: self.number, who: entry.who, reason, at: self.left_at });
+            }
+            if book.entries.is_empty() { book.waiter.take() } else { None }
+        };
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+}

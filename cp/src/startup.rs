@@ -1,0 +1,260 @@
+//! Before a connection speaks typed messages: encryption requests, the startup packet, a cancel request.
+//!
+//! Nothing is read beyond the packet under way, so no byte of what follows is ever taken for something it isn't.
+//!
+//! Source: PostgreSQL's protocol, "Message Formats" (SSLRequest, GSSENCRequest, CancelRequest, StartupMessage,
+//! NegotiateProtocolVersion).
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::core::wire::CancelKey;
+use crate::core::{EndReason, Malformed};
+
+/// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
+const MAX_PACKET: usize = 10_000;
+/// Encryption requests before the startup packet: one for GSSAPI, one for TLS.
+const MAX_REFUSALS: usize = 2;
+
+const CANCEL_REQUEST: u32 = 80_877_102;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+/// Version 3.0, the one that is spoken here and with the worker.
+const VERSION_3_0: u32 = 3 << 16;
+
+/// How a connection opened.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// It wants a session.
+    Session(Startup),
+    /// It brings a cancel request.
+    Cancel(CancelKey),
+}
+
+/// Why a connection never got to a startup packet that can be used.
+#[derive(Debug)]
+pub(crate) enum NoOpening {
+    /// Its time was up, or the process exits.
+    Ended(EndReason),
+    /// It closed or reset.
+    Gone,
+    /// What it sent is no startup packet.
+    Malformed(Malformed),
+    /// It wants a protocol that is not spoken here: this major version.
+    Version(u16),
+}
+
+/// What a startup packet says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Startup {
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) application: String,
+    /// The packet for the worker: version 3.0, without the protocol options that nobody here knows.
+    pub(crate) packet: Vec<u8>,
+    /// What to tell a client that asked for a newer minor version or for unknown protocol options, before anything else.
+    pub(crate) negotiation: Option<Vec<u8>>,
+}
+
+/// Reads up to and including the startup packet. Polls `end` first whenever the connection's task runs.
+pub(crate) async fn read<S>(
+    stream: &mut S,
+    mut end: impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
+) -> Result<Opening, NoOpening>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    for _ in 0..=MAX_REFUSALS {
+        let mut length = [0; 4];
+        read_exact(stream, &mut length, &mut end).await?;
+        let length = u32::from_be_bytes(length) as usize;
+        if !(8..=MAX_PACKET).contains(&length) {
+            return Err(NoOpening::Malformed(Malformed::Startup("its length is not between 8 and 10000")));
+        }
+        let mut packet = vec![0; length];
+        packet[..4].copy_from_slice(&(length as u32).to_be_bytes());
+        read_exact(stream, &mut packet[4..], &mut end).await?;
+        let [_, _, _, _, a, b, c, d, body @ ..] = packet.as_slice() else {
+            unreachable!("a packet has at least 8 bytes");
+        };
+        match u32::from_be_bytes([*a, *b, *c, *d]) {
+            SSL_REQUEST | GSSENC_REQUEST => write_all(stream, b"N", &mut end).await?,
+            CANCEL_REQUEST => {
+                let key = body
+                    .try_into()
+                    .map_err(|_| NoOpening::Malformed(Malformed::Startup("a cancel request has eight bytes of key")))?;
+                return Ok(Opening::Cancel(CancelKey(key)));
+            }
+            version if version >> 16 == 3 => {
+                return parse(version, body).map(Opening::Session).map_err(NoOpening::Malformed);
+            }
+            version => return Err(NoOpening::Version((version >> 16) as u16)),
+        }
+    }
+    Err(NoOpening::Malformed(Malformed::Startup("encryption was asked for again and again")))
+}
+
+fn parse(version: u32, body: &[u8]) -> Result<Startup, Malformed> {
+    let mut startup = Startup {
+        user: String::new(),
+        database: String::new(),
+        application: String::new(),
+        packet: Vec::with_capacity(body.len() + 8),
+        negotiation: None,
+    };
+    let mut unknown = Vec::new();
+    startup.packet.extend_from_slice(&[0; 4]);
+    startup.packet.extend_from_slice(&VERSION_3_0.to_be_bytes());
+    let mut rest = body;
+    loop {
+        let name = text(&mut rest)?;
+        if name.is_empty() {
+            break;
+        }
+        let value = text(&mut rest)?;
+        if name.starts_with(b"_pq_.") {
+            unknown.push(name);
+            continue;
+        }
+        match name {
+            b"user" => startup.user = String::from_utf8_lossy(value).into_owned(),
+            b"database" => startup.database = String::from_utf8_lossy(value).into_owned(),
+            b"application_name" => startup.application = String::from_utf8_lossy(value).into_owned(),
+            _ => {}
+        }
+        for part in [name, b"\0", value, b"\0"] {
+            startup.packet.extend_from_slice(part);
+        }
+    }
+    if !rest.is_empty() {
+        return Err(Malformed::Startup("there are bytes behind its last parameter"));
+    }
+    startup.packet.push(0);
+    // No longer than what came in, which was at most MAX_PACKET.
+    let length = startup.packet.len() as u32;
+    startup.packet[..4].copy_from_slice(&length.to_be_bytes());
+    if startup.database.is_empty() {
+        startup.database.clone_from(&startup.user);
+    }
+    if version != VERSION_3_0 || !unknown.is_empty() {
+        startup.negotiation = Some(negotiation(&unknown));
+    }
+    Ok(startup)
+}
+
+/// Takes a zero-terminated text off the front.
+fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let end = rest.iter().position(|byte| *byte == 0).ok_or(Malformed::Startup("a parameter does not end"))?;
+    let (text, behind) = rest.split_at(end);
+    *rest = &behind[1..];
+    Ok(text)
+}
+
+/// NegotiateProtocolVersion: the newest minor version is 0, and these options are not known.
+fn negotiation(unknown: &[&[u8]]) -> Vec<u8> {
+    let mut message = vec![b'v', 0, 0, 0, 0];
+    message.extend_from_slice(&VERSION_3_0.to_be_bytes());
+    message.extend_from_slice(&(unknown.len() as u32).to_be_bytes());
+    for name in unknown {
+        message.extend_from_slice(name);
+        message.push(0);
+    }
+    let length = message.len() as u32 - 1;
+    message[1..5].copy_from_slice(&length.to_be_bytes());
+    message
+}
+
+async fn read_exact<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    bytes: &mut [u8],
+    end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
+) -> Result<(), NoOpening> {
+    let mut bytes = ReadBuf::new(bytes);
+    std::future::poll_fn(|cx| {
+        while bytes.remaining() > 0 {
+            let before = bytes.remaining();
+            match Pin::new(&mut *stream).poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(())) if bytes.remaining() < before => {}
+                Poll::Ready(_) => return Poll::Ready(Err(NoOpening::Gone)),
+                Poll::Pending => return poll_end(cx, end),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Writes `bytes`, unless the connection ends first.
+pub(crate) async fn write_all<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    mut bytes: &[u8],
+    end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
+) -> Result<(), NoOpening> {
+    std::future::poll_fn(|cx| {
+        while !bytes.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoOpening::Gone)),
+                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
+                Poll::Pending => return poll_end(cx, end),
+            }
+        }
+        match Pin::new(&mut *stream).poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_: io::Error| NoOpening::Gone)),
+            Poll::Pending => poll_end(cx, end),
+        }
+    })
+    .await
+}
+
+fn poll_end<T>(
+    cx: &mut Context<'_>,
+    end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
+) -> Poll<Result<T, NoOpening>> {
+    end(cx).map(|reason| Err(NoOpening::Ended(reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(parameters: &[(&str, &str)]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (name, value) in parameters {
+            body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+        }
+        body.push(0);
+        body
+    }
+
+    #[test]
+    fn a_startup_packet_of_version_3_0_is_passed_on_as_it_is() {
+        let body = body(&[("user", "app"), ("application_name", "etl"), ("DateStyle", "ISO")]);
+        let startup = parse(VERSION_3_0, &body).unwrap();
+        assert_eq!(
+            (startup.user.as_str(), startup.database.as_str(), startup.application.as_str()),
+            ("app", "app", "etl")
+        );
+        assert_eq!(startup.packet[8..], body);
+        assert_eq!(startup.packet[..4], (startup.packet.len() as u32).to_be_bytes());
+        assert_eq!(startup.negotiation, None);
+    }
+
+    #[test]
+    fn a_newer_minor_version_and_unknown_options_are_negotiated_away() {
+        let startup = parse(VERSION_3_0 | 2, &body(&[("user", "app"), ("_pq_.shiny", "on")])).unwrap();
+        assert_eq!(startup.packet[4..8], VERSION_3_0.to_be_bytes());
+        assert_eq!(startup.packet[8..], body(&[("user", "app")]));
+        let told = startup.negotiation.unwrap();
+        assert_eq!(told, b"v\0\0\0\x17\0\x03\0\0\0\0\0\x01_pq_.shiny\0".to_vec());
+    }
+
+    #[test]
+    fn a_startup_packet_that_breaks_off_or_goes_on_is_malformed() {
+        for bytes in [&b"user\0app"[..], b"user\0", b"", b"user\0app\0\0more"] {
+            assert!(parse(VERSION_3_0, bytes).is_err(), "{bytes:?}");
+        }
+    }
+}

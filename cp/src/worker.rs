@@ -1,0 +1,86 @@
+//! Finding a worker for a session.
+//!
+//! One worker connection per session, for as long as the session lasts. A worker that can't be reached is tried again until
+//! `worker_queue_timeout` (or the client) gives up.
+
+use std::future::Future;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::core::EndReason;
+use crate::course::{Course, Front};
+use crate::meter::Meter;
+use crate::relay::CHUNK;
+use crate::world::World;
+
+/// Pauses between two attempts: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A terminate message, for a worker whose session is over.
+pub(crate) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+
+/// Connects to the worker, again and again. What the client sends meanwhile is kept in `early`, up to one chunk.
+pub(crate) async fn acquire<W: World, M: Meter>(
+    front: &Front<W, M>,
+    course: &mut Course<W>,
+    client: &mut W::Stream,
+    early: &mut Vec<u8>,
+) -> Result<W::Stream, EndReason> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let attempt = until_end(course, client, early, front.world.connect(&front.worker)).await?;
+        match attempt {
+            Ok(worker) => return Ok(worker),
+            Err(error) => tracing::debug!(
+                session = course.place.number(),
+                worker = %front.worker,
+                %error,
+                retry_in_ms = pause.as_millis() as u64,
+                "worker not reached"
+            ),
+        }
+        let again = front.world.now() + pause;
+        until_end(course, client, early, front.world.sleep_until(again)).await?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Runs `work` to its end, or to the connection's.
+async fn until_end<W: World, T>(
+    course: &mut Course<W>,
+    client: &mut W::Stream,
+    early: &mut Vec<u8>,
+    work: impl Future<Output = T> + Send,
+) -> Result<T, EndReason> {
+    let mut work = Box::pin(work);
+    std::future::poll_fn(|cx| {
+        poll_early(course, client, early, cx);
+        if let Poll::Ready(reason) = course.poll_end(cx) {
+            return Poll::Ready(Err(reason));
+        }
+        work.as_mut().poll(cx).map(Ok)
+    })
+    .await
+}
+
+/// Takes what an impatient client sends, and notices when it goes.
+fn poll_early<W: World>(course: &mut Course<W>, client: &mut W::Stream, early: &mut Vec<u8>, cx: &mut Context<'_>) {
+    while early.is_empty() {
+        let mut space = [const { MaybeUninit::uninit() }; CHUNK];
+        let mut bytes = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
+            Poll::Pending => return,
+            Poll::Ready(Ok(())) if !bytes.filled().is_empty() => early.extend_from_slice(bytes.filled()),
+            Poll::Ready(ended) => {
+                let reason = if ended.is_ok() { EndReason::ClientClosed } else { EndReason::ClientReset };
+                course.session.handle_client_gone(reason);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Everything outside: clock, network, tasks, randomness and signals, as one trait.
+//!
+//! The control plane touches the world through this trait only, so that the simulator can run the very same code. Nothing
+//! here says which of the two it is, and nothing in this crate may ask.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::core::Time;
+
+pub use crate::tokio_world::TokioWorld;
+
+/// Clock, network, tasks, randomness and signals of one host. Clones share the host.
+pub trait World: Clone + Send + Sync + 'static {
+    /// A connected TCP stream. Dropping it closes it as the kernel would: with a reset if unread bytes are left.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// A bound, listening TCP socket. Dropping it closes it.
+    type Listener: Listener<Stream = Self::Stream>;
+
+    /// The time now. Never goes back.
+    fn now(&self) -> Time;
+
+    /// Completes at `at`, or at once if that has passed.
+    fn sleep_until(&self, at: Time) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Runs `task` beside the others. `name` is for whoever looks for what is still running.
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Listens on `address` (`host:port`).
+    fn bind(&self, address: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Opens a TCP connection to `address` (`host:port`). Sets no deadline of its own.
+    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// 64 random bits from the stream named `purpose`. Each purpose has a stream of its own, so that asking for one more
+    /// number here changes nothing there. Unpredictable in production: cancel keys are drawn from it.
+    fn random(&self, purpose: &'static str) -> u64;
+
+    /// The next signal to this process. One caller at a time.
+    fn next_signal(&self) -> impl Future<Output = Signal> + Send;
+}
+
+/// A listening socket of a [`World`].
+pub trait Listener: Send + 'static {
+    /// What an accepted connection is.
+    type Stream;
+
+    /// The next connection and its peer's address.
+    ///
+    /// # Errors
+    /// What the kernel reports; the listener stays usable.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, SocketAddr)>>;
+
+    /// The address the socket is bound to, with the port that the kernel chose if none was asked for.
+    ///
+    /// # Errors
+    /// What the kernel reports.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A signal that the control plane acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: drain.
+    Term,
+    /// SIGINT: drain.
+    Int,
+    /// SIGQUIT: exit at once.
+    Quit,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Term => "SIGTERM",
+            Signal::Int => "SIGINT",
+            Signal::Quit => "SIGQUIT",
+        })
+    }
+}

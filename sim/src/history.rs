@@ -1,0 +1,244 @@
+//! The typed event log of one run: what the oracle reads, and the only thing it reads.
+//!
+//! Every host of the simulation appends what it saw, stamped with simulated time, in the order in which it happened. Nothing
+//! here is derived from `cp`'s log output. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
+
+use std::sync::{Arc, Mutex};
+
+use cp::core::Time;
+use cp::meter::{EndRecord, Exit};
+use cp::world::Signal;
+use serde::Serialize;
+
+/// One connection attempt of one simulated client: `name.copy#attempt`, such as `dashboard.3#1`.
+///
+/// `name.copy` is what the client sends as `application_name`, so end records and worker sessions can be told apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Conn {
+    /// The scenario's name of the client, such as `dashboard`.
+    pub client: String,
+    /// Which of the client's `count` copies, from 1.
+    pub copy: u32,
+    /// Which connection of this copy, from 1.
+    pub attempt: u32,
+}
+
+impl Conn {
+    /// `name.copy`: the `application_name` that the client sends.
+    pub fn application(&self) -> String {
+        format!("{}.{}", self.client, self.copy)
+    }
+}
+
+impl std::fmt::Display for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}#{}", self.client, self.copy, self.attempt)
+    }
+}
+
+/// One request of one client, unique in a run: the tag that the client writes into the statement's text as a comment and the
+/// worker reads from it, such as `etl.1/2` (second request of `etl`'s first copy).
+pub type Tag = String;
+
+/// What kind of request it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestKind {
+    /// A statement that only works for some time and returns rows.
+    Query,
+    /// A statement that writes rows.
+    Insert,
+    /// BEGIN.
+    Begin,
+    /// COMMIT.
+    Commit,
+    /// ROLLBACK.
+    Rollback,
+}
+
+/// How a request ended, as its client saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Complete: everything up to its CommandComplete and, for simple requests and batches, ReadyForQuery.
+    Complete,
+    /// An error with this SQLSTATE (a FATAL that ended the connection included).
+    Error(String),
+    /// The connection ended without any answer to it.
+    Lost,
+}
+
+/// How a worker's statement ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatementEnd {
+    /// It ran to its end and its answer was written.
+    Complete,
+    /// It failed by itself with this SQLSTATE, as the scenario asked.
+    Failed(String),
+    /// A cancel request stopped it.
+    Cancelled,
+    /// Its session's connection was closed under it.
+    Aborted,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    // Clients
+    /// A client starts to connect.
+    Connecting { conn: Conn },
+    /// It got its first ReadyForQuery: the session has begun.
+    SessionBegan { conn: Conn },
+    /// TCP could not be opened.
+    ConnectFailed { conn: Conn, error: String },
+    /// A request was handed to the network.
+    RequestSent { conn: Conn, tag: Tag, kind: RequestKind },
+    /// A request is over, as its client sees it.
+    RequestEnded { conn: Conn, tag: Tag, outcome: Outcome },
+    /// The client read a FATAL. `mid_message`: the bytes before it did not end at a message boundary.
+    FatalRead {
+        conn: Conn,
+        code: String,
+        message: String,
+        detail: Option<String>,
+        mid_message: bool,
+    },
+    /// The client read the end of the stream. `mid_message`: inside a message.
+    EofRead { conn: Conn, mid_message: bool },
+    /// The client's connection was reset.
+    ResetRead { conn: Conn },
+    /// The client ended the connection itself: `disconnect` (Terminate), `close` (FIN without Terminate), `reset`.
+    ClientLeft { conn: Conn, how: &'static str },
+    /// The client sends a cancel request for its running request.
+    CancelSent { conn: Conn, tag: Tag },
+    /// The client has done all its steps, or can't do any more of them.
+    ClientDone { conn: Conn },
+
+    // Workers
+    /// A worker took a session.
+    WorkerSessionBegan { worker_session: u32, application: String },
+    /// A worker began a statement.
+    StatementBegan { worker_session: u32, tag: Tag },
+    /// A worker's statement is over.
+    StatementEnded {
+        worker_session: u32,
+        tag: Tag,
+        end: StatementEnd,
+    },
+    /// A worker made these inserts durable: each tag once per inserted row set.
+    Committed { worker_session: u32, inserts: Vec<Tag> },
+    /// A worker threw these inserts away.
+    RolledBack { worker_session: u32, inserts: Vec<Tag> },
+    /// A worker's session is over.
+    WorkerSessionEnded { worker_session: u32 },
+
+    // The pod and its kubelet
+    /// `cp` runs and listens.
+    PodStarted,
+    /// A signal was sent to `cp`.
+    SignalSent {
+        #[serde(serialize_with = "display")]
+        signal: Signal,
+    },
+    /// The kubelet asked `/readyz`.
+    ReadinessProbed { ready: bool },
+    /// `cp` wrote an end record.
+    Recorded {
+        #[serde(serialize_with = "debug")]
+        record: EndRecord,
+    },
+    /// `cp`'s main function returned. `tasks`: names of tasks of its own that are still there.
+    PodExited {
+        #[serde(serialize_with = "debug")]
+        exit: Exit,
+        tasks: Vec<String>,
+    },
+    /// The kubelet's SIGKILL at the end of `termination_grace`.
+    Killed,
+    /// A task of the pod panicked.
+    Panicked { task: String, message: String },
+    /// The run was stopped at its limit of simulated time.
+    OutOfTime,
+}
+
+fn display<T: std::fmt::Display, S: serde::Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(value)
+}
+
+fn debug<T: std::fmt::Debug, S: serde::Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&format_args!("{value:?}"))
+}
+
+/// An event and when it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Simulated time.
+    pub at: Time,
+    /// What happened.
+    pub event: Event,
+}
+
+/// The event log of one finished run, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The entries. Times never go back.
+    pub entries: Vec<Entry>,
+}
+
+impl History {
+    /// When the first SIGTERM or SIGINT was sent: the contract's t = 0.
+    pub fn signalled_at(&self) -> Option<Time> {
+        self.entries.iter().find_map(|entry| match entry.event {
+            Event::SignalSent {
+                signal: Signal::Term | Signal::Int,
+            } => Some(entry.at),
+            _ => None,
+        })
+    }
+
+    /// When `cp` exited by itself, and how.
+    pub fn exited(&self) -> Option<(Time, &Exit)> {
+        self.entries.iter().find_map(|entry| match &entry.event {
+            Event::PodExited { exit, .. } => Some((entry.at, exit)),
+            _ => None,
+        })
+    }
+
+    /// One JSON object a line, time first, in nanoseconds: what is compared byte for byte between runs.
+    pub fn to_lines(&self) -> String {
+        let mut lines = String::new();
+        for entry in &self.entries {
+            let event = serde_json::to_string(&entry.event).expect("events hold only strings and numbers");
+            lines.push_str(&format!(
+                "{{\"at_ns\":{},{}\n",
+                entry.at.since_epoch().as_nanos(),
+                event.strip_prefix('{').expect("an event is a JSON object")
+            ));
+        }
+        lines
+    }
+}
+
+/// Where the hosts of a run append what they see. Clones share one log.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    entries: Arc<Mutex<Vec<Entry>>>,
+}
+
+impl Recorder {
+    /// Appends one event.
+    pub fn record(&self, at: Time, event: Event) {
+        let mut entries = self.entries.lock().expect("no panic while appending");
+        debug_assert!(entries.last().is_none_or(|last| last.at <= at), "time went back");
+        entries.push(Entry { at, event });
+    }
+
+    /// The log so far.
+    pub fn history(&self) -> History {
+        History {
+            entries: self.entries.lock().expect("no panic while appending").clone(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Deterministic simulation of the control plane.
+pub mod history;
