@@ -1,7 +1,291 @@
-//! stub
+//! The admin port: HTTP for the kubelet and for whoever watches.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /readyz` | 200 `ready` while serving; 503 `draining` from the signal on |
+//! | `GET /livez` | 200 `alive` as long as the process runs, drains included |
+//!
+//! Promises: a probe is answered however many silent connections others hold open, and no connection here delays the exit.
+//! It knows nothing of sessions, and an admin connection never counts as one.
+//!
+//! Not `axum::serve`: that spawns its tasks on its own, where the world can't see them.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+
+use crate::alarm::Alarm;
 use crate::crew::Crew;
 use crate::lifecycle::Lifecycle;
-use crate::notice::Notice;
-use crate::world::World;
-/// stub
-pub fn spawn<W: World>(_world: &W, _crew: &Crew, _listener: W::Listener, _lifecycle: Notice<Lifecycle>) {}
+use crate::notice::{Notice, Reader};
+use crate::world::{Listener, World};
+
+/// Connections at a time: probes and scrapers are a handful. A further one takes the place of the oldest, because a
+/// probe that waits behind silent connections is a probe that fails, and failing probes kill the pod.
+pub const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// Bytes buffered for one connection: the largest head of a request. hyper takes no less than 8 KiB.
+const MAX_BUFFER: usize = 16 * 1024;
+
+/// Pause after a failed accept: where descriptors have run out, the next attempt fails as fast as this one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers HTTP on `listener` until `lifecycle` reads [`Lifecycle::Exiting`]. Then the task that accepts and those of all
+/// connections end at once; `crew` counts them.
+pub fn spawn<W: World>(world: &W, crew: &Crew, listener: W::Listener, lifecycle: Notice<Lifecycle>) {
+    crew.spawn(world, "admin", accept(world.clone(), crew.clone(), listener, lifecycle));
+}
+
+async fn accept<W: World>(world: W, crew: Crew, listener: W::Listener, lifecycle: Notice<Lifecycle>) {
+    let routes = routes(lifecycle.clone());
+    let mut accepting = Accepting::new(world.clone(), listener, lifecycle.subscribe());
+    // Those that have ended are dropped before each count, so there are never more than `MAX_ADMIN_CONNECTIONS`.
+    let mut open: VecDeque<Weak<Notice<Tenure>>> = VecDeque::new();
+    while let Some(stream) = std::future::poll_fn(|cx| accepting.poll_next(cx)).await {
+        open.retain(|connection| connection.strong_count() > 0);
+        if open.len() == MAX_ADMIN_CONNECTIONS
+            && let Some(oldest) = open.pop_front().and_then(|oldest| oldest.upgrade())
+        {
+            oldest.change(Tenure::Over);
+        }
+        let tenure = Arc::new(Notice::new(Tenure::Granted));
+        open.push_back(Arc::downgrade(&tenure));
+        crew.spawn(
+            &world,
+            "admin connection",
+            serve_connection::<W>(stream, routes.clone(), tenure, lifecycle.clone()),
+        );
+    }
+}
+
+/// What is answered to which request.
+fn routes(lifecycle: Notice<Lifecycle>) -> Router {
+    Router::new().route("/readyz", get(readyz)).route("/livez", get(livez)).with_state(lifecycle)
+}
+
+async fn readyz(State(lifecycle): State<Notice<Lifecycle>>) -> (StatusCode, &'static str) {
+    match lifecycle.value() {
+        Lifecycle::Serving => (StatusCode::OK, "ready"),
+        Lifecycle::Draining { .. } | Lifecycle::Exiting => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    }
+}
+
+async fn livez() -> &'static str {
+    "alive"
+}
+
+/// Whether a connection may keep its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tenure {
+    Granted,
+    Over,
+}
+
+/// One connection, to its end: the client's, a newer connection's need, or the process's.
+async fn serve_connection<W: World>(
+    stream: W::Stream,
+    routes: Router,
+    tenure: Arc<Notice<Tenure>>,
+    lifecycle: Notice<Lifecycle>,
+) {
+    let mut connection = pin!(
+        http1::Builder::new()
+            // Bytes that depend on the clock differ from run to run.
+            .auto_date_header(false)
+            .max_buf_size(MAX_BUFFER)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+    );
+    let mut tenure = tenure.subscribe();
+    let mut lifecycle = lifecycle.subscribe();
+    std::future::poll_fn(|cx| {
+        if poll_reads(&mut lifecycle, Lifecycle::Exiting, cx).is_ready()
+            || poll_reads(&mut tenure, Tenure::Over, cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        connection.as_mut().poll(cx).map(|end| {
+            if let Err(error) = end {
+                // A prober that hangs up half-way is no event.
+                tracing::debug!(%error, "admin connection ended");
+            }
+        })
+    })
+    .await;
+}
+
+/// Ready once the notice reads `wanted`.
+fn poll_reads<T: Copy + PartialEq>(reader: &mut Reader<T>, wanted: T, cx: &mut Context<'_>) -> Poll<()> {
+    while let Poll::Ready(value) = reader.poll_changed(cx) {
+        if value == wanted {
+            return Poll::Ready(());
+        }
+    }
+    Poll::Pending
+}
+
+/// The accepting side of the port.
+struct Accepting<W: World> {
+    world: W,
+    listener: W::Listener,
+    lifecycle: Reader<Lifecycle>,
+    /// While set, nothing is accepted: see [`ACCEPT_PAUSE`].
+    paused_until: Option<crate::core::Time>,
+    alarm: Alarm<W>,
+}
+
+impl<W: World> Accepting<W> {
+    fn new(world: W, listener: W::Listener, lifecycle: Reader<Lifecycle>) -> Self {
+        Accepting { alarm: Alarm::new(world.clone()), world, listener, lifecycle, paused_until: None }
+    }
+
+    /// The next connection, or `None` when the process exits.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<W::Stream>> {
+        if poll_reads(&mut self.lifecycle, Lifecycle::Exiting, cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        loop {
+            if let Some(until) = self.paused_until {
+                if !self.alarm.poll_at(until, cx) {
+                    return Poll::Pending;
+                }
+                self.paused_until = None;
+            }
+            match self.listener.poll_accept(cx) {
+                Poll::Ready(Ok((stream, _))) => return Poll::Ready(Some(stream)),
+                Poll::Ready(Err(error)) => {
+                    tracing::warn!(%error, "the admin port can't accept; trying again");
+                    self.paused_until = Some(self.world.now() + ACCEPT_PAUSE);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::core::Time;
+    use crate::world::TokioWorld;
+
+    /// An admin port on this machine.
+    struct Port {
+        world: TokioWorld,
+        address: SocketAddr,
+        lifecycle: Notice<Lifecycle>,
+        crew: Crew,
+    }
+
+    impl Port {
+        async fn open() -> Port {
+            let world = TokioWorld::new().unwrap();
+            let listener = world.bind("127.0.0.1:0").await.unwrap();
+            let address = Listener::local_addr(&listener).unwrap();
+            let (lifecycle, crew) = (Notice::new(Lifecycle::Serving), Crew::default());
+            spawn(&world, &crew, listener, lifecycle.clone());
+            Port { world, address, lifecycle, crew }
+        }
+
+        async fn connect(&self) -> <TokioWorld as World>::Stream {
+            self.world.connect(&self.address.to_string()).await.unwrap()
+        }
+
+        /// The status line and the body of the answer.
+        async fn answer(&self, method: &str, path: &str) -> (String, String) {
+            let mut stream = self.connect().await;
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(!answer.contains("date:"), "bytes must not depend on the clock: {answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head.lines().next().unwrap().to_owned(), body.to_owned())
+        }
+    }
+
+    /// Runs a test that must not hang.
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = TokioWorld::new().unwrap();
+            let mut deadline = pin!(world.sleep_until(Time::from_epoch(Duration::from_secs(20))));
+            let mut test = pin!(test);
+            std::future::poll_fn(|cx| {
+                assert!(deadline.as_mut().poll(cx).is_pending(), "the test hangs");
+                test.as_mut().poll(cx)
+            })
+            .await;
+        });
+    }
+
+    fn said(status: &str, body: &str) -> (String, String) {
+        (format!("HTTP/1.1 {status}"), body.to_owned())
+    }
+
+    #[test]
+    fn readiness_is_false_from_the_signal_on_and_liveness_stays_true() {
+        run(async {
+            let port = Port::open().await;
+            assert_eq!(port.answer("GET", "/readyz").await, said("200 OK", "ready"));
+            port.lifecycle.change(Lifecycle::Draining { since: port.world.now() });
+            assert_eq!(port.answer("GET", "/readyz").await, said("503 Service Unavailable", "draining"));
+            assert_eq!(port.answer("GET", "/livez").await, said("200 OK", "alive"));
+        });
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_so() {
+        run(async {
+            let port = Port::open().await;
+            assert_eq!(port.answer("GET", "/").await, said("404 Not Found", ""));
+            assert_eq!(port.answer("POST", "/readyz").await, said("405 Method Not Allowed", ""));
+        });
+    }
+
+    #[test]
+    fn the_exit_waits_for_no_admin_connection() {
+        run(async {
+            let port = Port::open().await;
+            let mut kept_alive = port.connect().await;
+            kept_alive.write_all(b"GET /livez HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
+            let mut answer = [0; 4096];
+            assert!(kept_alive.read(&mut answer).await.unwrap() > 0);
+            port.lifecycle.change(Lifecycle::Exiting);
+            port.crew.gone().await;
+            assert_eq!(kept_alive.read(&mut answer).await.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_probe_is_answered_while_silent_connections_hold_every_place() {
+        run(async {
+            let port = Port::open().await;
+            let mut silent = Vec::new();
+            for _ in 0..MAX_ADMIN_CONNECTIONS + 1 {
+                silent.push(port.connect().await);
+            }
+            assert_eq!(port.answer("GET", "/livez").await, said("200 OK", "alive"));
+            // Those that had to go are the two oldest: one for the last silent connection, one for the probe.
+            let mut byte = [0];
+            assert_eq!(silent[0].read(&mut byte).await.unwrap(), 0);
+            assert_eq!(silent[1].read(&mut byte).await.unwrap(), 0);
+            assert!(silent[2].try_read(&mut byte).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+            assert!(port.crew.tasks() <= 1 + MAX_ADMIN_CONNECTIONS);
+        });
+    }
+}

@@ -1,1 +1,248 @@
-fn main() {}
+//! The command line of Last Call.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
+use cp::config::{self, Config, ConfigErrors, Sources};
+use cp::log;
+use cp::meter::LogMeter;
+use cp::server::{self, Service};
+use cp::world::TokioWorld;
+
+/// A runtime failure, such as an address in use.
+const EXIT_FAILED: u8 = 1;
+/// The configuration or the command line is wrong; nothing was started. clap's own code.
+const EXIT_BAD_CONFIGURATION: u8 = 2;
+
+/// The largest configuration file, in bytes: some thousand times what every setting with a comment takes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve(matches),
+        Some(("settings", matches)) => settings(matches),
+        _ => unreachable!("clap requires one of the subcommands above"),
+    }
+}
+
+fn serve(matches: &ArgMatches) -> ExitCode {
+    let config = match Config::load(&sources(matches), read) {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    let filter = log::filter(&config.log).expect("the configuration parsed it");
+    if let Err(error) = log::start(config.log_format, filter) {
+        return fail(&*error);
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(told = config.told(), "configured");
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let code = runtime.block_on(async {
+        let world = match TokioWorld::new() {
+            Ok(world) => world,
+            Err(error) => return fail(&error),
+        };
+        let Config { listen, worker, admin, settings, .. } = config;
+        match server::serve(world, Service { listen, worker, admin, settings }, LogMeter).await {
+            Ok(exit) => ExitCode::from(exit.code),
+            Err(error) => fail(&error),
+        }
+    });
+    // A name that is being looked up sits in a thread that nobody can stop; the exit does not wait for it.
+    runtime.shutdown_background();
+    code
+}
+
+fn settings(matches: &ArgMatches) -> ExitCode {
+    let text = match matches.get_one::<String>("format").map(String::as_str) {
+        Some("json") => format!("{:#}\n", config::json()),
+        _ => config::markdown(),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads only the first lines (`| head`) has what they wanted.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn sources(matches: &ArgMatches) -> Sources {
+    let given = |name: &str| matches.get_one::<String>(name).cloned();
+    let flags =
+        config::entries().iter().filter_map(|entry| Some((entry.name.to_owned(), given(entry.name)?))).collect();
+    // Bytes that are no text don't parse as any value either, and are then told with the variable's name.
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    Sources { file: given("config"), flags, environment }
+}
+
+fn read(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_FILE} bytes")));
+    }
+    Ok(text)
+}
+
+fn refuse(errors: &ConfigErrors) -> ExitCode {
+    say(&format!("lastcall: {errors}\n\n`lastcall serve --help` explains every setting."));
+    ExitCode::from(EXIT_BAD_CONFIGURATION)
+}
+
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let mut text = format!("lastcall: {error}");
+    if let Some(remedy) = remedy(error) {
+        text.push_str(&format!("\n  {remedy}"));
+    }
+    say(&text);
+    ExitCode::from(EXIT_FAILED)
+}
+
+/// To stderr. Not `eprintln!`, which panics where stderr is gone, and then the exit code would be the panic's.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// What to do about the I/O error at the bottom of `error`, if there is one.
+fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let io = chain.filter_map(|error| error.downcast_ref::<io::Error>()).last()?;
+    match io.kind() {
+        io::ErrorKind::AddrInUse => {
+            Some("Another process listens there. Stop it, or choose another --listen or --admin.")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            Some("This machine has no such address. 0.0.0.0 listens on all that it has.")
+        }
+        io::ErrorKind::PermissionDenied => Some("Ports below 1024 need a privilege. Choose a port from 1024 on."),
+        _ => None,
+    }
+}
+
+fn command() -> Command {
+    Command::new("lastcall")
+        .about("A PostgreSQL front that drains without hanging and without cutting")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve_command())
+        .subcommand(
+            Command::new("settings").about("Print every setting with its default and meaning").arg(
+                Arg::new("format")
+                    .long("format")
+                    .value_name("FORMAT")
+                    .help("Markdown as in the README, or JSON with flags, variables and valid values")
+                    .value_parser(PossibleValuesParser::new(["markdown", "json"]))
+                    .default_value("markdown"),
+            ),
+        )
+}
+
+fn serve_command() -> Command {
+    let file = Arg::new("config").long("config").value_name("FILE").help(
+        "TOML file with any of the settings below; keys with underscores: idle_grace = \"30s\" [env: LASTCALL_CONFIG]",
+    );
+    let settings = config::entries().into_iter().map(|entry| {
+        Arg::new(entry.name)
+            .long(entry.flag().trim_start_matches('-').to_owned())
+            .value_name(entry.value_name)
+            // A value may begin with a dash; the setting's own error says what would be valid.
+            .allow_hyphen_values(true)
+            .help(format!("{} [default: {}] [env: {}]", sentence(entry.help), entry.default, entry.variable()))
+    });
+    Command::new("serve")
+        .about("Serve clients until told to stop, then drain: idle clients are let go, running work is waited for")
+        .long_about(ABOUT)
+        .after_long_help(AFTER)
+        .arg(file)
+        .args(settings)
+}
+
+/// Markdown's backticks say nothing on a terminal.
+fn sentence(help: &str) -> String {
+    help.replace('`', "")
+}
+
+const ABOUT: &str = "\
+Serve PostgreSQL clients until told to stop, then drain.
+
+Clients that do nothing can't hold the drain, and nothing that is running is cut: for a worker it
+waits, for a client a clock runs.
+
+A flag wins over an environment variable, that over the file, that over the default.
+Durations: 250ms, 30s, 5m, 1h30m.";
+
+const AFTER: &str = "\
+The drain, from the signal (SIGTERM or SIGINT) on:
+  lame duck  up to --lame-duck: /readyz says 503, new sessions are still served
+  grace      up to --idle-grace: new sessions are refused (57P03), connections fall due
+  boundary   once due, a connection is closed (57P01) when nothing runs and no transaction is open
+  wall       only if set: what still runs is cancelled at --handover-drain-timeout or at the end of
+             --termination-grace less --teardown-budget, whichever comes first
+  drained    the last session is gone: exit
+
+Signals:
+  SIGTERM, SIGINT  drain; a second SIGTERM is ignored, a second SIGINT is the wall
+  SIGQUIT          exit at once
+
+Exit codes:
+  0    drained: every session ended as promised
+  1    failed, for example an address in use
+  2    bad configuration, nothing was started
+  3    a wall fell on running work
+  131  SIGQUIT
+
+Example:
+  lastcall serve --listen 0.0.0.0:6432 --worker 10.0.0.7:5432 --admin 0.0.0.0:8080 \\
+    --idle-grace 30s --termination-grace 24h";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_one_that_clap_accepts() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_whose_help_has_its_default_and_its_variable() {
+        let mut command = serve_command().term_width(0);
+        let help = command.render_help().to_string();
+        for entry in config::entries() {
+            let flag = format!("{} <", entry.flag());
+            let line = help.lines().find(|line| line.trim_start().starts_with(&flag)).expect(entry.name);
+            assert!(line.ends_with(&format!("[default: {}] [env: {}]", entry.default, entry.variable())), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_are_given_on_by_the_name_of_their_setting() {
+        let arguments = ["lastcall", "serve", "--idle-grace", "-1s", "--config", "a.toml"];
+        let matches = command().try_get_matches_from(arguments).unwrap();
+        let sources = sources(matches.subcommand_matches("serve").unwrap());
+        assert_eq!(sources.flags, BTreeMap::from([("idle_grace".to_owned(), "-1s".to_owned())]));
+        assert_eq!(sources.file.as_deref(), Some("a.toml"));
+    }
+
+    #[test]
+    fn an_address_in_use_is_answered_with_what_to_do() {
+        let error = server::ServeError::Bind {
+            flag: "listen",
+            address: "127.0.0.1:1".to_owned(),
+            source: io::Error::from(io::ErrorKind::AddrInUse),
+        };
+        assert!(remedy(&error).unwrap().contains("--listen"));
+    }
+}

@@ -3,7 +3,7 @@
 //! Every host of the simulation appends what it saw, stamped with simulated time, in the order in which it happened. Nothing
 //! here is derived from `cp`'s log output. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cp::core::Time;
 use cp::meter::{EndRecord, Exit};
@@ -83,6 +83,7 @@ pub enum StatementEnd {
 }
 
 /// Something that happened.
+#[expect(missing_docs, reason = "the variants say what their fields are")]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -222,23 +223,47 @@ impl History {
 }
 
 /// Where the hosts of a run append what they see. Clones share one log.
-#[derive(Clone, Debug, Default)]
-pub struct Recorder {
-    entries: Arc<Mutex<Vec<Entry>>>,
+#[derive(Clone, Default)]
+pub struct Recorder(Arc<Mutex<Log>>);
+
+#[derive(Default)]
+struct Log {
+    entries: Vec<Entry>,
+    /// Called once, when the pod has exited or was killed.
+    pod_gone: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Recorder {
     /// Appends one event.
     pub fn record(&self, at: Time, event: Event) {
-        let mut entries = self.entries.lock().expect("no panic while appending");
-        debug_assert!(entries.last().is_none_or(|last| last.at <= at), "time went back");
-        entries.push(Entry { at, event });
+        let gone = matches!(event, Event::PodExited { .. } | Event::Killed);
+        let told = {
+            let mut log = self.log();
+            debug_assert!(log.entries.last().is_none_or(|last| last.at <= at), "time went back");
+            log.entries.push(Entry { at, event });
+            if gone { log.pod_gone.take() } else { None }
+        };
+        if let Some(tell) = told {
+            tell();
+        }
+    }
+
+    /// Whether something has happened of which `is_it` is true.
+    pub fn any(&self, is_it: impl Fn(&Event) -> bool) -> bool {
+        self.log().entries.iter().any(|entry| is_it(&entry.event))
+    }
+
+    /// Calls `tell` when the pod exits or is killed.
+    pub fn on_pod_gone(&self, tell: impl FnOnce() + Send + 'static) {
+        self.log().pod_gone = Some(Box::new(tell));
     }
 
     /// The log so far.
     pub fn history(&self) -> History {
-        History {
-            entries: self.entries.lock().expect("no panic while appending").clone(),
-        }
+        History { entries: self.log().entries.clone() }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().expect("nothing panics while it appends")
     }
 }

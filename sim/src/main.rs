@@ -1,1 +1,219 @@
-fn main(){}
+//! The command `sim`: runs scenario files against the control plane and says whether its promises hold.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sim::gate::judge;
+use sim::report::{self, Asked, Line};
+use sim::run::{self, EngineName};
+use sim::scenario::{self, ScenarioFile};
+
+/// A promise or an expectation is broken.
+const BROKEN: u8 = 1;
+/// A file is bad, or there is none.
+const BAD_FILE: u8 = 2;
+
+/// Runs scenario files against the control plane under simulated time, and says whether its promises hold.
+///
+/// Without a command it runs every file under `scenarios/`. Exit codes: 0 everything holds, 1 a promise or an expectation is
+/// broken, 2 a file is bad or there is none.
+#[derive(Debug, Parser)]
+#[command(name = "sim", version, after_help = "Examples:
+  sim                                        all files under scenarios/
+  sim run scenarios/acceptance/*.toml        some files
+  sim run FILE --seed 7 --engine turmoil     the run that a failure names
+  sim check FILE                             only look for mistakes in the file
+  sim log FILE                               the run's events, one JSON object a line")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: RunOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs files and judges them.
+    Run {
+        /// Scenario files, or folders of them; all of `scenarios/` if none is given.
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Looks for mistakes in files without running them.
+    Check {
+        /// Scenario files, or folders of them; all of `scenarios/` if none is given.
+        files: Vec<PathBuf>,
+    },
+    /// Prints the JSON Schema of scenario files, for editors.
+    Schema,
+    /// Runs one file and prints what happened, for people.
+    Timeline {
+        /// The scenario file.
+        file: PathBuf,
+        #[command(flatten)]
+        options: SeedOptions,
+    },
+    /// Runs one file and prints its event log, one JSON object a line.
+    Log {
+        /// The scenario file.
+        file: PathBuf,
+        #[command(flatten)]
+        options: SeedOptions,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct SeedOptions {
+    /// Everything random in the run is drawn from this number.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The simulator to run on.
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineName,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct RunOptions {
+    #[command(flatten)]
+    seed: SeedOptions,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => run_files(&[], cli.options),
+        Some(Command::Run { files, options }) => run_files(&files, options),
+        Some(Command::Check { files }) => check_files(&files),
+        Some(Command::Schema) => print(&scenario::schema()),
+        Some(Command::Timeline { file, options }) => show(&file, options, |run| sim::timeline::whole(&run.history)),
+        Some(Command::Log { file, options }) => show(&file, options, |run| run.history.to_lines()),
+    };
+    done.unwrap_or_else(|complaint| {
+        anstream::eprintln!("{complaint}");
+        ExitCode::from(BAD_FILE)
+    })
+}
+
+/// What stops the command: ready to print.
+type Complaint = String;
+
+fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
+    let files = load(files)?;
+    let asked = Asked { seed: options.seed.seed, engine: options.seed.engine };
+    let (lines, wall) = timed(|| run_all(&files, asked));
+    match options.format {
+        Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
+        Format::Json => print(&report::json(&lines, asked, wall))?,
+    };
+    Ok(if report::is_green(&lines) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+/// Runs all files, as many at a time as the machine has processors. Each run has a thread to itself and does not know of the
+/// others; the results come in the files' order.
+fn run_all(files: &[ScenarioFile], asked: Asked) -> Vec<Line> {
+    let progress = progress(files.len());
+    let next = Mutex::new(files.iter().enumerate());
+    let results = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((index, file)) = { next.lock().expect("no panic in here").next() } {
+                    let (judgement, wall) = timed(|| judge(file, asked.seed, asked.engine, &log_of_another_process));
+                    results.lock().expect("no panic in here").push((index, Line { judgement, wall }));
+                    progress.inc(1);
+                }
+            });
+        }
+    });
+    progress.finish_and_clear();
+    let mut results = results.into_inner().expect("all threads are done");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The event log of the same run, in a process of its own.
+fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName) -> Result<String, String> {
+    let itself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    sim::another_process::log(&itself, file, seed, engine)
+}
+
+fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
+    let files = load(files)?;
+    print(&format!("{} good\n", if files.len() == 1 { "1 file is".to_owned() } else { format!("{} files are", files.len()) }))
+}
+
+fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String) -> Result<ExitCode, Complaint> {
+    let files = load(&[file.to_owned()])?;
+    for ScenarioFile { scenario, .. } in &files {
+        let run = run::run(scenario, &run::settings(scenario), options.seed, options.engine);
+        print(&render(&run))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads all files, and complains of all that are bad.
+fn load(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
+    let root = [PathBuf::from("scenarios")];
+    let paths = if paths.is_empty() { &root } else { paths };
+    let mut files = Vec::new();
+    let mut complaints = Vec::new();
+    for path in paths {
+        let found = if path.is_dir() {
+            scenario::find(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
+        } else {
+            vec![path.clone()]
+        };
+        for path in found {
+            match scenario::load(&path) {
+                Ok(file) => files.push(file),
+                Err(error) => complaints.push(error.render(std::io::stderr().is_terminal())),
+            }
+        }
+    }
+    if !complaints.is_empty() {
+        return Err(complaints.join("\n"));
+    }
+    if files.is_empty() {
+        let where_to = "run it where the folder `scenarios` is, or name the files";
+        return Err(format!("error: there is no scenario file here: {where_to}"));
+    }
+    Ok(files)
+}
+
+fn progress(files: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios").expect("the template is right");
+    // Drawn only on a terminal; logs and pipes get none of it.
+    ProgressBar::with_draw_target(Some(files as u64), ProgressDrawTarget::stderr()).with_style(style)
+}
+
+fn print(text: &str) -> Result<ExitCode, Complaint> {
+    // Whoever closes the pipe (`sim | head`) has read enough.
+    let _ = anstream::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "wall time is what is reported, and nothing depends on it")]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begin = std::time::Instant::now();
+    let result = work();
+    (result, begin.elapsed())
+}

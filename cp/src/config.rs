@@ -1,0 +1,330 @@
+//! The configuration: flag over environment over file over default, and everything that is wrong with it at once.
+//!
+//! Flags, environment and file speak the same language, the table of [`entries`]: a value is a text until the one place
+//! that knows the setting parses it. Nothing here touches the process: the flags, the environment and the way to read a
+//! file are given.
+//!
+//! A value that is wrong is an error even where another source overrides it: it would bite whoever takes that away.
+
+mod address;
+mod draft;
+mod error;
+mod file;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use draft::Draft;
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use table::{Entry, entries, json, markdown};
+
+use crate::core::Settings;
+use crate::core::settings::SettingError;
+use crate::log::{self, LogFormat};
+
+/// What the process was told, every value parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect, as `host:port`.
+    pub listen: String,
+    /// Where the worker is, as `host:port`.
+    pub worker: String,
+    /// Where `/readyz` and `/livez` are served, as `host:port`, if anywhere.
+    pub admin: Option<String>,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Which lines are logged; parses as [`log::filter`].
+    pub log: String,
+    /// The settings of the drain and of the steady state. They fit together.
+    pub settings: Settings,
+    /// Where each value that is not a default came from, by name.
+    pub origins: BTreeMap<&'static str, Origin>,
+    /// What the log should say at start: what is probably a mistake, but no reason to stop.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that a configuration is made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The file named by `--config`.
+    pub file: Option<String>,
+    /// The flags that were given, by the name of their setting (`idle_grace`).
+    pub flags: BTreeMap<String, String>,
+    /// The environment, whole.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// The defaults, with this worker.
+    pub fn new(worker: impl Into<String>) -> Self {
+        Config {
+            listen: "127.0.0.1:6432".to_owned(),
+            worker: worker.into(),
+            admin: None,
+            log_format: LogFormat::default(),
+            log: "info".to_owned(),
+            settings: Settings::default(),
+            origins: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The configuration that `sources` make. `read` returns the text of a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order file, environment, flags, and last what does not fit together.
+    pub fn load(sources: &Sources, read: impl FnOnce(&str) -> io::Result<String>) -> Result<Config, ConfigErrors> {
+        let mut draft = Draft::new();
+        draft.take_file(sources, read);
+        draft.take_environment(&sources.environment);
+        draft.take_flags(&sources.flags);
+        draft.finish()
+    }
+
+    /// Where the value of the setting called `name` came from.
+    pub fn origin(&self, name: &str) -> &Origin {
+        self.origins.get(name).unwrap_or(&Origin::Default)
+    }
+
+    /// What differs from the defaults and why, as the log tells it at start: `idle_grace=10s (--idle-grace)`.
+    pub fn told(&self) -> String {
+        let told: Vec<String> = self
+            .origins
+            .iter()
+            .map(|(name, origin)| format!("{name}={} ({origin})", self.value(name).unwrap_or_default()))
+            .collect();
+        told.join(", ")
+    }
+
+    /// The value of the setting called `name`, as a file would have it; `None` if there is no such setting.
+    pub fn value(&self, name: &str) -> Option<String> {
+        match name {
+            "listen" => Some(self.listen.clone()),
+            "worker" => Some(self.worker.clone()),
+            "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
+            "log_format" => Some(self.log_format.to_string()),
+            "log" => Some(self.log.clone()),
+            _ => self.settings.setting(name),
+        }
+    }
+
+    fn set(&mut self, entry: &Entry, value: &str) -> Result<(), SettingError> {
+        let invalid = || SettingError::Invalid {
+            setting: entry.name,
+            value: address::without_credentials(value),
+            valid: entry.valid.clone(),
+        };
+        match entry.name {
+            "listen" => self.listen = address::bindable(value).ok_or_else(invalid)?,
+            "worker" => self.worker = address::reachable(value).ok_or_else(invalid)?,
+            "admin" if value == UNSET => self.admin = None,
+            "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
+            "log_format" => self.log_format = LogFormat::named(value).ok_or_else(invalid)?,
+            "log" => {
+                log::filter(value).ok_or_else(invalid)?;
+                self.log = value.to_owned();
+            }
+            name => self.settings.set(name, value)?,
+        }
+        Ok(())
+    }
+}
+
+/// How a file says that there is no value.
+const UNSET: &str = "unset";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn map(pairs: Pairs<'_>) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// Loads these flags, this environment and this text of `lastcall.toml`.
+    fn load(flags: Pairs<'_>, environment: Pairs<'_>, file: &str) -> Result<Config, ConfigErrors> {
+        let sources =
+            Sources { file: Some("lastcall.toml".to_owned()), flags: map(flags), environment: map(environment) };
+        Config::load(&sources, |path| {
+            assert_eq!(path, "lastcall.toml");
+            Ok(file.to_owned())
+        })
+    }
+
+    fn errors(flags: Pairs<'_>, environment: Pairs<'_>, file: &str) -> Vec<String> {
+        load(flags, environment, file).unwrap_err().0.iter().map(ToString::to_string).collect()
+    }
+
+    const WORKER: (&str, &str) = ("worker", "pg:5432");
+    const DURATION: &str = "a duration with units such as 250ms, 30s, 5m or 1h30m, or 0, at most 365d";
+
+    #[test]
+    fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default() {
+        let file = "idle_grace = \"20s\"\nidle_timeout = \"2m\"\nlame_duck = 0\nmax_connections = 10_000";
+        let environment = [("LASTCALL_IDLE_GRACE", "40s"), ("LASTCALL_IDLE_TIMEOUT", "4m")];
+        let config = load(&[WORKER, ("idle_grace", "10s")], &environment, file).unwrap();
+        let settings = Settings {
+            idle_grace: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(4 * 60),
+            lame_duck: Duration::ZERO,
+            ..Settings::default()
+        };
+        assert_eq!(config.settings, settings);
+        assert_eq!(
+            config.told(),
+            "idle_grace=10s (--idle-grace), idle_timeout=4m (LASTCALL_IDLE_TIMEOUT), lame_duck=0 (lastcall.toml:3), \
+             max_connections=10000 (lastcall.toml:4), worker=pg:5432 (--worker)"
+        );
+        assert_eq!(config.origin("pacing").to_string(), "default");
+    }
+
+    #[test]
+    fn without_anything_but_a_worker_all_is_as_the_table_says() {
+        let config = load(&[WORKER], &[], "").unwrap();
+        assert_eq!(Config { origins: BTreeMap::new(), ..config.clone() }, Config::new("pg:5432"));
+        for entry in entries().iter().filter(|entry| entry.name != "worker") {
+            let mut set = config.clone();
+            set.set(entry, entry.default).unwrap();
+            assert_eq!(set, config, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn every_entry_can_be_given_in_every_way() {
+        for entry in entries() {
+            let value = if entry.name == "worker" { "pg:5432" } else { entry.default };
+            let worker = [("LASTCALL_WORKER", "pg:5432")];
+            assert!(load(&[(entry.name, value)], &worker, "").is_ok(), "{}", entry.name);
+            assert!(load(&[], &[worker[0], (&entry.variable(), value)], "").is_ok(), "{}", entry.name);
+            assert!(load(&[], &worker, &format!("{} = {value:?}", entry.name)).is_ok(), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn the_file_is_named_by_the_flag_or_else_by_the_environment() {
+        let environment = map(&[("LASTCALL_CONFIG", "env.toml"), ("LASTCALL_WORKER", "pg:5432")]);
+        for (file, read) in [(None, "env.toml"), (Some("flag.toml"), "flag.toml")] {
+            let sources =
+                Sources { file: file.map(str::to_owned), environment: environment.clone(), ..Sources::default() };
+            let config = Config::load(&sources, |path| {
+                assert_eq!(path, read);
+                Ok("pacing = \"none\"".to_owned())
+            });
+            assert_eq!(config.unwrap().origin("pacing").to_string(), format!("{read}:1"));
+        }
+        let sources = Sources { file: Some("gone.toml".to_owned()), ..Sources::default() };
+        let errors = Config::load(&sources, |_| Err(io::Error::other("no such file"))).unwrap_err();
+        assert_eq!(
+            errors.to_string(),
+            "1 error in the configuration, nothing was started\n  \
+             --config: can't read gone.toml: no such file; valid is a readable TOML file"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_setting_where_it_came_from_and_what_would_be_valid_and_all_come_at_once() {
+        let file = "# Grace\nidle_grce = \"1s\"\nport = 6432\npacing = false\n\n[proxy]\nidle_grace = \"1s\"";
+        let environment = [("LASTCALL_STALL_GRACE", "30"), ("LASTCALL_LOG", "cp=loud")];
+        let flags = [WORKER, ("idle_grace", "4s"), ("max_connections", "many")];
+        assert_eq!(
+            errors(&flags, &environment, file),
+            [
+                "lastcall.toml:2: no setting is called idle_grce; did you mean idle_grace?",
+                "lastcall.toml:3: no setting is called port; `lastcall settings` lists them all",
+                "lastcall.toml:4: pacing: a value of type boolean is not valid; valid is text in quotes or a number: one of even, none",
+                "lastcall.toml:6: no setting is called proxy; `lastcall settings` lists them all",
+                "LASTCALL_LOG: log: \"cp=loud\" is not valid; valid is a level (error, warn, info, debug, trace, off), \
+                 or levels of modules such as info,cp::relay=debug",
+                &format!("LASTCALL_STALL_GRACE: stall_grace: \"30\" is not valid; valid is {DURATION}"),
+                "--max-connections: max_connections: \"many\" is not valid; valid is a whole number from 1 to 4294967295",
+                "--idle-grace: idle_grace: 4s is below lame_duck, which is 5s; valid is 5s or more \
+                 (lame_duck has its default)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_setting_that_did_not_parse_is_not_held_against_another() {
+        let environment = [("LASTCALL_LAME_DUCK", "1x")];
+        assert_eq!(
+            errors(&[WORKER, ("idle_grace", "1s")], &environment, ""),
+            [format!("LASTCALL_LAME_DUCK: lame_duck: \"1x\" is not valid; valid is {DURATION}")]
+        );
+    }
+
+    #[test]
+    fn a_misfit_names_both_origins() {
+        assert_eq!(
+            errors(&[WORKER, ("drain_policy", "flat")], &[], "handover_drain_timeout = 0\nstall_grace = 0"),
+            [
+                "lastcall.toml:1: handover_drain_timeout: 0 leaves no wall for drain_policy, which is flat; valid is a \
+                 duration above 0 (drain_policy is from --drain-policy)",
+                "lastcall.toml:2: stall_grace: \"0\" is not valid; valid is a duration above 0",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_even_where_another_overrides_it() {
+        assert_eq!(
+            errors(&[WORKER, ("pacing", "even")], &[], "pacing = \"odd\""),
+            ["lastcall.toml:1: pacing: \"odd\" is not valid; valid is one of even, none"]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_says_where_and_nothing_that_would_follow_from_it() {
+        let errors = errors(&[], &[], "worker = \"pg:5432\"\nidle_grace 30s\n");
+        assert!(errors.iter().all(|error| error.starts_with("lastcall.toml:2: ")), "{errors:?}");
+        assert!(errors[0].ends_with("; valid is TOML, one `name = \"value\"` a line"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_worker_is_required() {
+        assert_eq!(
+            errors(&[], &[], ""),
+            [
+                "worker: not set, and has no default; set --worker, LASTCALL_WORKER, or worker in the file to host:port, \
+              such as 127.0.0.1:6432, [::1]:6432 or workers.internal:5432"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_password_in_a_connection_string_is_not_shown() {
+        let errors = errors(&[("worker", "postgres://app:hunter2@pg:5432/app")], &[], "");
+        assert!(errors[0].starts_with("--worker: worker: \"…@pg:5432/app\" is not valid"), "{errors:?}");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_a_warning_unless_kubernetes_put_it_there() {
+        let environment = [
+            ("LASTCALL_IDLE_GRCE", "1s"),
+            ("LASTCALL_PORT", "tcp://10.0.0.1:6432"),
+            ("LASTCALL_PORT_6432_TCP_PROTO", "tcp"),
+            ("LASTCALL_SERVICE_HOST", "10.0.0.1"),
+            ("LASTCALL_SECRET", "hunter2"),
+            ("PATH", "/bin"),
+        ];
+        assert_eq!(
+            load(&[WORKER], &environment, "").unwrap().warnings,
+            [
+                "environment variable LASTCALL_IDLE_GRCE is not a setting and is ignored; did you mean LASTCALL_IDLE_GRACE?",
+                "environment variable LASTCALL_SECRET is not a setting and is ignored",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_common_log_filter_is_taken_where_ours_is_not_set() {
+        let common = ("RUST_LOG", "debug");
+        let config = load(&[WORKER], &[common], "log = \"warn\"").unwrap();
+        assert_eq!((config.log.as_str(), config.origin("log").to_string()), ("debug", "RUST_LOG".to_owned()));
+        assert_eq!(load(&[WORKER], &[common, ("LASTCALL_LOG", "trace")], "").unwrap().log, "trace");
+    }
+}

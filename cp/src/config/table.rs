@@ -1,0 +1,153 @@
+//! The table of everything that can be configured: what is asked of the settings' definition by the command line, the
+//! help text and the README.
+
+use serde_json::json;
+
+use crate::core::settings::{Kind, SETTINGS};
+
+/// One thing that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name: the key in the file.
+    pub name: &'static str,
+    /// The default, as a file would have it.
+    pub default: &'static str,
+    /// What it means, in one line of Markdown.
+    pub help: &'static str,
+    /// What would be valid, as the end of a sentence.
+    pub valid: String,
+    /// What the help text puts in the place of the value.
+    pub value_name: &'static str,
+}
+
+impl Entry {
+    /// The flag: `--idle-grace`.
+    pub fn flag(&self) -> String {
+        flag(self.name)
+    }
+
+    /// The environment variable: `LASTCALL_IDLE_GRACE`.
+    pub fn variable(&self) -> String {
+        variable(self.name)
+    }
+}
+
+/// The flag for a name.
+pub(super) fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
+/// The environment variable for a name.
+pub(super) fn variable(name: &str) -> String {
+    format!("{VARIABLE_PREFIX}{}", name.to_uppercase())
+}
+
+/// What every environment variable of ours begins with.
+pub(super) const VARIABLE_PREFIX: &str = "LASTCALL_";
+
+/// What a place must look like.
+pub(super) const ADDRESS: &str = "host:port, such as 127.0.0.1:6432, [::1]:6432 or workers.internal:5432";
+
+/// What a log filter must look like.
+pub(super) const FILTER: &str = "a level (error, warn, info, debug, trace, off), or levels of modules such as \
+                                 info,cp::relay=debug";
+
+/// Where the process is and what it writes: what is not a setting of the drain.
+fn places() -> [Entry; 5] {
+    let entry = |name, value_name, default, help, valid: &str| Entry {
+        name,
+        value_name,
+        default,
+        help,
+        valid: valid.to_owned(),
+    };
+    let place = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
+    let log = "which lines are logged: a level, or levels of modules; `RUST_LOG` if this is not set";
+    [
+        place("listen", "127.0.0.1:6432", "where clients connect, as `host:port`", ADDRESS),
+        place("worker", "required", "where the worker is, as `host:port`", ADDRESS),
+        place(
+            "admin",
+            "unset",
+            "where `/readyz` and `/livez` are served, as `host:port`",
+            &format!("{ADDRESS}, or unset"),
+        ),
+        entry("log_format", "FORMAT", "text", "form of the log on stderr: `text` or `json`", "one of text, json"),
+        entry("log", "FILTER", "info", log, FILTER),
+    ]
+}
+
+/// Everything that can be configured, in the order of the README.
+pub fn entries() -> Vec<Entry> {
+    let settings = SETTINGS.iter().map(|setting| Entry {
+        name: setting.name,
+        default: setting.default,
+        help: setting.help,
+        valid: setting.kind.valid(),
+        value_name: match setting.kind {
+            Kind::Duration | Kind::OptionalDuration => "DURATION",
+            Kind::Policy => "POLICY",
+            Kind::Pacing => "PACING",
+            Kind::Count => "COUNT",
+        },
+    });
+    places().into_iter().chain(settings).collect()
+}
+
+/// The table as the README has it between its markers.
+pub fn markdown() -> String {
+    let mut table = "| setting | default | meaning |\n|---|---|---|\n".to_owned();
+    for Entry { name, default, help, .. } in entries() {
+        table.push_str(&format!("| `{name}` | `{default}` | {help} |\n"));
+    }
+    table
+}
+
+/// The table for programs.
+pub fn json() -> serde_json::Value {
+    entries()
+        .iter()
+        .map(|entry| {
+            json!({
+                "name": entry.name,
+                "flag": entry.flag(),
+                "variable": entry.variable(),
+                "default": entry.default,
+                "valid": entry.valid,
+                "meaning": entry.help,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_table_that_the_code_has() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(path).expect("README.md is at the root of the workspace");
+        let table = readme
+            .split_once("<!-- settings -->\n")
+            .and_then(|(_, rest)| rest.split_once("<!-- /settings -->"))
+            .map(|(table, _)| table.trim())
+            .expect("README.md has a line <!-- settings --> and a line <!-- /settings -->");
+        assert_eq!(table, markdown().trim(), "put what `lastcall settings` prints between the markers of README.md");
+    }
+
+    #[test]
+    fn a_name_gives_its_flag_and_its_variable() {
+        let all = entries();
+        let entry = all.iter().find(|entry| entry.name == "idle_grace").unwrap();
+        assert_eq!((entry.flag().as_str(), entry.variable().as_str()), ("--idle-grace", "LASTCALL_IDLE_GRACE"));
+        assert_eq!(json()[5]["variable"], "LASTCALL_DRAIN_POLICY");
+    }
+
+    #[test]
+    fn no_cell_of_the_table_breaks_its_row() {
+        for entry in entries() {
+            assert!(!entry.help.contains(['|', '\n']), "{}", entry.name);
+        }
+    }
+}

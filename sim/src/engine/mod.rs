@@ -1,0 +1,179 @@
+//! The simulators under the simulation: one small interface, one file per engine.
+//!
+//! An [`Engine`] runs the main functions of some hosts on simulated time and a simulated network until one of them says that
+//! it is over. Nothing outside this module knows which engine it runs on; what an engine can't do it says in
+//! [`Engine::SUPPORTS`], so that a scenario that needs it is reported as not supported and never counted as passed.
+//!
+//! | | [`TurmoilNet`] | [`Turmoil`] |
+//! |---|---|---|
+//! | cost grows with | events and open sockets | simulated time and hosts |
+//! | time | exact to 1 ms, always | exact to the tick: 1 ms up to 10 min, 144 ms for 24 h |
+//! | latency | 1 ms, and by the seed 1 ms more | one tick |
+//! | the seed decides | latency of each packet, order between connections | order between hosts |
+//! | a reset | destroys what the other side has not read | comes after what the other side has not read |
+//! | sockets | TCP's own states and windows | messages, with a window of ours on top |
+//!
+//! Promises of every engine: the same plan and the same main functions give the same schedule in every process; time moves
+//! only when every task waits; tasks, their panics and signals are the engine's, so nothing of a run is left when it ends.
+//! Not promised: that two engines give the same schedule, nor that a task which never yields can be stopped.
+
+mod hosts;
+#[cfg(test)]
+mod tests;
+pub mod turmoil;
+pub mod turmoil_net;
+
+use std::fmt;
+use std::time::Duration;
+
+use cp::core::Time;
+use cp::world::{Signal, World};
+use futures_util::future::BoxFuture;
+
+pub use self::turmoil::Turmoil;
+pub use self::turmoil_net::TurmoilNet;
+
+/// A simulator.
+pub trait Engine {
+    /// What the hosts see of it.
+    type World: SimWorld;
+
+    /// What reports and the command line call it.
+    const NAME: &'static str;
+
+    /// What scenarios may ask of it.
+    const SUPPORTS: Capabilities;
+
+    /// The shortest time that a run with this limit tells apart. Every time in such a run is a multiple of it.
+    fn resolution(limit: Duration) -> Duration;
+
+    /// Runs the hosts' main functions, in the order given, until [`SimWorld::finish`] is called or the limit of simulated
+    /// time is reached. What still runs then is dropped before this returns, its sockets without a word to their peers.
+    fn simulate(plan: Plan, hosts: Vec<Host<Self::World>>) -> Ending;
+}
+
+/// What a run of an engine is told, besides its hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Every choice that the engine makes, and every [`World::random`], is drawn from it.
+    pub seed: u64,
+    /// Of simulated time. What is due at the limit itself does not happen any more.
+    pub limit: Duration,
+}
+
+/// One host of a simulation.
+pub struct Host<W> {
+    /// What others connect to, as in `pod:6432`. Unique in a run.
+    pub name: &'static str,
+    /// Runs as the host's first task, named `main`. The host lives on when it returns.
+    pub main: Box<dyn FnOnce(W) -> BoxFuture<'static, ()> + Send>,
+}
+
+impl<W> Host<W> {
+    /// A host that runs `main`.
+    pub fn new<F>(name: &'static str, main: impl FnOnce(W) -> F + Send + 'static) -> Host<W>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Host { name, main: Box::new(|world| Box::pin(main(world))) }
+    }
+}
+
+impl<W> fmt::Debug for Host<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What only the harness may do to a simulated world.
+///
+/// A handle stays readable after the run: [`SimWorld::panics`] can be asked then.
+///
+/// # Panics
+/// Every method that takes the name of a host panics if the run has no such host.
+pub trait SimWorld: World {
+    /// Delivers a signal to the process on `host`: its [`World::next_signal`] returns it. As with a real kernel, a signal
+    /// that is still pending is not delivered twice.
+    fn send_signal(&self, host: &str, signal: Signal);
+
+    /// SIGKILL: ends all tasks of `host`, each when the scheduler next comes to it, within the same resolution step. The
+    /// machine lives on: its kernel closes the sockets, with FIN or, where bytes were unread, RST.
+    fn kill(&self, host: &str);
+
+    /// Names of the tasks of `host` that have not ended, sorted; a name that several have comes several times.
+    fn tasks(&self, host: &str) -> Vec<&'static str>;
+
+    /// Ends the simulation now, after everything that is ready now has run.
+    fn finish(&self);
+
+    /// The panics of tasks so far, in order. A panic ends its task and nothing else, as with tokio.
+    fn panics(&self) -> Vec<TaskPanic>;
+}
+
+/// A task that panicked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskPanic {
+    /// The host that it ran on.
+    pub host: &'static str,
+    /// Its name, as given to [`World::spawn`].
+    pub task: &'static str,
+    /// What it said.
+    pub message: String,
+}
+
+/// How a simulation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// [`SimWorld::finish`] was called.
+    Finished {
+        /// When.
+        at: Time,
+    },
+    /// The limit of simulated time was reached first.
+    OutOfTime {
+        /// The limit.
+        at: Time,
+    },
+    /// The engine gave up: the tasks never came to rest, or the simulator itself failed.
+    Stuck {
+        /// How far it came.
+        at: Time,
+        /// What kept it busy.
+        why: String,
+    },
+}
+
+impl Ending {
+    /// When it ended, in simulated time.
+    pub fn at(&self) -> Time {
+        match self {
+            Ending::Finished { at } | Ending::OutOfTime { at } | Ending::Stuck { at, .. } => *at,
+        }
+    }
+}
+
+/// What an engine can do, and what a scenario needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A side that has sent FIN still reads.
+    pub half_close: bool,
+    /// A socket closed with unread bytes resets its peer.
+    pub reset: bool,
+    /// A reader that has stopped holds its writer back after a bounded number of bytes.
+    pub backpressure: bool,
+    /// Times far into a long run are as exact as at its beginning: to 1 ms.
+    pub exact_times: bool,
+}
+
+impl Capabilities {
+    /// What of `needed` is not there, in words for a report.
+    pub fn lacks(self, needed: Capabilities) -> Vec<&'static str> {
+        let pairs = [
+            (self.half_close, needed.half_close, "half-close"),
+            (self.reset, needed.reset, "reset"),
+            (self.backpressure, needed.backpressure, "backpressure"),
+            (self.exact_times, needed.exact_times, "exact times"),
+        ];
+        pairs.into_iter().filter(|(has, needs, _)| *needs && !has).map(|(_, _, name)| name).collect()
+    }
+}

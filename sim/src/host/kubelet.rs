@@ -1,0 +1,121 @@
+//! The kubelet: probes readiness, sends signals, and SIGKILL when the termination grace is over.
+//!
+//! Two liberties, both stated: a real kubelet probes a terminating pod to its end, this one stops after
+//! [`NEGATIVES`] negative answers behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends
+//! SIGTERM once, while scenarios may send any signal at any time.
+
+use std::time::Duration;
+
+use cp::core::Time;
+use cp::world::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::engine::SimWorld;
+use crate::history::{Event, Recorder};
+use crate::host::pod;
+use crate::scenario::{Action, Pod, Scenario};
+
+/// The kubelet's name as a host.
+pub const NAME: &str = "kubelet";
+
+/// `terminationGracePeriodSeconds` of a pod that doesn't say: the production system's.
+pub const TERMINATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Kubernetes' own default period of a readiness probe.
+const READINESS_PERIOD: Duration = Duration::from_secs(10);
+/// How often a metrics scraper asks over the connection that it keeps.
+const SCRAPE_PERIOD: Duration = Duration::from_secs(15);
+/// Negative answers behind the signal after which there is nothing more to learn.
+const NEGATIVES: u32 = 3;
+/// The largest answer of the admin port.
+const ANSWER: usize = 16 * 1024;
+
+/// Starts the probes, and does to the pod what the scenario says.
+pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario) {
+    let probes = probe(world.clone(), recorder.clone(), scenario.pod.clone());
+    world.spawn("readiness probe", probes);
+    if scenario.pod.admin_keepalive {
+        world.spawn("scraper", scrape(world.clone()));
+    }
+    let grace = scenario.pod.termination_grace.map_or(TERMINATION_GRACE, |span| span.0);
+    let mut events = scenario.events.clone();
+    events.sort_by_key(|event| event.at);
+    let mut killing = false;
+    for event in events {
+        world.sleep_until(Time::from_epoch(event.at.0)).await;
+        if has_exited(&recorder) {
+            continue;
+        }
+        let signal = match event.action {
+            Action::Sigterm => Signal::Term,
+            Action::Sigint => Signal::Int,
+            Action::Sigquit => Signal::Quit,
+        };
+        recorder.record(world.now(), Event::SignalSent { signal });
+        world.send_signal(pod::NAME, signal);
+        if event.action == Action::Sigterm && !killing {
+            killing = true;
+            world.spawn("sigkill", kill(world.clone(), recorder.clone(), world.now() + grace));
+        }
+    }
+}
+
+/// SIGKILL at `at`, if the pod is still there.
+async fn kill<W: SimWorld>(world: W, recorder: Recorder, at: Time) {
+    world.sleep_until(at).await;
+    if !has_exited(&recorder) {
+        recorder.record(world.now(), Event::Killed);
+        world.kill(pod::NAME);
+    }
+}
+
+fn has_exited(recorder: &Recorder) -> bool {
+    recorder.any(|event| matches!(event, Event::PodExited { .. } | Event::Killed))
+}
+
+/// Probes readiness, each time over a connection of its own, as a kubelet does.
+async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
+    let period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
+    let mut negatives = 0;
+    while negatives < NEGATIVES && !has_exited(&recorder) {
+        let next = world.now() + period;
+        if let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await {
+            let ready = ask(&mut connection, "/readyz", "close").await.is_some_and(|answer| answer.contains(" 200 "));
+            recorder.record(world.now(), Event::ReadinessProbed { ready });
+            let signalled = recorder.any(|event| matches!(event, Event::SignalSent { .. }));
+            if signalled && !ready {
+                negatives += 1;
+            }
+        }
+        world.sleep_until(next).await;
+    }
+}
+
+/// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.
+async fn scrape<W: SimWorld>(world: W) {
+    let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
+    while ask(&mut connection, "/livez", "keep-alive").await.is_some() {
+        let next = world.now() + SCRAPE_PERIOD;
+        world.sleep_until(next).await;
+    }
+}
+
+/// One request; the head of the answer, or `None` if the connection gave none.
+async fn ask<S>(connection: &mut S, path: &str, keep: &str) -> Option<String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let request = format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: {keep}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = vec![0; ANSWER];
+    let mut length = 0;
+    while length < ANSWER {
+        match connection.read(&mut answer[length..]).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => length += read,
+        }
+        if answer[..length].windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            break;
+        }
+    }
+    (length > 0).then(|| String::from_utf8_lossy(&answer[..length]).into_owned())
+}

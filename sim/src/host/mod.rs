@@ -1,0 +1,18 @@
+//! The hosts of a simulation: the pod, its kubelet, the workers, and the clients.
+
+mod actor;
+pub mod client;
+mod frame;
+pub mod kubelet;
+mod ledger;
+pub mod pod;
+mod raw_client;
+mod raw_link;
+mod script;
+pub mod statement;
+pub mod tap;
+#[cfg(test)]
+mod test_world;
+#[cfg(test)]
+mod tests;
+pub mod worker;

@@ -1,0 +1,48 @@
+//! The pod: runs the control plane's own code, `cp::server::serve`, and writes down what it hands out.
+
+use cp::core::Settings;
+use cp::meter::{EndRecord, Meter};
+use cp::server::{Service, serve};
+
+use crate::engine::SimWorld;
+use crate::history::{Event, Recorder};
+
+/// The pod's name as a host.
+pub const NAME: &str = "pod";
+/// Where clients connect.
+pub const ADDRESS: &str = "pod:6432";
+/// Where the kubelet probes.
+pub const ADMIN_ADDRESS: &str = "pod:8080";
+
+/// Runs the control plane until it exits, and ends what is left of its process then.
+pub async fn run<W: SimWorld>(world: W, recorder: Recorder, settings: Settings) {
+    recorder.record(world.now(), Event::PodStarted);
+    let service = Service {
+        listen: "0.0.0.0:6432".to_owned(),
+        worker: "worker:5432".to_owned(),
+        admin: Some("0.0.0.0:8080".to_owned()),
+        settings,
+    };
+    let meter = HistoryMeter { world: world.clone(), recorder: recorder.clone() };
+    let exit = serve(world.clone(), service, meter).await.expect("the simulated addresses are free");
+    // This task itself is the only one that may be left.
+    let tasks = world.tasks(NAME).into_iter().filter(|task| *task != "main").map(str::to_owned).collect();
+    recorder.record(world.now(), Event::PodExited { exit, tasks });
+    // A process that exits takes its tasks with it; the machine's kernel closes their sockets.
+    world.kill(NAME);
+}
+
+/// The meter of the simulation: end records go into the history.
+#[derive(Clone)]
+struct HistoryMeter<W> {
+    world: W,
+    recorder: Recorder,
+}
+
+impl<W: SimWorld> Meter for HistoryMeter<W> {
+    fn session_ended(&self, record: &EndRecord) {
+        self.recorder.record(self.world.now(), Event::Recorded { record: record.clone() });
+    }
+
+    async fn flush(&self) {}
+}

@@ -1,0 +1,296 @@
+//! The client that writes its messages by hand: half a startup packet, batches without Sync, pipelines without pause.
+//!
+//! It does what a client library would not, and otherwise what a patient client does: it reads all the time, matches answers
+//! in order, and reads a closed connection to its end. Deaf clients are none of its kinds.
+//!
+//! - An Execute of a batch is over at its CommandComplete or PortalSuspended; every other request at its ReadyForQuery.
+//! - An error in a batch answers all of the batch.
+//! - A FATAL answers everything that was sent. A pipeline goes on writing after it, like a client that is too busy to look;
+//!   what it writes then is over at the end of the stream, with the same code.
+//! - A request counts as sent when all of its bytes were handed to the socket's queue.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cp::core::Time;
+use cp::world::World;
+use pgwire::messages::extendedquery::{Bind, Describe, Execute, Flush, Parse, Sync, TARGET_TYPE_BYTE_STATEMENT};
+use pgwire::messages::simplequery::Query;
+use pgwire::messages::startup::Startup;
+use pgwire::messages::terminate::Terminate;
+
+use super::actor::{Actor, put};
+use super::raw_link::{RawLink, State};
+use super::script::{self, Next, Script};
+use super::statement::Statement;
+use crate::history::Event;
+use crate::scenario::model::{Connect, Idle, Partial, Patience, Pipeline, Protocol, Step, Times, Until};
+
+/// Most requests that a pipeline leaves unanswered, whatever its `depth`.
+const MAX_DEPTH: usize = 65_536;
+
+/// Does `steps`, and then stays connected until somebody closes the connection.
+pub(crate) async fn run<W: World>(mut actor: Actor<W>, steps: &[Step]) {
+    let mut script = Script::new(steps, actor.now());
+    let mut link = None;
+    while let Some(next) = script.next(actor.now()) {
+        let goes_on = match next {
+            Next::Rest(until) => wait(&actor, &mut link, until).await,
+            Next::Step(step) => do_step(&mut actor, &mut link, step).await,
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    if let Some(link) = &mut link {
+        if link.state() == State::Open {
+            link.until(&actor, |_| false).await;
+        }
+        link.drain(&actor).await;
+        if link.state() == State::OutOfPatience {
+            actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
+        }
+    }
+    drop(link);
+    actor.record(Event::ClientDone { conn: actor.conn() });
+}
+
+/// Does one step. False if the client can't go on.
+async fn do_step<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, step: &Step) -> bool {
+    match (step, link.as_mut()) {
+        (Step::Connect(step), _) => connect(actor, link, step).await,
+        (Step::Think(think), _) => wait(actor, link, actor.now() + think.think.0).await,
+        (Step::WaitUntil(until), _) => wait(actor, link, Time::from_epoch(until.wait_until.0)).await,
+        (Step::Idle(Idle { idle: Patience::For(span) }), _) => wait(actor, link, actor.now() + *span).await,
+        // Staying connected until somebody closes the connection is what comes after the steps.
+        (Step::Idle(Idle { idle: Patience::Forever }), _) => false,
+        (_, None) => false,
+        (Step::Disconnect, Some(open)) => {
+            // Polite: the answers first, as client libraries do it.
+            if !open.until(actor, RawLink::answered).await {
+                return false;
+            }
+            put(&Terminate::new(), open.out());
+            leave(actor, link, "disconnect").await
+        }
+        (Step::Close, Some(_)) => leave(actor, link, "close").await,
+        (step, Some(open)) => speak(actor, open, step).await,
+    }
+}
+
+/// Does a step that needs nothing but an open connection.
+async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Step) -> bool {
+    match step {
+        Step::Prepare(step) => {
+            let statement = actor.unsent_statement(script::one_row(step.prepare.0));
+            put(&Parse::new(None, statement.to_string(), vec![]), link.out());
+            link.ledger().parse();
+            write(actor, link).await
+        }
+        Step::Execute(step) => {
+            let statement = actor.statement(script::execute(step));
+            put(&Parse::new(None, statement.to_string(), vec![]), link.out());
+            put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
+            put(&Execute::new(None, i32::try_from(step.max_rows).unwrap_or(i32::MAX)), link.out());
+            actor.request_sent(&statement);
+            link.ledger().parse();
+            if let Some((tag, outcome)) = link.ledger().execute(statement.tag) {
+                actor.request_ended(tag, outcome);
+            }
+            write(actor, link).await
+        }
+        Step::Flush => {
+            put(&Flush::new(), link.out());
+            link.until(actor, RawLink::flushed).await
+        }
+        Step::Sync => {
+            put(&Sync::new(), link.out());
+            link.ledger().sync(None);
+            link.until(actor, RawLink::answered).await
+        }
+        Step::Pipeline(step) => pipeline(actor, link, step).await,
+        Step::Partial(step) => partial(actor, link, step).await,
+        step => match request(actor, step) {
+            Some(statement) => ask(actor, link, step, statement).await,
+            None => true,
+        },
+    }
+}
+
+/// Connects as far as the step says. An older connection is dropped.
+async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, step: &Connect) -> bool {
+    *link = None;
+    let Some(tap) = actor.open().await else {
+        return false;
+    };
+    let link = link.insert(RawLink::new(tap));
+    if step.pause.0 > Duration::ZERO && !link.until_time(actor, actor.now() + step.pause.0, |_| false).await {
+        return false;
+    }
+    if step.until == Until::Tcp {
+        return true;
+    }
+    let (user, database) = actor.login(step);
+    let mut startup = Startup::new();
+    startup.parameters.extend([
+        ("user".to_owned(), user),
+        ("database".to_owned(), database),
+        ("application_name".to_owned(), actor.application()),
+    ]);
+    put(&startup, link.out());
+    match step.until {
+        Until::Startup => {
+            let half = link.out().len() / 2;
+            link.out().truncate(half);
+            write(actor, link).await
+        }
+        Until::Tcp | Until::Ready => link.until(actor, RawLink::ready_seen).await,
+    }
+}
+
+/// The statement of a step that is one request; none if it is none.
+fn request<W: World>(actor: &mut Actor<W>, step: &Step) -> Option<Statement> {
+    let action = script::action(step)?;
+    Some(actor.statement(action))
+}
+
+/// Sends one request and waits for its answer.
+async fn ask<W: World>(actor: &Actor<W>, link: &mut RawLink<W>, step: &Step, statement: Statement) -> bool {
+    let query = match step {
+        Step::Query(query) => Some(query),
+        _ => None,
+    };
+    actor.request_sent(&statement);
+    match query.map(|query| query.protocol) {
+        Some(Protocol::Extended) => {
+            put(&Parse::new(None, statement.to_string(), vec![]), link.out());
+            put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
+            put(&Describe::new(TARGET_TYPE_BYTE_STATEMENT, None), link.out());
+            put(&Execute::new(None, 0), link.out());
+            put(&Sync::new(), link.out());
+        }
+        Some(Protocol::Simple) | None => put(&Query::new(statement.to_string()), link.out()),
+    }
+    link.ledger().sync(Some(statement.tag.clone()));
+    if let Some(after) = query.and_then(|query| query.cancel_after) {
+        if !link.until_time(actor, actor.now() + after.0, RawLink::answered).await {
+            return false;
+        }
+        if !link.answered() {
+            link.cancel(actor, statement.tag);
+        }
+    }
+    link.until(actor, RawLink::answered).await
+}
+
+/// Keeps up to `depth` requests unanswered. Not even a FATAL stops it, only the end of the connection.
+async fn pipeline<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Pipeline) -> bool {
+    let depth = usize::try_from(step.depth).unwrap_or(MAX_DEPTH).clamp(1, MAX_DEPTH);
+    let mut script = Pipelined { steps: &step.pipeline, at: 0, left: step.repeat };
+    poll_fn(|cx| {
+        loop {
+            link.poll(actor, cx);
+            if link.state() >= State::OutOfPatience {
+                return Poll::Ready(());
+            }
+            let mut sent = false;
+            while link.ledger().len() < depth {
+                let Some(step) = script.next() else {
+                    return Poll::Ready(());
+                };
+                let Some(statement) = request(actor, step) else {
+                    continue;
+                };
+                put(&Query::new(statement.to_string()), link.out());
+                actor.request_sent(&statement);
+                link.ledger().sync(Some(statement.tag));
+                sent = true;
+            }
+            if !sent {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+    write(actor, link).await
+}
+
+/// The statements of a pipeline, one after the other.
+struct Pipelined<'a> {
+    steps: &'a [Step],
+    at: usize,
+    left: Times,
+}
+
+impl<'a> Pipelined<'a> {
+    fn next(&mut self) -> Option<&'a Step> {
+        if self.steps.is_empty() || self.left == Times::Count(0) {
+            return None;
+        }
+        let step = &self.steps[self.at];
+        self.at += 1;
+        if self.at == self.steps.len() {
+            self.at = 0;
+            if let Times::Count(left) = &mut self.left {
+                *left -= 1;
+            }
+        }
+        Some(step)
+    }
+}
+
+/// Sends the first bytes of a statement, and the rest later.
+async fn partial<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Partial) -> bool {
+    let mut message = BytesMut::new();
+    let statement = match step.after {
+        Some(_) => actor.statement(script::one_row(step.query.0)),
+        None => actor.unsent_statement(script::one_row(step.query.0)),
+    };
+    put(&Query::new(statement.to_string()), &mut message);
+    // At least the last byte is left for later: a message that is whole is no partial one.
+    let first = usize::try_from(step.partial).unwrap_or(usize::MAX).min(message.len() - 1);
+    let rest = message.split_off(first);
+    link.out().unsplit(message);
+    let Some(after) = step.after else {
+        return write(actor, link).await;
+    };
+    if !link.until_time(actor, actor.now() + after.0, |_| false).await {
+        return false;
+    }
+    link.out().unsplit(rest);
+    actor.request_sent(&statement);
+    link.ledger().sync(Some(statement.tag));
+    link.until(actor, RawLink::answered).await
+}
+
+/// Lets time pass, with or without a connection.
+async fn wait<W: World>(actor: &Actor<W>, link: &mut Option<RawLink<W>>, until: Time) -> bool {
+    match link {
+        Some(link) => link.until_time(actor, until, |_| false).await,
+        None => {
+            actor.world.sleep_until(until).await;
+            true
+        }
+    }
+}
+
+/// Hands everything to the socket's queue.
+async fn write<W: World>(actor: &Actor<W>, link: &mut RawLink<W>) -> bool {
+    link.until(actor, RawLink::written).await
+}
+
+/// Ends the connection, unless somebody else did.
+async fn leave<W: World>(actor: &Actor<W>, link: &mut Option<RawLink<W>>, how: &'static str) -> bool {
+    let Some(open) = link else {
+        return false;
+    };
+    if !open.leave(actor).await {
+        return false;
+    }
+    actor.record(Event::ClientLeft { conn: actor.conn(), how });
+    open.close(actor);
+    *link = None;
+    true
+}

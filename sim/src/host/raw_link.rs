@@ -1,0 +1,264 @@
+//! A raw client's connection: reads and writes at the same time, whatever step the client is at.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use cp::core::Time;
+use cp::world::World;
+use pgwire::messages::cancel::CancelRequest;
+use pgwire::messages::startup::SecretKey;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::actor::{Actor, put};
+use super::frame::{Fields, Frame, Inbox};
+use super::ledger::{Ended, Ledger};
+use super::tap::{DRAIN_PATIENCE, Tap};
+use crate::history::{Event, Tag};
+
+/// Longest message that is read. Longer ones are no PostgreSQL any more, and the rest of the stream is only thrown away.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// One connection of a raw client. While it is polled it writes what there is to write and reads what there is to read.
+pub(crate) struct RawLink<W: World> {
+    tap: Tap<W>,
+    inbox: Inbox,
+    /// Written by the steps, not taken by the socket yet.
+    out: BytesMut,
+    /// A write failed. What was read is still of interest.
+    mute: bool,
+    /// What was read is no message; the rest is thrown away.
+    garbled: bool,
+    ready_seen: bool,
+    key: Option<(i32, i32)>,
+    ledger: Ledger,
+    /// Runs from the FATAL on.
+    patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    state: State,
+}
+
+/// How far a connection has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    /// It can be used.
+    Open,
+    /// A FATAL was read.
+    ToldGoodbye,
+    /// A FATAL was read, and then nothing for [`DRAIN_PATIENCE`].
+    OutOfPatience,
+    /// The end of the stream was read, or a reset.
+    Over,
+}
+
+impl<W: World> RawLink<W> {
+    /// A connection of which nothing was read or written yet.
+    pub(crate) fn new(tap: Tap<W>) -> Self {
+        RawLink {
+            tap,
+            inbox: Inbox::default(),
+            out: BytesMut::new(),
+            mute: false,
+            garbled: false,
+            ready_seen: false,
+            key: None,
+            ledger: Ledger::default(),
+            patience: None,
+            state: State::Open,
+        }
+    }
+
+    /// How far it is.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether a ReadyForQuery was ever read.
+    pub(crate) fn ready_seen(&self) -> bool {
+        self.ready_seen
+    }
+
+    /// Whether no answer is owed.
+    pub(crate) fn answered(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
+    /// Whether nothing is owed but what waits for a Sync.
+    pub(crate) fn flushed(&self) -> bool {
+        self.ledger.flushed()
+    }
+
+    /// Whether everything was handed to the socket's queue.
+    pub(crate) fn written(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// What is to be written.
+    pub(crate) fn out(&mut self) -> &mut BytesMut {
+        &mut self.out
+    }
+
+    /// The answers owed.
+    pub(crate) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Polls until `done`, the FATAL or the end. True if it is still open.
+    pub(crate) async fn until(&mut self, actor: &Actor<W>, mut done: impl FnMut(&Self) -> bool) -> bool {
+        poll_fn(|cx| {
+            self.poll(actor, cx);
+            if self.state == State::Open && !done(self) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        self.state == State::Open
+    }
+
+    /// Polls until `at`, or `done` before, the FATAL or the end. True if it is still open.
+    pub(crate) async fn until_time(
+        &mut self,
+        actor: &Actor<W>,
+        at: Time,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> bool {
+        let mut alarm = pin!(actor.world.sleep_until(at));
+        poll_fn(|cx| {
+            self.poll(actor, cx);
+            if self.state != State::Open || done(self) { Poll::Ready(()) } else { alarm.as_mut().poll(cx) }
+        })
+        .await;
+        self.state == State::Open
+    }
+
+    /// Writes and reads as much as the socket lets it, and logs what that means. Every waiting step polls this.
+    pub(crate) fn poll(&mut self, actor: &Actor<W>, cx: &mut Context<'_>) {
+        self.poll_write(cx);
+        while self.state < State::OutOfPatience {
+            let Poll::Ready(read) = self.inbox.poll_fill(&mut self.tap, cx) else {
+                break;
+            };
+            self.take_messages(actor);
+            if !matches!(read, Ok(1..)) {
+                self.end(actor, State::Over);
+            }
+        }
+        if self.state == State::ToldGoodbye {
+            let patience = self.patience.get_or_insert_with(|| {
+                // Boxed, because the type of a world's sleep has no name.
+                Box::pin(actor.world.sleep_until(actor.now() + DRAIN_PATIENCE))
+            });
+            if patience.as_mut().poll(cx).is_ready() {
+                self.end(actor, State::OutOfPatience);
+            }
+        }
+    }
+
+    /// Ends the connection from this side: what is still to be written, then FIN. False if the other side was first.
+    pub(crate) async fn leave(&mut self, actor: &Actor<W>) -> bool {
+        self.until(actor, Self::written).await;
+        if self.mute || self.state != State::Open {
+            return false;
+        }
+        poll_fn(|cx| Pin::new(&mut self.tap).poll_shutdown(cx)).await.is_ok()
+    }
+
+    /// Reads to the end of the stream.
+    pub(crate) async fn drain(&mut self, actor: &Actor<W>) {
+        poll_fn(|cx| {
+            self.poll(actor, cx);
+            if self.state < State::OutOfPatience { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Sends a cancel request for the running request `tag`.
+    pub(crate) fn cancel(&self, actor: &Actor<W>, tag: Tag) {
+        let Some((pid, secret)) = self.key else {
+            return;
+        };
+        actor.cancel(tag, move |mut stream| async move {
+            let mut message = BytesMut::new();
+            put(&CancelRequest::new(pid, SecretKey::I32(secret)), &mut message);
+            if stream.write_all(&message).await.is_ok() {
+                let _ = stream.shutdown().await;
+            }
+        });
+    }
+
+    /// Logs what was not answered.
+    pub(crate) fn close(&mut self, actor: &Actor<W>) {
+        let ended = self.ledger.close();
+        log(actor, ended);
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        while !self.out.is_empty() && !self.mute {
+            match Pin::new(&mut self.tap).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(written @ 1..)) => self.out.advance(written),
+                Poll::Ready(Ok(0) | Err(_)) => self.mute = true,
+                Poll::Pending => return,
+            }
+        }
+        if self.mute {
+            self.out.clear();
+        }
+    }
+
+    fn take_messages(&mut self, actor: &Actor<W>) {
+        while !self.garbled {
+            match self.inbox.next_frame(MAX_MESSAGE_BYTES) {
+                Ok(Some(frame)) => self.take_message(actor, frame),
+                Ok(None) => return,
+                Err(_) => self.garbled = true,
+            }
+        }
+        self.inbox.bytes().clear();
+    }
+
+    fn take_message(&mut self, actor: &Actor<W>, frame: Frame) {
+        let mut fields = Fields::of(frame.body);
+        match frame.kind {
+            b'1' => self.ledger.parse_complete(),
+            b'C' | b'I' | b's' => log(actor, self.ledger.complete()),
+            b'Z' if !self.ready_seen => {
+                self.ready_seen = true;
+                actor.record(Event::SessionBegan { conn: actor.conn() });
+            }
+            b'Z' => log(actor, self.ledger.ready()),
+            b'K' => {
+                if let (Ok(pid), Ok(secret)) = (fields.i32(), fields.i32()) {
+                    self.key = Some((pid, secret));
+                }
+            }
+            b'E' => self.take_error(actor, &mut fields),
+            _ => {}
+        }
+    }
+
+    fn take_error(&mut self, actor: &Actor<W>, fields: &mut Fields) {
+        let (mut severity, mut code) = (String::new(), String::new());
+        while let (Ok(name @ 1..), Ok(value)) = (fields.u8(), fields.string()) {
+            match name {
+                b'S' => severity = value,
+                b'C' => code = value,
+                _ => {}
+            }
+        }
+        if severity == "FATAL" {
+            self.state = self.state.max(State::ToldGoodbye);
+            log(actor, self.ledger.fatal(&code));
+        } else {
+            log(actor, self.ledger.error(&code));
+        }
+    }
+
+    fn end(&mut self, actor: &Actor<W>, state: State) {
+        self.state = state;
+        self.close(actor);
+    }
+}
+
+fn log<W: World>(actor: &Actor<W>, ended: impl IntoIterator<Item = Ended>) {
+    for (tag, outcome) in ended {
+        actor.request_ended(tag, outcome);
+    }
+}

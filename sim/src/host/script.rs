@@ -1,0 +1,166 @@
+//! A client's steps one by one, repetitions unrolled.
+
+use std::time::Duration;
+
+use cp::core::Time;
+
+use super::statement::{Action, Work};
+use crate::scenario::model::{Execute, Step, Times};
+
+/// Rest after a round of a repetition in which no time passed. Without it, a round that does nothing would stop simulated
+/// time for ever.
+const ROUND_REST: Duration = Duration::from_millis(1);
+
+/// What to do next.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next<'a> {
+    /// This step; never a repetition.
+    Step(&'a Step),
+    /// Wait until then.
+    Rest(Time),
+}
+
+/// Where a client is in its steps.
+#[derive(Debug)]
+pub(crate) struct Script<'a> {
+    /// The innermost repetition last. As deep as the file nests them.
+    open: Vec<Round<'a>>,
+}
+
+#[derive(Debug)]
+struct Round<'a> {
+    steps: &'a [Step],
+    at: usize,
+    /// Rounds to come, this one included.
+    left: Times,
+    began: Time,
+}
+
+impl<'a> Script<'a> {
+    /// The beginning of `steps`.
+    pub(crate) fn new(steps: &'a [Step], now: Time) -> Self {
+        Script { open: vec![Round { steps, at: 0, left: Times::Count(1), began: now }] }
+    }
+
+    /// The next step; none at the end.
+    pub(crate) fn next(&mut self, now: Time) -> Option<Next<'a>> {
+        loop {
+            let round = self.open.last_mut()?;
+            match round.steps.get(round.at) {
+                Some(Step::Repeat(repeat)) => {
+                    round.at += 1;
+                    if repeat.repeat != Times::Count(0) {
+                        self.open.push(Round { steps: &repeat.steps, at: 0, left: repeat.repeat, began: now });
+                    }
+                }
+                Some(step) => {
+                    round.at += 1;
+                    return Some(Next::Step(step));
+                }
+                None => {
+                    if let Times::Count(left) = &mut round.left {
+                        *left -= 1;
+                        if *left == 0 {
+                            self.open.pop();
+                            continue;
+                        }
+                    }
+                    round.at = 0;
+                    let took_no_time = round.began == now;
+                    round.began = now;
+                    if took_no_time {
+                        round.began = now + ROUND_REST;
+                        return Some(Next::Rest(now + ROUND_REST));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the statement of a step does that is one request, answered with ReadyForQuery; none if it is no such step.
+pub(crate) fn action(step: &Step) -> Option<Action> {
+    Some(match step {
+        Step::Begin => Action::Begin,
+        Step::Commit => Action::Commit,
+        Step::Rollback => Action::Rollback,
+        Step::Query(query) => Action::Work(Work {
+            takes: query.query.0,
+            inserts: None,
+            rows: query.rows,
+            row_bytes: query.row_bytes,
+            fails: query.fails.as_ref().map(|code| code.0.clone()),
+        }),
+        Step::Insert(insert) => Action::Work(select(insert.takes.0, 0, Some(insert.insert))),
+        _ => return None,
+    })
+}
+
+/// What the statement of an `execute` step does.
+pub(crate) fn execute(step: &Execute) -> Action {
+    let inserts = (step.insert > 0).then_some(step.insert);
+    let rows = step.rows.unwrap_or(if inserts.is_some() { 0 } else { 1 });
+    Action::Work(select(step.execute.0, rows, inserts))
+}
+
+/// A SELECT of one narrow row: what `prepare` and `partial` steps ask for.
+pub(crate) fn one_row(takes: Duration) -> Action {
+    Action::Work(select(takes, 1, None))
+}
+
+/// Bytes of a row where a step can't say.
+const DEFAULT_ROW_BYTES: u32 = 16;
+
+fn select(takes: Duration, rows: u32, inserts: Option<u32>) -> Work {
+    Work { takes, inserts, rows, row_bytes: DEFAULT_ROW_BYTES, fails: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::model::Repeat;
+
+    fn steps_of(steps: &[Step], mut now: Time, per_step: Duration, most: usize) -> String {
+        let mut script = Script::new(steps, now);
+        let mut done = String::new();
+        while let Some(next) = script.next(now) {
+            done.push(match next {
+                Next::Step(Step::Begin) => 'b',
+                Next::Step(Step::Commit) => 'c',
+                Next::Step(_) => '?',
+                Next::Rest(until) => {
+                    assert!(until > now, "a rest takes time");
+                    now = until;
+                    '.'
+                }
+            });
+            now = now + per_step;
+            if done.len() >= most {
+                break;
+            }
+        }
+        done
+    }
+
+    fn repeat(repeat: Times, steps: Vec<Step>) -> Step {
+        Step::Repeat(Repeat { repeat, steps })
+    }
+
+    #[test]
+    fn repetitions_are_unrolled_inside_out() {
+        let inner = repeat(Times::Count(2), vec![Step::Begin]);
+        let steps = [repeat(Times::Count(2), vec![inner, Step::Commit]), Step::Begin];
+        let per_step = Duration::from_millis(5);
+        assert_eq!(steps_of(&steps, Time::EPOCH, per_step, 100), "bbcbbcb");
+    }
+
+    #[test]
+    fn a_round_without_time_is_followed_by_a_rest() {
+        let forever = [repeat(Times::Forever, vec![Step::Begin])];
+        assert_eq!(steps_of(&forever, Time::EPOCH, Duration::ZERO, 6), "b.b.b.");
+        let nothing = [repeat(Times::Forever, vec![]), Step::Begin];
+        assert_eq!(steps_of(&nothing, Time::EPOCH, Duration::ZERO, 3), "...");
+        let never = [repeat(Times::Count(0), vec![Step::Begin]), Step::Commit];
+        assert_eq!(steps_of(&never, Time::EPOCH, Duration::ZERO, 9), "c");
+    }
+}

@@ -1,0 +1,104 @@
+//! A world for the tests of hosts: tokio's paused clock, and pipes for a network.
+//!
+//! Not a simulated network: no packets, no windows, no resets. A closed pipe reads as the end of the stream.
+#![expect(clippy::disallowed_methods, reason = "this file is the tests' one place that touches the runtime")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use cp::core::Time;
+use cp::world::{Listener, Signal, World};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// As much as a kernel buffers for a socket.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// One clock and one network.
+#[derive(Clone)]
+pub(crate) struct TestWorld {
+    epoch: Instant,
+    ports: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>,
+    drawn: Arc<Mutex<u64>>,
+}
+
+impl TestWorld {
+    /// Runs `test` in a world of its own.
+    pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(TestWorld) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            test(TestWorld { epoch: Instant::now(), ports: Arc::default(), drawn: Arc::default() }).await;
+        });
+    }
+
+    /// Waits until `after` from the epoch.
+    pub(crate) async fn at(&self, after: std::time::Duration) {
+        self.sleep_until(Time::EPOCH + after).await;
+    }
+}
+
+impl World for TestWorld {
+    type Stream = DuplexStream;
+    type Listener = Pipes;
+
+    fn now(&self) -> Time {
+        Time::from_epoch(self.epoch.elapsed())
+    }
+
+    fn sleep_until(&self, at: Time) -> impl Future<Output = ()> + Send + 'static {
+        tokio::time::sleep_until(self.epoch + at.since_epoch())
+    }
+
+    fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    /// Only the port counts: there is one host.
+    async fn bind(&self, address: &str) -> io::Result<Pipes> {
+        let (sender, accepted) = mpsc::unbounded_channel();
+        self.ports.lock().unwrap().insert(port(address), sender);
+        Ok(Pipes(accepted))
+    }
+
+    async fn connect(&self, address: &str) -> io::Result<DuplexStream> {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let ports = self.ports.lock().unwrap();
+        let listener = ports.get(&port(address)).ok_or(io::ErrorKind::ConnectionRefused)?;
+        listener.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        Ok(near)
+    }
+
+    fn random(&self, _purpose: &'static str) -> u64 {
+        let mut drawn = self.drawn.lock().unwrap();
+        *drawn += 1;
+        *drawn
+    }
+
+    async fn next_signal(&self) -> Signal {
+        std::future::pending().await
+    }
+}
+
+fn port(address: &str) -> String {
+    address.rsplit(':').next().unwrap_or_default().to_owned()
+}
+
+/// A listener.
+pub(crate) struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Listener for Pipes {
+    type Stream = DuplexStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, SocketAddr)>> {
+        self.0.poll_recv(cx).map(|stream| Ok((stream.ok_or(io::ErrorKind::BrokenPipe)?, ([127, 0, 0, 1], 1).into())))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(([127, 0, 0, 1], 1).into())
+    }
+}

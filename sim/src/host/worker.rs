@@ -1,0 +1,192 @@
+//! A simulated PostgreSQL worker: speaks the protocol exactly, and works by letting simulated time pass.
+//!
+//! It does with messages what PostgreSQL does with them: both query protocols, implicit transactions, the skip to Sync after
+//! an error, output held back until somebody asks, cancel requests over a connection of their own. What it executes is the
+//! few statements of [`super::statement`].
+//!
+//! Where it departs from PostgreSQL: a running statement whose connection is closed stops at once, while PostgreSQL notices
+//! only at its next write, or by `client_connection_check_interval`. So a cut is logged at the moment in which it happened.
+//! A malformed body ends the session, where PostgreSQL answers with an ERROR. Every 3.x protocol is spoken as 3.0. There are
+//! no parameters, savepoints, cursors, COPY, passwords and TLS.
+
+mod request;
+mod session;
+mod transaction;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cp::notice::{Notice, Reader};
+use cp::world::{Listener, World};
+
+use self::session::{Session, Take};
+use self::wire::{NoMessage, Wire};
+use super::frame::{Fields, Malformed};
+use crate::history::Recorder;
+
+/// Where a worker listens.
+pub const ADDRESS: &str = "0.0.0.0:5432";
+
+/// Most sessions at the same time: twice what the control plane admits by default, which must never be what limits a run.
+const MAX_SESSIONS: usize = 20_000;
+
+/// Wait after a failed accept, so that a listener that keeps failing can't stop simulated time.
+const ACCEPT_RETRY: Duration = Duration::from_millis(1);
+
+/// Serves sessions for ever.
+///
+/// # Panics
+/// If it can't listen on [`ADDRESS`]: its host would not be its own.
+pub async fn run<W: World>(world: W, recorder: Recorder) {
+    let mut listener = world.bind(ADDRESS).await.expect("a worker has its host's ports to itself");
+    let sessions = Sessions::default();
+    loop {
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
+            Ok((stream, _)) => {
+                let connection = serve(world.clone(), recorder.clone(), sessions.clone(), stream);
+                world.spawn("worker-session", connection);
+            }
+            Err(_) => world.sleep_until(world.now() + ACCEPT_RETRY).await,
+        }
+    }
+}
+
+/// Serves one connection to its end: a session, or a cancel request.
+async fn serve<W: World>(world: W, recorder: Recorder, sessions: Sessions, stream: W::Stream) {
+    let mut wire = Wire::new(stream);
+    match greet(&mut wire).await {
+        Ok(Hello::Session { application }) => {
+            let secret = world.random("worker-key") as u32 as i32;
+            let Some(entry) = sessions.enter(secret) else {
+                wire.put_error("FATAL", "53300", "sorry, too many clients already");
+                return wire.finish().await;
+            };
+            let take = Take { number: entry.number, secret, application, cancels: entry.cancels() };
+            Session::new(world, recorder, wire, take).run().await;
+        }
+        Ok(Hello::Cancel { session, secret }) => sessions.cancel(session, secret),
+        Err(NoMessage::Closed) => {}
+        Err(NoMessage::Malformed(malformed)) => {
+            wire.put_error("FATAL", "08P01", malformed.0);
+            wire.finish().await;
+        }
+    }
+}
+
+/// What a connection is for.
+enum Hello {
+    Session { application: String },
+    Cancel { session: u32, secret: i32 },
+}
+
+/// Reads startup packets; answers requests for encryption with a no.
+async fn greet<S>(wire: &mut Wire<S>) -> Result<Hello, NoMessage>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    /// A client asks once for TLS and once for GSSAPI.
+    const MAX_ENCRYPTION_REQUESTS: usize = 2;
+
+    for _ in 0..=MAX_ENCRYPTION_REQUESTS {
+        let packet = wire.startup().await?;
+        match read_hello(packet).map_err(NoMessage::Malformed)? {
+            Some(hello) => return Ok(hello),
+            None => {
+                wire.put_raw(b"N");
+                wire.flush().await.map_err(|_| NoMessage::Closed)?;
+            }
+        }
+    }
+    Err(NoMessage::Malformed(Malformed("asks for encryption again and again")))
+}
+
+/// What a startup packet asks for; none for encryption.
+fn read_hello(packet: Bytes) -> Result<Option<Hello>, Malformed> {
+    const CANCEL_REQUEST: i32 = 80_877_102;
+    const SSL_REQUEST: i32 = 80_877_103;
+    const GSSENC_REQUEST: i32 = 80_877_104;
+    const PROTOCOL_3: i32 = 3;
+
+    let mut fields = Fields::of(packet);
+    match fields.i32()? {
+        SSL_REQUEST | GSSENC_REQUEST => Ok(None),
+        CANCEL_REQUEST => {
+            let session = u32::try_from(fields.i32()?).map_err(|_| Malformed("no such session"))?;
+            Ok(Some(Hello::Cancel { session, secret: fields.i32()? }))
+        }
+        version if version >> 16 == PROTOCOL_3 => {
+            let mut application = String::new();
+            loop {
+                let name = fields.string()?;
+                if name.is_empty() {
+                    return Ok(Some(Hello::Session { application }));
+                }
+                let value = fields.string()?;
+                if name == "application_name" {
+                    application = value;
+                }
+            }
+        }
+        _ => Err(Malformed("unsupported frontend protocol")),
+    }
+}
+
+/// The running sessions, where cancel requests find them. Clones share one table.
+#[derive(Clone, Debug, Default)]
+struct Sessions(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    last: u32,
+    running: BTreeMap<u32, (i32, Notice<u64>)>,
+}
+
+impl Sessions {
+    /// Numbers a new session; none if there are too many.
+    fn enter(&self, secret: i32) -> Option<Entry> {
+        let mut table = self.lock();
+        if table.running.len() >= MAX_SESSIONS {
+            return None;
+        }
+        table.last += 1;
+        let (number, cancels) = (table.last, Notice::new(0));
+        table.running.insert(number, (secret, cancels.clone()));
+        Some(Entry { sessions: self.clone(), number, cancels })
+    }
+
+    /// Tells the session that it is cancelled, if the secret is its own. As in PostgreSQL, nobody is told whether it was.
+    fn cancel(&self, session: u32, secret: i32) {
+        let cancels = match self.lock().running.get(&session) {
+            Some((own, cancels)) if *own == secret => cancels.clone(),
+            _ => return,
+        };
+        cancels.change(cancels.value() + 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().expect("nothing panics while it holds the table")
+    }
+}
+
+/// A session's place in the table; dropping it gives the place back.
+struct Entry {
+    sessions: Sessions,
+    number: u32,
+    cancels: Notice<u64>,
+}
+
+impl Entry {
+    fn cancels(&self) -> Reader<u64> {
+        self.cancels.subscribe()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.sessions.lock().running.remove(&self.number);
+    }
+}

@@ -1,0 +1,532 @@
+//! One session of a worker: its messages, its transaction, the statement that it works on.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use cp::notice::Reader;
+use cp::world::World;
+use pgwire::messages::data::{DataRow, FieldDescription, NoData, ParameterDescription, RowDescription};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, NoticeResponse, ReadyForQuery};
+use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
+
+use super::request::{Request, Target};
+use super::transaction::{Fate, Transaction};
+use super::wire::{Closed, NoMessage, Wire};
+use crate::history::{Event, Recorder, StatementEnd};
+use crate::host::statement::{Action, Statement, Work};
+
+/// Most prepared statements, and most portals, of one session.
+const MAX_PREPARED: usize = 1_000;
+
+/// The type of the one column that statements return: text.
+const TEXT_OID: u32 = 25;
+
+/// What a session is given by its worker.
+pub(super) struct Take {
+    /// Its number, which is also its process id.
+    pub(super) number: u32,
+    /// The secret of its cancel key.
+    pub(super) secret: i32,
+    /// `application_name` of the startup packet.
+    pub(super) application: String,
+    /// Changes with every cancel request for it.
+    pub(super) cancels: Reader<u64>,
+}
+
+/// One session.
+pub(super) struct Session<W: World> {
+    world: W,
+    recorder: Recorder,
+    wire: Wire<W::Stream>,
+    take: Take,
+    transaction: Transaction,
+    /// None: an empty statement.
+    statements: BTreeMap<String, Option<Arc<Statement>>>,
+    portals: BTreeMap<String, Portal>,
+    /// An error has ended the batch: everything up to the Sync is skipped.
+    skips_to_sync: bool,
+}
+
+/// A statement that is bound and may run.
+#[derive(Clone, Debug)]
+struct Portal {
+    statement: Option<Arc<Statement>>,
+    progress: Progress,
+}
+
+/// How far a portal has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It did not run yet.
+    New,
+    /// So many rows were returned, and there may be more.
+    Suspended { rows: u32 },
+    /// It has run to its end.
+    Done,
+}
+
+/// How to run a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// With a row description, and a transaction of its own.
+    Simple,
+    /// At most so many rows; 0 means all. Its transaction ends at the Sync.
+    Extended { max_rows: u32 },
+}
+
+/// What stops a statement before its end.
+enum Stop {
+    Failed(SqlError),
+    Cancelled,
+    Closed,
+}
+
+/// An error that a client is told.
+struct SqlError {
+    code: String,
+    text: String,
+}
+
+impl SqlError {
+    fn new(code: &str, text: impl Into<String>) -> SqlError {
+        SqlError { code: code.to_owned(), text: text.into() }
+    }
+}
+
+/// What a message comes to: an answer, an error to be told, or the end.
+enum Trouble {
+    Error(SqlError),
+    Closed,
+}
+
+impl From<Closed> for Trouble {
+    fn from(_: Closed) -> Trouble {
+        Trouble::Closed
+    }
+}
+
+impl From<SqlError> for Trouble {
+    fn from(error: SqlError) -> Trouble {
+        Trouble::Error(error)
+    }
+}
+
+impl<W: World> Session<W> {
+    /// A session whose startup packet was read.
+    pub(super) fn new(world: W, recorder: Recorder, wire: Wire<W::Stream>, take: Take) -> Self {
+        Session {
+            world,
+            recorder,
+            wire,
+            take,
+            transaction: Transaction::default(),
+            statements: BTreeMap::new(),
+            portals: BTreeMap::new(),
+            skips_to_sync: false,
+        }
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn run(mut self) {
+        let worker_session = self.take.number;
+        let application = self.take.application.clone();
+        self.record(Event::WorkerSessionBegan { worker_session, application });
+        let malformed = match self.serve().await {
+            NoMessage::Closed => None,
+            NoMessage::Malformed(malformed) => Some(malformed),
+        };
+        let fate = self.transaction.roll_back();
+        self.settle(fate);
+        self.record(Event::WorkerSessionEnded { worker_session });
+        if let Some(malformed) = malformed {
+            self.wire.put_error("FATAL", "08P01", malformed.0);
+            self.wire.finish().await;
+        }
+    }
+
+    /// Greets, then answers one message after the other; returns why there is no further one.
+    async fn serve(&mut self) -> NoMessage {
+        if self.greet().await.is_err() {
+            return NoMessage::Closed;
+        }
+        loop {
+            let frame = match self.wire.frame().await {
+                Ok(frame) => frame,
+                Err(none) => return none,
+            };
+            let request = match Request::read(frame) {
+                Ok(Request::Terminate) => return NoMessage::Closed,
+                Ok(request) => request,
+                Err(malformed) => return NoMessage::Malformed(malformed),
+            };
+            if self.answer(request).await.is_err() {
+                return NoMessage::Closed;
+            }
+        }
+    }
+
+    async fn greet(&mut self) -> Result<(), Closed> {
+        self.wire.put(&Authentication::Ok);
+        for (name, value) in [
+            ("server_version", "17.0"),
+            ("server_encoding", "UTF8"),
+            ("client_encoding", "UTF8"),
+            ("DateStyle", "ISO, MDY"),
+            ("integer_datetimes", "on"),
+            ("standard_conforming_strings", "on"),
+            ("TimeZone", "UTC"),
+        ] {
+            self.wire.put(&ParameterStatus::new(name.to_owned(), value.to_owned()));
+        }
+        // Session numbers are counted from 1 and stay far below the sign bit.
+        self.wire.put(&BackendKeyData::new(self.take.number as i32, SecretKey::I32(self.take.secret)));
+        self.ready().await
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<(), Closed> {
+        if self.skips_to_sync && request != Request::Sync {
+            return Ok(());
+        }
+        let simple = matches!(request, Request::Query(_));
+        let sync = request == Request::Sync;
+        match self.carry_out(request).await {
+            Ok(()) => {}
+            Err(Trouble::Closed) => return Err(Closed),
+            Err(Trouble::Error(error)) => {
+                self.wire.put_error("ERROR", &error.code, &error.text);
+                let fate = self.transaction.fail();
+                self.settle(fate);
+                self.skips_to_sync = !simple;
+            }
+        }
+        if simple || sync {
+            self.end_implicit_transaction();
+            return self.ready().await;
+        }
+        self.wire.spill().await
+    }
+
+    async fn carry_out(&mut self, request: Request) -> Result<(), Trouble> {
+        match request {
+            Request::Query(text) => match self.read_statement(&text)? {
+                Some(statement) => self.run_statement(&statement, Protocol::Simple).await.map(drop),
+                None => {
+                    self.wire.put(&EmptyQueryResponse::new());
+                    Ok(())
+                }
+            },
+            Request::Parse { name, text } => {
+                let statement = self.read_statement(&text)?;
+                if !name.is_empty() && self.statements.contains_key(&name) {
+                    let text = format!("prepared statement \"{name}\" already exists");
+                    return Err(SqlError::new("42P05", text).into());
+                }
+                room_for_one_more(&self.statements)?;
+                self.statements.insert(name, statement);
+                self.wire.put(&ParseComplete::new());
+                Ok(())
+            }
+            Request::Bind { portal, statement, parameters } => self.bind(portal, &statement, parameters),
+            Request::Describe { target, name } => self.describe(target, &name),
+            Request::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
+            Request::Close { target, name } => {
+                match target {
+                    Target::Statement => drop(self.statements.remove(&name)),
+                    Target::Portal => drop(self.portals.remove(&name)),
+                }
+                self.wire.put(&CloseComplete::new());
+                Ok(())
+            }
+            Request::Flush => Ok(self.wire.flush().await?),
+            Request::Sync => {
+                self.skips_to_sync = false;
+                Ok(())
+            }
+            Request::Copy | Request::Terminate => Ok(()),
+        }
+    }
+
+    /// Reads a statement's text; none if there is nothing in it.
+    fn read_statement(&self, text: &str) -> Result<Option<Arc<Statement>>, SqlError> {
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let statement: Statement = text.parse().map_err(|error| SqlError::new("42601", format!("{error}")))?;
+        self.refuse_in_failed_block(&statement)?;
+        Ok(Some(Arc::new(statement)))
+    }
+
+    fn refuse_in_failed_block(&self, statement: &Statement) -> Result<(), SqlError> {
+        if self.transaction.failed() && !matches!(statement.action, Action::Commit | Action::Rollback) {
+            let text = "current transaction is aborted, commands ignored until end of transaction block";
+            return Err(SqlError::new("25P02", text));
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, portal: String, statement: &str, parameters: u16) -> Result<(), Trouble> {
+        let statement = self.prepared(statement)?;
+        if parameters != 0 {
+            let text = format!("bind message supplies {parameters} parameters, but prepared statement requires 0");
+            return Err(SqlError::new("08P01", text).into());
+        }
+        if let Some(statement) = &statement {
+            self.refuse_in_failed_block(statement)?;
+        }
+        if !portal.is_empty() && self.portals.contains_key(&portal) {
+            return Err(SqlError::new("42P03", format!("cursor \"{portal}\" already exists")).into());
+        }
+        room_for_one_more(&self.portals)?;
+        self.portals.insert(portal, Portal { statement, progress: Progress::New });
+        self.wire.put(&BindComplete::new());
+        Ok(())
+    }
+
+    fn describe(&mut self, target: Target, name: &str) -> Result<(), Trouble> {
+        let statement = match target {
+            Target::Statement => {
+                let statement = self.prepared(name)?;
+                self.wire.put(&ParameterDescription::new(vec![]));
+                statement
+            }
+            Target::Portal => self.portal(name)?.statement,
+        };
+        match statement {
+            Some(statement) if statement.returns_rows() => self.wire.put(&row_description()),
+            _ => self.wire.put(&NoData::new()),
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, name: String, max_rows: u32) -> Result<(), Trouble> {
+        let portal = self.portal(&name)?;
+        let Some(statement) = portal.statement else {
+            self.wire.put(&EmptyQueryResponse::new());
+            return Ok(());
+        };
+        self.refuse_in_failed_block(&statement)?;
+        let protocol = Protocol::Extended { max_rows };
+        let progress = match (portal.progress, &statement.action) {
+            (Progress::New, _) => self.run_statement(&statement, protocol).await?,
+            // The rest of a suspended portal is no new statement: the log has had its beginning and end.
+            (Progress::Suspended { rows }, Action::Work(work)) => {
+                match self.return_rows(work, protocol, rows).await {
+                    Ok(progress) => progress,
+                    Err(stop) => return Err(stop.into()),
+                }
+            }
+            (Progress::Done, Action::Work(Work { inserts: None, .. })) => {
+                self.wire.put(&CommandComplete::new("SELECT 0".to_owned()));
+                Progress::Done
+            }
+            (Progress::Done | Progress::Suspended { .. }, _) => {
+                return Err(SqlError::new("55000", format!("portal \"{name}\" cannot be run")).into());
+            }
+        };
+        // The portal is gone if the statement has ended its transaction.
+        if let Some(portal) = self.portals.get_mut(&name) {
+            portal.progress = progress;
+        }
+        Ok(())
+    }
+
+    fn prepared(&self, name: &str) -> Result<Option<Arc<Statement>>, SqlError> {
+        self.statements.get(name).cloned().ok_or_else(|| match name {
+            "" => SqlError::new("26000", "unnamed prepared statement does not exist"),
+            name => SqlError::new("26000", format!("prepared statement \"{name}\" does not exist")),
+        })
+    }
+
+    fn portal(&self, name: &str) -> Result<Portal, SqlError> {
+        let missing = || SqlError::new("34000", format!("portal \"{name}\" does not exist"));
+        self.portals.get(name).cloned().ok_or_else(missing)
+    }
+
+    /// Runs a statement from its beginning, and logs how it ends.
+    async fn run_statement(&mut self, statement: &Statement, protocol: Protocol) -> Result<Progress, Trouble> {
+        let (worker_session, tag) = (self.take.number, statement.tag.clone());
+        self.record(Event::StatementBegan { worker_session, tag: tag.clone() });
+        // A cancel request that came while nothing ran has hit nothing.
+        poll_fn(|cx| {
+            let _ = self.take.cancels.poll_changed(cx);
+            Poll::Ready(())
+        })
+        .await;
+        let result = match &statement.action {
+            Action::Work(work) => self.work(statement, work, protocol).await,
+            _ => {
+                self.control_transaction(&statement.action);
+                Ok(Progress::Done)
+            }
+        };
+        let end = match &result {
+            Ok(_) => StatementEnd::Complete,
+            Err(Stop::Failed(error)) => StatementEnd::Failed(error.code.clone()),
+            Err(Stop::Cancelled) => StatementEnd::Cancelled,
+            Err(Stop::Closed) => StatementEnd::Aborted,
+        };
+        self.record(Event::StatementEnded { worker_session, tag, end });
+        Ok(result?)
+    }
+
+    /// Works, inserts, and returns rows.
+    async fn work(&mut self, statement: &Statement, work: &Work, protocol: Protocol) -> Result<Progress, Stop> {
+        if protocol == Protocol::Simple && statement.returns_rows() {
+            self.wire.put(&row_description());
+        }
+        self.pass_time(work.takes).await?;
+        if let Some(code) = &work.fails {
+            return Err(Stop::Failed(SqlError::new(code, "failed as the scenario asked")));
+        }
+        if work.inserts.is_some_and(|rows| rows > 0) && !self.transaction.insert(statement.tag.clone()) {
+            return Err(Stop::Failed(SqlError::new("54000", "too many inserts in one transaction")));
+        }
+        self.return_rows(work, protocol, 0).await
+    }
+
+    /// Is busy for `takes`, unless it is cancelled or its connection is closed.
+    async fn pass_time(&mut self, takes: Duration) -> Result<(), Stop> {
+        let mut done = pin!(self.world.sleep_until(self.world.now() + takes));
+        poll_fn(|cx| {
+            if self.take.cancels.poll_changed(cx).is_ready() {
+                return Poll::Ready(Err(Stop::Cancelled));
+            }
+            if done.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            self.wire.poll_closed(cx).map(|Closed| Err(Stop::Closed))
+        })
+        .await
+    }
+
+    /// Returns the rows behind `from_row`, and ends or suspends the statement.
+    async fn return_rows(&mut self, work: &Work, protocol: Protocol, from_row: u32) -> Result<Progress, Stop> {
+        let left = work.rows - from_row;
+        let count = match protocol {
+            Protocol::Extended { max_rows } if max_rows > 0 => left.min(max_rows),
+            Protocol::Simple | Protocol::Extended { .. } => left,
+        };
+        if count > 0 {
+            let row = row(work.row_bytes);
+            for _ in 0..count {
+                self.wire.put(&row);
+                self.wire.spill().await.map_err(|Closed| Stop::Closed)?;
+                // As PostgreSQL: cancelled between two rows, and not while it waits for the socket.
+                let cancelled = poll_fn(|cx| Poll::Ready(self.take.cancels.poll_changed(cx).is_ready())).await;
+                if cancelled {
+                    return Err(Stop::Cancelled);
+                }
+            }
+        }
+        // As PostgreSQL: a portal that was asked for no more than it had does not know that it is at its end.
+        if matches!(protocol, Protocol::Extended { max_rows } if max_rows > 0 && count == max_rows) {
+            self.wire.put(&PortalSuspended::new());
+            return Ok(Progress::Suspended { rows: from_row + count });
+        }
+        if protocol == Protocol::Simple {
+            // PostgreSQL commits before it says that the last statement is complete.
+            self.end_implicit_transaction();
+        }
+        let tag = match work.inserts {
+            Some(rows) => format!("INSERT 0 {rows}"),
+            None => format!("SELECT {count}"),
+        };
+        self.wire.put(&CommandComplete::new(tag));
+        Ok(Progress::Done)
+    }
+
+    /// BEGIN, COMMIT and ROLLBACK.
+    fn control_transaction(&mut self, action: &Action) {
+        let in_block = self.transaction.in_block();
+        let (tag, fate) = match action {
+            Action::Commit => match self.transaction.commit() {
+                fate @ Fate::Committed(_) => ("COMMIT", Some(fate)),
+                fate @ Fate::RolledBack(_) => ("ROLLBACK", Some(fate)),
+            },
+            Action::Rollback => ("ROLLBACK", Some(self.transaction.roll_back())),
+            Action::Begin | Action::Work(_) => {
+                self.transaction.begin();
+                ("BEGIN", None)
+            }
+        };
+        match fate {
+            None if in_block => self.warn("25001", "there is already a transaction in progress"),
+            Some(_) if !in_block => self.warn("25P01", "there is no transaction in progress"),
+            _ => {}
+        }
+        if let Some(fate) = fate {
+            self.settle(fate);
+        }
+        self.wire.put(&CommandComplete::new(tag.to_owned()));
+    }
+
+    fn warn(&mut self, code: &str, text: &str) {
+        let fields = [(b'S', "WARNING"), (b'V', "WARNING"), (b'C', code), (b'M', text)];
+        self.wire.put(&NoticeResponse::new(fields.map(|(field, value)| (field, value.to_owned())).to_vec()));
+    }
+
+    /// Outside a block, commits what the query or the batch did.
+    fn end_implicit_transaction(&mut self) {
+        if !self.transaction.in_block() {
+            let fate = self.transaction.commit();
+            self.settle(fate);
+        }
+    }
+
+    /// A transaction is over: logs its inserts, drops its portals.
+    fn settle(&mut self, fate: Fate) {
+        self.portals.clear();
+        let worker_session = self.take.number;
+        match fate {
+            Fate::Committed(inserts) | Fate::RolledBack(inserts) if inserts.is_empty() => {}
+            Fate::Committed(inserts) => self.record(Event::Committed { worker_session, inserts }),
+            Fate::RolledBack(inserts) => self.record(Event::RolledBack { worker_session, inserts }),
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), Closed> {
+        self.wire.put(&ReadyForQuery::new(self.transaction.status()));
+        self.wire.flush().await
+    }
+
+    fn record(&self, event: Event) {
+        self.recorder.record(self.world.now(), event);
+    }
+}
+
+impl From<Stop> for Trouble {
+    fn from(stop: Stop) -> Trouble {
+        match stop {
+            Stop::Failed(error) => Trouble::Error(error),
+            Stop::Cancelled => Trouble::Error(SqlError::new("57014", "canceling statement due to user request")),
+            Stop::Closed => Trouble::Closed,
+        }
+    }
+}
+
+fn room_for_one_more<T>(prepared: &BTreeMap<String, T>) -> Result<(), SqlError> {
+    if prepared.len() >= MAX_PREPARED {
+        return Err(SqlError::new("54000", "too many prepared statements or portals"));
+    }
+    Ok(())
+}
+
+fn row_description() -> RowDescription {
+    const VARIABLE_WIDTH: i16 = -1;
+    const NO_MODIFIER: i32 = -1;
+    let column = FieldDescription::new("work".to_owned(), 0, 0, TEXT_OID, VARIABLE_WIDTH, NO_MODIFIER, 0);
+    RowDescription::new(vec![column])
+}
+
+fn row(bytes: u32) -> DataRow {
+    let mut value = BytesMut::with_capacity(4 + bytes as usize);
+    value.put_u32(bytes);
+    value.put_bytes(b'x', bytes as usize);
+    DataRow::new(value, 1)
+}

@@ -1,0 +1,145 @@
+//! A worker's side of a connection: bytes in, and output held back as PostgreSQL holds it back.
+//!
+//! Output leaves at Flush, at Sync, at ReadyForQuery, and whenever PostgreSQL's 8 KiB send buffer is full; not a moment
+//! earlier. An Execute without Flush may therefore have run long before its client hears of it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use pgwire::messages::Message;
+use pgwire::messages::response::ErrorResponse;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncRead;
+
+use crate::host::frame::{Frame, Inbox, Malformed};
+
+/// PostgreSQL's send buffer (`PQ_SEND_BUFFER_SIZE`): full blocks of it leave at once.
+const SEND_BUFFER_BYTES: usize = 8 * 1024;
+
+/// Longest message that a client may send. A scenario's statements have some hundred bytes.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Pipelined bytes that are read while a statement runs. When so many wait, the rest stays in the socket, and the end of the
+/// stream behind it is not seen before the statement's end.
+const MAX_HELD_BYTES: usize = 64 * 1024;
+
+/// The connection is gone: its end or an error was read, or nothing can be written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed;
+
+/// Why there is no next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoMessage {
+    /// The connection is gone.
+    Closed,
+    /// What came is no message.
+    Malformed(Malformed),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    stream: S,
+    input: Inbox,
+    output: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// A connection of which nothing was read yet.
+    pub(super) fn new(stream: S) -> Self {
+        Wire { stream, input: Inbox::default(), output: BytesMut::new() }
+    }
+
+    /// The next message.
+    pub(super) async fn frame(&mut self) -> Result<Frame, NoMessage> {
+        self.read_until(|input| input.next_frame(MAX_MESSAGE_BYTES)).await
+    }
+
+    /// The next startup packet: what follows its length.
+    pub(super) async fn startup(&mut self) -> Result<Bytes, NoMessage> {
+        self.read_until(Inbox::next_startup).await
+    }
+
+    async fn read_until<T>(
+        &mut self,
+        mut take: impl FnMut(&mut Inbox) -> Result<Option<T>, Malformed>,
+    ) -> Result<T, NoMessage> {
+        loop {
+            if let Some(message) = take(&mut self.input).map_err(NoMessage::Malformed)? {
+                return Ok(message);
+            }
+            match poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Err(NoMessage::Closed),
+            }
+        }
+    }
+
+    /// Watches the connection while a statement runs; ready when it is gone. Bytes that come are kept for later.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        while self.input.len() < MAX_HELD_BYTES {
+            match self.input.poll_fill(&mut self.stream, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Closed),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Puts a message into the output, where it stays until it is flushed or spilt.
+    pub(super) fn put(&mut self, message: &impl Message) {
+        message.encode(&mut self.output).expect("a worker's messages are far below the protocol's limits");
+    }
+
+    /// Puts an error into the output, with PostgreSQL's fields in PostgreSQL's order.
+    pub(super) fn put_error(&mut self, severity: &str, code: &str, text: &str) {
+        let fields = [(b'S', severity), (b'V', severity), (b'C', code), (b'M', text)];
+        self.put(&ErrorResponse::new(fields.map(|(field, value)| (field, value.to_owned())).to_vec()));
+    }
+
+    /// Puts bytes that are no message.
+    pub(super) fn put_raw(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Writes full blocks of the send buffer, and keeps the rest. Waits while the socket takes no more, and reads nothing
+    /// meanwhile: that is what pushes back on a client that doesn't read.
+    pub(super) async fn spill(&mut self) -> Result<(), Closed> {
+        let full = self.output.len() / SEND_BUFFER_BYTES * SEND_BUFFER_BYTES;
+        self.write(full).await
+    }
+
+    /// Writes everything.
+    pub(super) async fn flush(&mut self) -> Result<(), Closed> {
+        self.write(self.output.len()).await
+    }
+
+    async fn write(&mut self, mut bytes: usize) -> Result<(), Closed> {
+        while bytes > 0 {
+            let written = poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, &self.output[..bytes])).await;
+            match written {
+                Ok(written @ 1..) => {
+                    let _ = self.output.split_to(written);
+                    bytes -= written;
+                }
+                Ok(0) | Err(_) => return Err(Closed),
+            }
+        }
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+        poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)).await.map_err(|_: io::Error| Closed)
+    }
+
+    /// Ends the connection after a FATAL: what is in the output, then FIN.
+    pub(super) async fn finish(mut self) {
+        // Whoever is gone already misses nothing.
+        if self.flush().await.is_ok() {
+            let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+        }
+    }
+}

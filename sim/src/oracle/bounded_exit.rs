@@ -1,0 +1,247 @@
+//! `bounded-exit`: the process exited within the contract's bound.
+//!
+//! The contract: `exit ≤ max(idle_grace, L + max(transaction_grace, stall_grace)) + close_linger + flush`, where L is the
+//! last instant after the signal at which a worker was executing or a statement's bytes moved. How it is read here:
+//!
+//! - **L may be undefined.** If no statement ran and no transaction was open at or after the signal, nothing but
+//!   `idle_grace`, `close_linger` and the flush is left. A transaction that was open at the signal makes L at least the
+//!   signal: its clock starts there.
+//! - **Not every statement counts**, or a hot client could move L for ever, which the contract rules out. After
+//!   `idle_grace` every connection is due and gets no new work at a boundary. So a request counts if it was sent by then, or
+//!   inside a transaction whose BEGIN counts.
+//! - **A wall that was reached bounds by itself**: from there the process has `teardown_budget`, and at least
+//!   `close_linger`.
+//! - **No exit at all** breaks the promise, whether the kubelet's SIGKILL or the end of the run came first. Not so if a
+//!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL
+//!   came before the bound: `cp` was not given the time.
+//! - **SIGQUIT**: at once.
+//!
+//! A pod that exits too early breaks other promises, not this one.
+
+use std::time::Duration;
+
+use cp::core::{Settings, Time};
+
+use super::story::{Connection, Moment, Request, Statement};
+use super::{Judged, Violation};
+use crate::history::{Outcome, RequestKind};
+use crate::scenario::model::Promise;
+
+/// At most one violation.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    let story = &run.story;
+    let Some(told) = story.signals.first().map(|(moment, _)| *moment) else {
+        return Vec::new();
+    };
+    let bounds =
+        [story.quit().map(|quit| Bound::of_quit(run, quit)), story.signal().map(|signal| Bound::of_drain(run, signal))];
+    let Some(bound) = bounds.into_iter().flatten().min_by_key(|bound| bound.at) else {
+        return Vec::new();
+    };
+    let (what, shown) = match story.exit {
+        Some((exit, _)) if exit.at <= bound.at => return Vec::new(),
+        Some((exit, _)) => {
+            (format!("exited {}, but the bound was {} ({})", run.when(exit.at), run.when(bound.at), bound.why), exit)
+        }
+        None => {
+            let end = story.killed.or(story.last).unwrap_or(told);
+            if story.killed.is_some_and(|killed| killed.at <= bound.at) || bound.waits && still_executing(run, end) {
+                return Vec::new();
+            }
+            let how = if story.killed.is_some() { "was SIGKILLed" } else { "was still there when the run was stopped" };
+            (format!("{how} {}, but the bound was {} ({})", run.when(end.at), run.when(bound.at), bound.why), end)
+        }
+    };
+    let evidence = [Some(told), bound.shown, Some(shown)];
+    vec![Violation::new(Promise::BoundedExit, what, evidence.into_iter().flatten())]
+}
+
+/// When the process had to be gone.
+struct Bound {
+    at: Time,
+    /// The terms of the sum, for people.
+    why: String,
+    /// The entry that sets it, if there is one.
+    shown: Option<Moment>,
+    /// Whether it may be late as long as a worker is executing.
+    waits: bool,
+}
+
+impl Bound {
+    fn of_quit(run: &Judged, quit: Moment) -> Bound {
+        Bound { at: quit.at + run.slack(), why: "SIGQUIT: at once".to_owned(), shown: Some(quit), waits: false }
+    }
+
+    fn of_drain(run: &Judged, signal: Moment) -> Bound {
+        let Settings { idle_grace, transaction_grace, stall_grace, close_linger, teardown_budget, .. } = *run.settings;
+        let clock = transaction_grace.max(stall_grace);
+        let idle = (signal.at + idle_grace, format!("idle_grace {}", words(idle_grace)), None);
+        let worked = last_work(run, signal).map(|(last, shown)| {
+            let why = format!("last work {}, a clock of {}", run.when(last), words(clock));
+            (last + clock, why, shown)
+        });
+        let (at, why, shown) = worked.into_iter().chain([idle]).max_by_key(|(at, ..)| *at).expect("idle is there");
+        let why = format!("{why}, close_linger {}, flush", words(close_linger));
+        let drained = Bound { at: at + close_linger + run.slack(), why, shown, waits: true };
+        match run.wall() {
+            Some(wall) => {
+                let budget = teardown_budget.max(close_linger);
+                let why = format!("a wall {}, {} to tear down", run.when(wall), words(budget));
+                let walled = Bound { at: wall + budget + run.slack(), why, shown: None, waits: false };
+                if walled.at < drained.at { walled } else { Bound { waits: false, ..drained } }
+            }
+            None => drained,
+        }
+    }
+}
+
+fn words(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// The contract's L: the last instant at or after the signal at which work that counts went on, and what shows it.
+fn last_work(run: &Judged, signal: Moment) -> Option<(Time, Option<Moment>)> {
+    let story = &run.story;
+    let pod_end = story.gone().or(story.last)?;
+    let executing = counted(run).flat_map(|request| {
+        let moved = request.end().filter(|(_, outcome)| **outcome == Outcome::Complete).map(|(moment, _)| moment);
+        let executed = story.statements_of(request).map(move |statement| match statement.end {
+            Some((end, _)) => end.min(pod_end),
+            None => pod_end,
+        });
+        executed.chain(moved)
+    });
+    let executing = executing.filter(|moment| moment.at >= signal.at).map(|moment| (moment.at, Some(moment)));
+    let open = story.connections.iter().any(|connection| in_transaction(run, connection, signal.at));
+    executing.chain(open.then_some((signal.at, None))).max_by_key(|(at, _)| *at)
+}
+
+/// Whether a statement that counts was running at this moment.
+fn still_executing(run: &Judged, at: Moment) -> bool {
+    let running = |statement: &Statement| statement.began < at && statement.end.is_none_or(|(end, _)| end > at);
+    counted(run).any(|request| run.story.statements_of(request).any(running))
+}
+
+/// The begun requests that the drain had to wait for: sent before the last due time, or in a transaction that was.
+fn counted<'r>(run: &'r Judged) -> impl Iterator<Item = &'r Request<'r>> {
+    let last_due = run.story.signal().map(|signal| signal.at + run.settings.idle_grace + run.slack());
+    run.story.connections.iter().flat_map(move |connection| {
+        let (mut in_transaction, mut counts) = (false, true);
+        run.story.requests_of(connection).filter(move |request| {
+            counts = last_due.is_none_or(|due| request.sent.at <= due) || (in_transaction && counts);
+            match request.kind {
+                RequestKind::Begin => in_transaction = !matches!(request.end(), Some((_, Outcome::Error(_)))),
+                RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
+                RequestKind::Query | RequestKind::Insert => {}
+            }
+            counts
+        })
+    })
+}
+
+/// Whether a connection was inside a transaction at this time.
+fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
+    let answered =
+        run.story.requests_of(connection).filter(|request| request.end().is_some_and(|(end, _)| end.at <= at));
+    let state = answered.fold(false, |open, request| match request.kind {
+        RequestKind::Begin => open || request.complete(),
+        RequestKind::Commit | RequestKind::Rollback => false,
+        RequestKind::Query | RequestKind::Insert => open,
+    });
+    state && connection.open_at(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Log;
+    use super::*;
+    use crate::history::RequestKind::{Begin, Commit, Query};
+
+    fn idle() -> Log {
+        Log::default().session(1.0, "idle.1").answered(2.0, 3.0, "idle.1/1", Query).term(60.0)
+    }
+
+    fn holds(log: &Log) -> bool {
+        log.judge(check).is_empty()
+    }
+
+    #[test]
+    fn a_pod_of_idle_clients_is_gone_after_idle_grace_and_linger() {
+        assert!(holds(&idle().goodbye(90.0, "idle.1").exit(95.0, 0)));
+        let late = idle().goodbye(90.0, "idle.1").exit(95.2, 0).judge(check);
+        assert_eq!(
+            late,
+            ["exited 35s 200ms after the signal, but the bound was 35s 108ms after the signal (idle_grace 30s, \
+              close_linger 5s, flush)"]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_idle_clients_hold_to_its_sigkill_breaks_it() {
+        assert_eq!(idle().killed(86_460.0).run(|run| check(run)[0].evidence.clone()), [8, 9]);
+        assert!(!holds(&idle().out_of_time(86_460.0)));
+    }
+
+    #[test]
+    fn a_statement_moves_the_bound_to_its_end_and_a_clock() {
+        let worked = |end: f64| Log::default().session(1.0, "a.1").answered(5.0, end, "a.1/1", Query);
+        let drained = |exit| worked(50.0).term(60.0).goodbye(61.0, "a.1").exit(exit, 0);
+        assert!(!holds(&drained(96.0)));
+        let running = |exit| {
+            let log = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+            log.complete(1_000.0, "a.1/1").goodbye(1_000.0, "a.1").exit(exit, 0)
+        };
+        assert!(holds(&running(1_305.0)));
+        assert!(!holds(&running(1_306.0)));
+    }
+
+    #[test]
+    fn a_transaction_that_is_open_at_the_signal_may_use_its_clock() {
+        let open =
+            |exit| Log::default().session(1.0, "a.1").answered(5.0, 6.0, "a.1/1", Begin).term(60.0).exit(exit, 0);
+        assert!(holds(&open(364.0)));
+        assert!(!holds(&open(366.0)));
+        let closed = Log::default().session(1.0, "a.1").answered(5.0, 6.0, "a.1/1", Begin);
+        assert!(!holds(&closed.answered(7.0, 8.0, "a.1/2", Commit).term(60.0).exit(364.0, 0)));
+    }
+
+    #[test]
+    fn a_running_statement_excuses_a_pod_that_does_not_exit_and_a_hot_client_does_not() {
+        let running = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+        assert!(holds(&running.clone().killed(86_460.0)));
+        assert!(holds(&running.out_of_time(86_460.0)));
+        let hot = Log::default().session(1.0, "a.1").term(60.0).begun(91.0, "a.1/1", Query);
+        assert!(!holds(&hot.clone().killed(86_460.0)));
+        assert!(!holds(&hot.complete(86_000.0, "a.1/1").exit(86_001.0, 0)));
+    }
+
+    #[test]
+    fn work_in_a_transaction_counts_even_when_it_is_sent_after_the_last_due_time() {
+        let log = Log::default().session(1.0, "a.1").term(60.0).answered(70.0, 71.0, "a.1/1", Begin);
+        let log = log.answered(300.0, 400.0, "a.1/2", Query).answered(401.0, 402.0, "a.1/3", Commit);
+        assert!(holds(&log.clone().exit(700.0, 0)));
+        let again = log.answered(403.0, 404.0, "a.1/4", Begin).answered(690.0, 700.0, "a.1/5", Query);
+        assert!(!holds(&again.exit(720.0, 0)));
+    }
+
+    #[test]
+    fn a_wall_bounds_even_a_running_statement() {
+        let running = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+        let walled = running.with(|settings| settings.handover_drain_timeout = Duration::from_secs(900));
+        assert!(holds(&walled.clone().exit(980.0, 3)));
+        assert!(!holds(&walled.clone().exit(981.0, 3)));
+        assert!(!holds(&walled.killed(86_460.0)));
+    }
+
+    #[test]
+    fn a_sigkill_before_the_bound_left_no_time_to_keep_it() {
+        assert!(holds(&idle().killed(80.0)));
+    }
+
+    #[test]
+    fn a_sigquit_is_obeyed_at_once() {
+        assert!(holds(&idle().quit(70.0).exit(70.05, 131)));
+        assert!(!holds(&idle().quit(70.0).exit(71.0, 131)));
+        assert!(!holds(&Log::default().quit(70.0).exit(71.0, 131)));
+    }
+}

@@ -1,0 +1,301 @@
+//! `one-record-each`: every session that began has exactly one end record, with the right reason and times; none is lost
+//! short of SIGKILL.
+//!
+//! Sessions and records meet by `application_name` and by when they began. Right means: the reason is one that fits what
+//! the client saw (the FATAL's SQLSTATE and, where it names a clock, its DETAIL; how the client left), `ended` is when the
+//! client saw it, and `executing` is the time in which its worker ran its statements, no less and no more.
+//!
+//! Three allowances. Where the client left in the very moment in which the drain closed it, both reasons are true. A session
+//! whose first ReadyForQuery never reached its client has a record, and no client who knows of it. After SIGKILL the
+//! sessions that were alive at that moment have no record; those are the counted losses. SIGQUIT loses none.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cp::core::{EndReason, Time};
+use cp::meter::EndRecord;
+
+use super::story::{Connection, Ending, Moment};
+use super::{Judged, Violation};
+use crate::scenario::model::Promise;
+
+/// One violation for each session and each record that breaks it.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    let mut by_application: BTreeMap<String, Ledger> = BTreeMap::new();
+    for connection in run.story.connections.iter().filter(|connection| connection.began.is_some()) {
+        by_application.entry(connection.conn.application()).or_default().sessions.push(connection);
+    }
+    for (moment, record) in &run.story.records {
+        by_application.entry(record.application.clone()).or_default().records.push((*moment, record));
+    }
+    by_application.into_values().flat_map(|ledger| ledger.balance(run)).collect()
+}
+
+/// The sessions and the records of one `application_name`.
+#[derive(Default)]
+struct Ledger<'s, 'a> {
+    sessions: Vec<&'s Connection<'a>>,
+    records: Vec<(Moment, &'a EndRecord)>,
+}
+
+impl Ledger<'_, '_> {
+    /// Strikes out what belongs together; what is left over is missing or too much.
+    fn balance(mut self, run: &Judged) -> Vec<Violation> {
+        let mut broken = Vec::new();
+        // Those that agree about the beginning first, the others in their order: one wrong time must not shift all pairs.
+        for tolerance in [run.slack(), Duration::MAX] {
+            self.sessions.retain(|session| {
+                let began = session.began.expect("only sessions are here").at;
+                let fits = |(_, record): &(Moment, &EndRecord)| apart(record.began, began) <= tolerance;
+                let Some(index) = self.records.iter().position(fits) else {
+                    return true;
+                };
+                let (moment, record) = self.records.remove(index);
+                broken.extend(wrong(run, session, moment, record));
+                false
+            });
+        }
+        broken.extend(self.sessions.iter().filter_map(|session| missing(run, session)));
+        broken.extend(self.records.iter().filter_map(|(moment, record)| excess(run, *moment, record)));
+        broken
+    }
+}
+
+fn violation(what: String, evidence: impl IntoIterator<Item = Moment>) -> Violation {
+    Violation::new(Promise::OneRecordEach, what, evidence)
+}
+
+fn apart(one: Time, other: Time) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+/// A session without a record, if it should have one by now.
+fn missing(run: &Judged, session: &Connection) -> Option<Violation> {
+    let story = &run.story;
+    let ended = session.ending().map(|(moment, _)| moment);
+    let due = ended.filter(|ended| story.gone().or(story.last).is_some_and(|end| ended.at + run.slack() < end.at));
+    let over = due.or(story.exit.map(|(moment, _)| moment))?;
+    let what = format!("the session {} has no end record", session.conn);
+    Some(violation(what, session.began.into_iter().chain(ended).chain([over])))
+}
+
+/// A record without a session.
+fn excess(run: &Judged, moment: Moment, record: &EndRecord) -> Option<Violation> {
+    let unseen = run.story.connections.iter().any(|connection| {
+        connection.began.is_none()
+            && connection.conn.application() == record.application
+            && connection.connecting.at <= record.began
+            && connection.ending().is_none_or(|(end, _)| record.began <= end.at + run.slack())
+    });
+    if unseen {
+        return None;
+    }
+    let twin = run.story.records.iter().find(|(other, twin)| *other != moment && twin.session == record.session);
+    let what = match twin {
+        Some(_) => format!("session {} ({}) has a second end record", record.session, record.application),
+        None => format!("session {} ({}) has an end record, but never began", record.session, record.application),
+    };
+    Some(violation(what, twin.map(|(twin, _)| *twin).into_iter().chain([moment])))
+}
+
+/// A record that does not say what happened to its session.
+fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord) -> Option<Violation> {
+    let began = session.began?;
+    let mut shown = vec![began, moment];
+    let what = if apart(record.began, began.at) > run.slack() {
+        format!("says that it began {}, but that was {}", run.when(record.began), run.when(began.at))
+    } else if let Some((ended, ending)) = session.ending() {
+        shown.push(ended);
+        if run.story.shot_before(ended) {
+            return None;
+        }
+        if apart(record.ended, ended.at) > run.slack() {
+            format!("says that it ended {}, but that was {}", run.when(record.ended), run.when(ended.at))
+        } else if !fits(run, record, session, ending) {
+            format!("says {}, but {}", record.reason, words(ending))
+        } else {
+            misbilled(run, session, record)?
+        }
+    } else if run.story.gone().is_none() && run.story.last.is_some_and(|last| last.at > record.ended + run.slack()) {
+        format!("says that it ended {}, but it goes on", run.when(record.ended))
+    } else {
+        return None;
+    };
+    Some(violation(format!("the end record of {} {what}", session.conn), shown))
+}
+
+fn words(ending: Ending) -> String {
+    match ending {
+        Ending::Fatal(code) => format!("its client read FATAL {code}"),
+        Ending::Left(how) => format!("its client left ({how})"),
+        Ending::Eof => "its client read the end of the stream".to_owned(),
+        Ending::Reset => "its client was reset".to_owned(),
+        Ending::ConnectFailed => "its client could not connect".to_owned(),
+    }
+}
+
+/// Whether the record's reason fits what the client saw.
+fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) -> bool {
+    match ending {
+        Ending::Fatal(code) => {
+            let detail = session.fatals.first().and_then(|fatal| fatal.detail);
+            let speaks = |reason: EndReason| reason.fatal(None).is_some_and(|fatal| fatal.code == code);
+            let names = |reason: &EndReason| {
+                detail.is_some() && reason.fatal(None).is_some_and(|fatal| fatal.detail.as_deref() == detail)
+            };
+            let named = EndReason::ALL.into_iter().filter(|reason| speaks(*reason)).find(names);
+            speaks(record.reason) && named.is_none_or(|named| named == record.reason)
+        }
+        Ending::Left(how) => {
+            let by_client = match how {
+                "disconnect" => record.reason == EndReason::Terminate,
+                // Closing a socket with unread bytes resets it.
+                _ => matches!(record.reason, EndReason::ClientClosed | EndReason::ClientReset),
+            };
+            by_client || closed_in_passing(run, record)
+        }
+        // `clean-goodbye` asks why there was no FATAL. Here: the client did not end it.
+        Ending::Eof | Ending::ConnectFailed => !record.reason.by_client(),
+        Ending::Reset => true,
+    }
+}
+
+/// Whether the drain can have closed a session whose client was just leaving: its FATAL and the client's goodbye crossed.
+fn closed_in_passing(run: &Judged, record: &EndRecord) -> bool {
+    let draining = run.story.signal().is_some_and(|signal| record.ended >= signal.at + run.settings.lame_duck);
+    draining && record.reason.fatal(None).is_some_and(|fatal| fatal.code == "57P01")
+}
+
+/// How `executing` differs from the time that the worker spent, if it does by more than the paths between them explain.
+fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<String> {
+    let statements = run.story.requests_of(session).flat_map(|request| run.story.statements_of(request));
+    let spent: Vec<Duration> = statements
+        .map(|statement| {
+            let end = statement.end.map_or(record.ended, |(end, _)| end.at);
+            end.min(record.ended) - statement.began.at
+        })
+        .collect();
+    let worked: Duration = spent.iter().sum();
+    let tolerance = run.slack() * (u32::try_from(spent.len()).unwrap_or(u32::MAX).saturating_add(1));
+    (record.executing.abs_diff(worked) > tolerance).then(|| {
+        let (billed, worked) = (humantime::format_duration(record.executing), humantime::format_duration(worked));
+        format!("says that its worker executed for {billed}, but that was {worked}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Log, conn};
+    use super::*;
+    use crate::history::Event;
+    use crate::history::RequestKind::Query;
+
+    fn client() -> Log {
+        Log::default().session(1.0, "a.1").term(60.0)
+    }
+
+    #[test]
+    fn one_record_for_each_session_that_says_what_its_client_saw_holds() {
+        let both = client().goodbye(70.0, "a.1").session(71.0, "a.1#2").goodbye(80.0, "a.1#2");
+        assert_eq!(both.exit(80.0, 0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_session_without_a_record_breaks_it() {
+        let silent = client().fatal(70.0, "a.1", "57P01", None).eof(70.0, "a.1");
+        assert_eq!(silent.clone().exit(80.0, 0).judge(check), ["the session a.1#1 has no end record"]);
+        assert_eq!(client().quit(70.0).eof(70.0, "a.1").exit(70.0, 131).judge(check).len(), 1);
+        assert_eq!(client().out_of_time(80.0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_sigkill_loses_the_records_of_those_alive_and_no_others() {
+        assert_eq!(client().killed(70.0).reset(70.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(client().left(65.0, "a.1", "close").killed(70.0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_second_record_and_one_without_a_session_break_it() {
+        let twice = client().goodbye(70.0, "a.1").recorded(70.0, "a.1", EndReason::Boundary);
+        assert_eq!(twice.judge(check), ["session 1 (a.1) has a second end record"]);
+        let began = |event: &Event| matches!(event, Event::SessionBegan { .. } | Event::Connecting { .. });
+        assert_eq!(
+            client().recorded(70.0, "a.1", EndReason::Boundary).without(began).judge(check),
+            ["session 1 (a.1) has an end record, but never began"]
+        );
+    }
+
+    #[test]
+    fn a_session_that_its_client_never_heard_of_may_have_a_record() {
+        let began = |event: &Event| matches!(event, Event::SessionBegan { .. });
+        let left = client().left(60.0, "a.1", "close").recorded(60.0, "a.1", EndReason::ClientClosed);
+        assert_eq!(left.without(began).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn the_reason_fits_the_fatal_and_its_detail() {
+        let read = |code, detail, reason| {
+            client().fatal(70.0, "a.1", code, detail).eof(70.0, "a.1").recorded(70.0, "a.1", reason).judge(check).len()
+        };
+        let wall = EndReason::Wall.fatal(None).unwrap().detail;
+        assert_eq!(read("57P01", None, EndReason::TransactionGrace), 0);
+        assert_eq!(read("57P05", None, EndReason::IdleTimeout), 0);
+        assert_eq!(read("57P01", wall.as_deref(), EndReason::Wall), 0);
+        assert_eq!(read("57P01", wall.as_deref(), EndReason::Boundary), 1);
+        assert_eq!(read("57P01", None, EndReason::IdleTimeout), 1);
+        assert_eq!(read("57P01", None, EndReason::Terminate), 1);
+    }
+
+    #[test]
+    fn the_reason_fits_how_the_client_left() {
+        let left = |at: f64, how, reason| {
+            let log = Log::default().session(1.0, "a.1").left(at, "a.1", how).recorded(at, "a.1", reason);
+            log.judge(check)
+        };
+        assert_eq!(left(50.0, "disconnect", EndReason::Terminate), [""; 0]);
+        assert_eq!(left(50.0, "close", EndReason::ClientClosed), [""; 0]);
+        assert_eq!(
+            left(50.0, "disconnect", EndReason::ClientClosed),
+            ["the end record of a.1#1 says client_closed, but its client left (disconnect)"]
+        );
+        assert_eq!(left(50.0, "close", EndReason::Boundary).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_leaves_as_the_drain_closes_it_has_two_true_reasons() {
+        let left = |at: f64| client().left(at, "a.1", "disconnect").recorded(at, "a.1", EndReason::Boundary);
+        assert_eq!(left(70.0).judge(check), [""; 0]);
+        assert_eq!(left(61.0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn the_times_are_those_that_the_client_saw() {
+        let early = client().goodbye(70.0, "a.1").but_recorded(|record| record.ended = Time::EPOCH);
+        assert_eq!(
+            early.judge(check),
+            ["the end record of a.1#1 says that it ended 1m before the signal, but that was 10s after the signal"]
+        );
+        let wrong = client().goodbye(70.0, "a.1").but_recorded(|record| record.began = Time::EPOCH);
+        assert_eq!(wrong.judge(check).len(), 1);
+        assert_eq!(client().recorded(70.0, "a.1", EndReason::Boundary).out_of_time(80.0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn the_worker_time_is_what_the_worker_spent() {
+        let worked = client().answered(61.0, 66.0, "a.1/1", Query).goodbye(80.0, "a.1");
+        assert_eq!(worked.judge(check), [""; 0]);
+        let billed = |secs| {
+            worked.clone().but_recorded(|record| record.executing = Duration::from_secs(secs)).judge(check).len()
+        };
+        assert_eq!((billed(0), billed(5), billed(19)), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_statement_that_outlives_its_client_is_billed_to_the_end_of_the_session() {
+        let left = client().begun(61.0, "a.1/1", Query).left(65.0, "a.1", "close");
+        let late = crate::history::StatementEnd::Aborted;
+        let left = left.recorded(65.0, "a.1", EndReason::ClientClosed).statement_ended(75.0, "a.1/1", late);
+        assert_eq!(conn("a.1").application(), "a.1");
+        assert_eq!(left.judge(check), [""; 0]);
+    }
+}

@@ -1,0 +1,348 @@
+//! The log of a run, sorted by what it is about: connections, their requests, the workers' statements.
+//!
+//! It only sorts: nothing here judges. What the log does not say is `None`, and an event about something that the log never
+//! introduced makes an entry of its own, so that a checker can ask about it.
+
+use std::collections::BTreeMap;
+
+use cp::core::Time;
+use cp::meter::{EndRecord, Exit};
+use cp::world::Signal;
+
+use crate::history::{Conn, Event, History, Outcome, RequestKind, StatementEnd};
+
+/// One entry of the log: which one, and when. Moments compare by their place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment {
+    /// Its index in the log.
+    pub(super) index: usize,
+    /// When it was.
+    pub(super) at: Time,
+}
+
+/// The log, sorted. Everything is in the order in which it first appears.
+#[derive(Debug, Default)]
+pub(super) struct Story<'a> {
+    /// Connection attempts.
+    pub(super) connections: Vec<Connection<'a>>,
+    /// Requests.
+    pub(super) requests: Vec<Request<'a>>,
+    /// Statements that a worker began; twice the same tag if it began twice.
+    pub(super) statements: Vec<Statement<'a>>,
+    /// Sessions at workers, by their number.
+    pub(super) worker_sessions: BTreeMap<u32, WorkerSession<'a>>,
+    /// End records.
+    pub(super) records: Vec<(Moment, &'a EndRecord)>,
+    /// When each insert was made durable.
+    pub(super) commits: BTreeMap<&'a str, Vec<Moment>>,
+    /// Signals to `cp`.
+    pub(super) signals: Vec<(Moment, Signal)>,
+    /// When `cp` began to listen.
+    pub(super) started: Option<Moment>,
+    /// When `cp` exited by itself, and how.
+    pub(super) exit: Option<(Moment, &'a Exit)>,
+    /// The kubelet's SIGKILL.
+    pub(super) killed: Option<Moment>,
+    /// The last entry.
+    pub(super) last: Option<Moment>,
+    by_conn: BTreeMap<&'a Conn, usize>,
+    by_tag: BTreeMap<&'a str, usize>,
+}
+
+/// One connection attempt.
+#[derive(Debug)]
+pub(super) struct Connection<'a> {
+    /// Whose.
+    pub(super) conn: &'a Conn,
+    /// When the client started to connect, or the first that the log has of it.
+    pub(super) connecting: Moment,
+    /// Its first ReadyForQuery.
+    pub(super) began: Option<Moment>,
+    /// The FATALs it read.
+    pub(super) fatals: Vec<FatalRead<'a>>,
+    /// Its first end of the stream, and whether that was inside a message.
+    pub(super) eof: Option<(Moment, bool)>,
+    /// Its first reset.
+    pub(super) reset: Option<Moment>,
+    /// When the client itself ended it, and how.
+    pub(super) left: Option<(Moment, &'static str)>,
+    /// TCP could not be opened.
+    pub(super) failed: Option<Moment>,
+    /// Its requests, as indices into [`Story::requests`], in the order sent.
+    pub(super) requests: Vec<usize>,
+}
+
+/// A FATAL, as its client read it.
+#[derive(Debug)]
+pub(super) struct FatalRead<'a> {
+    pub(super) moment: Moment,
+    pub(super) code: &'a str,
+    pub(super) detail: Option<&'a str>,
+    pub(super) mid_message: bool,
+}
+
+/// How a connection ended, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending<'a> {
+    /// With a FATAL of this SQLSTATE.
+    Fatal(&'a str),
+    /// The client ended it itself.
+    Left(&'static str),
+    /// The end of the stream, without a FATAL.
+    Eof,
+    /// A reset, without a FATAL.
+    Reset,
+    /// It never was one.
+    ConnectFailed,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// Index into [`Story::connections`].
+    pub(super) connection: usize,
+    pub(super) tag: &'a str,
+    pub(super) kind: RequestKind,
+    pub(super) sent: Moment,
+    /// How it ended for its client; more than one is one too many.
+    pub(super) ends: Vec<(Moment, &'a Outcome)>,
+    /// Its client's cancel requests.
+    pub(super) cancels: Vec<Moment>,
+    /// Its statements, as indices into [`Story::statements`].
+    pub(super) statements: Vec<usize>,
+}
+
+/// One statement that a worker began.
+#[derive(Debug)]
+pub(super) struct Statement<'a> {
+    pub(super) tag: &'a str,
+    pub(super) worker_session: u32,
+    pub(super) began: Moment,
+    pub(super) end: Option<(Moment, &'a StatementEnd)>,
+    /// Index into [`Story::requests`]; `None` if no client sent it.
+    pub(super) request: Option<usize>,
+}
+
+/// One session at a worker.
+#[derive(Debug)]
+pub(super) struct WorkerSession<'a> {
+    pub(super) application: &'a str,
+    pub(super) began: Moment,
+    pub(super) ended: Option<Moment>,
+}
+
+impl<'a> Story<'a> {
+    /// Sorts a log.
+    pub(super) fn of(history: &'a History) -> Story<'a> {
+        let mut story = Story::default();
+        for (index, entry) in history.entries.iter().enumerate() {
+            story.add(Moment { index, at: entry.at }, &entry.event);
+        }
+        story
+    }
+
+    fn add(&mut self, moment: Moment, event: &'a Event) {
+        self.last = Some(moment);
+        match event {
+            Event::Connecting { conn } => {
+                self.connection(moment, conn);
+            }
+            Event::SessionBegan { conn } => {
+                self.connection(moment, conn).began.get_or_insert(moment);
+            }
+            Event::ConnectFailed { conn, .. } => {
+                self.connection(moment, conn).failed.get_or_insert(moment);
+            }
+            Event::RequestSent { conn, tag, kind } => {
+                self.request(moment, conn, tag, *kind);
+            }
+            Event::RequestEnded { conn, tag, outcome } => {
+                self.request(moment, conn, tag, RequestKind::Query).ends.push((moment, outcome));
+            }
+            Event::CancelSent { conn, tag } => {
+                self.request(moment, conn, tag, RequestKind::Query).cancels.push(moment);
+            }
+            Event::FatalRead { conn, code, detail, mid_message, .. } => {
+                let fatal = FatalRead { moment, code, detail: detail.as_deref(), mid_message: *mid_message };
+                self.connection(moment, conn).fatals.push(fatal);
+            }
+            Event::EofRead { conn, mid_message } => {
+                self.connection(moment, conn).eof.get_or_insert((moment, *mid_message));
+            }
+            Event::ResetRead { conn } => {
+                self.connection(moment, conn).reset.get_or_insert(moment);
+            }
+            Event::ClientLeft { conn, how } => {
+                self.connection(moment, conn).left.get_or_insert((moment, how));
+            }
+            Event::WorkerSessionBegan { worker_session, application } => {
+                let session = WorkerSession { application, began: moment, ended: None };
+                self.worker_sessions.insert(*worker_session, session);
+            }
+            Event::WorkerSessionEnded { worker_session } => {
+                if let Some(session) = self.worker_sessions.get_mut(worker_session) {
+                    session.ended.get_or_insert(moment);
+                }
+            }
+            Event::StatementBegan { worker_session, tag } => {
+                let request = self.by_tag.get(tag.as_str()).copied();
+                if let Some(request) = request {
+                    self.requests[request].statements.push(self.statements.len());
+                }
+                let statement = Statement { tag, worker_session: *worker_session, began: moment, end: None, request };
+                self.statements.push(statement);
+            }
+            Event::StatementEnded { worker_session, tag, end } => {
+                let open = self.statements.iter_mut().rev().find(|statement| {
+                    statement.tag == tag && statement.worker_session == *worker_session && statement.end.is_none()
+                });
+                if let Some(statement) = open {
+                    statement.end = Some((moment, end));
+                }
+            }
+            Event::Committed { inserts, .. } => {
+                for tag in inserts {
+                    self.commits.entry(tag).or_default().push(moment);
+                }
+            }
+            Event::Recorded { record } => self.records.push((moment, record)),
+            Event::SignalSent { signal } => self.signals.push((moment, *signal)),
+            Event::PodStarted => {
+                self.started.get_or_insert(moment);
+            }
+            Event::PodExited { exit, .. } => {
+                self.exit.get_or_insert((moment, exit));
+            }
+            Event::Killed => {
+                self.killed.get_or_insert(moment);
+            }
+            Event::ClientDone { .. }
+            | Event::RolledBack { .. }
+            | Event::ReadinessProbed { .. }
+            | Event::Panicked { .. }
+            | Event::OutOfTime => {}
+        }
+    }
+
+    fn connection(&mut self, moment: Moment, conn: &'a Conn) -> &mut Connection<'a> {
+        let index = *self.by_conn.entry(conn).or_insert_with(|| {
+            self.connections.push(Connection {
+                conn,
+                connecting: moment,
+                began: None,
+                fatals: Vec::new(),
+                eof: None,
+                reset: None,
+                left: None,
+                failed: None,
+                requests: Vec::new(),
+            });
+            self.connections.len() - 1
+        });
+        &mut self.connections[index]
+    }
+
+    fn request(&mut self, moment: Moment, conn: &'a Conn, tag: &'a str, kind: RequestKind) -> &mut Request<'a> {
+        if let Some(index) = self.by_tag.get(tag) {
+            return &mut self.requests[*index];
+        }
+        let index = self.requests.len();
+        self.connection(moment, conn).requests.push(index);
+        let connection = self.by_conn[conn];
+        self.by_tag.insert(tag, index);
+        self.requests.push(Request {
+            connection,
+            tag,
+            kind,
+            sent: moment,
+            ends: Vec::new(),
+            cancels: Vec::new(),
+            statements: Vec::new(),
+        });
+        &mut self.requests[index]
+    }
+
+    /// The contract's t = 0: the first SIGTERM or SIGINT.
+    pub(super) fn signal(&self) -> Option<Moment> {
+        self.first(|signal| matches!(signal, Signal::Term | Signal::Int))
+    }
+
+    /// The first SIGQUIT.
+    pub(super) fn quit(&self) -> Option<Moment> {
+        self.first(|signal| signal == Signal::Quit)
+    }
+
+    fn first(&self, which: impl Fn(Signal) -> bool) -> Option<Moment> {
+        self.signals.iter().find(|(_, signal)| which(*signal)).map(|(moment, _)| *moment)
+    }
+
+    /// Whether the pod had been told to die at once before this entry: by the kubelet's SIGKILL or by SIGQUIT. What the
+    /// clients see after that is not a decision of `cp`.
+    pub(super) fn shot_before(&self, moment: Moment) -> bool {
+        [self.killed, self.quit()].into_iter().flatten().any(|shot| shot < moment)
+    }
+
+    /// When the process was gone, one way or another.
+    pub(super) fn gone(&self) -> Option<Moment> {
+        self.exit.map(|(moment, _)| moment).into_iter().chain(self.killed).min()
+    }
+
+    /// The connection of a request.
+    pub(super) fn connection_of(&self, request: &Request<'a>) -> &Connection<'a> {
+        &self.connections[request.connection]
+    }
+
+    /// The statements of a request that a worker began.
+    pub(super) fn statements_of(&self, request: &Request<'a>) -> impl Iterator<Item = &Statement<'a>> {
+        request.statements.iter().map(|index| &self.statements[*index])
+    }
+
+    /// The requests of a connection, in the order sent.
+    pub(super) fn requests_of(&self, connection: &Connection<'a>) -> impl Iterator<Item = &Request<'a>> {
+        connection.requests.iter().map(|index| &self.requests[*index])
+    }
+
+    /// Whether a request's answer was the FATAL that ended its connection, and not an answer of its own.
+    pub(super) fn refused_by_fatal(&self, request: &Request<'a>) -> Option<&FatalRead<'a>> {
+        let (ended, Outcome::Error(code)) = request.end()? else {
+            return None;
+        };
+        // Noted when the same message is read, or later: a client may first read to the end of the stream. After a FATAL
+        // nothing else is answered, so the code can't be the request's own.
+        self.connection_of(request).fatals.iter().find(|fatal| fatal.code == code && fatal.moment.at <= ended.at)
+    }
+}
+
+impl<'a> Connection<'a> {
+    /// How it ended, and when: the first thing that said so. `None` if nothing did.
+    pub(super) fn ending(&self) -> Option<(Moment, Ending<'a>)> {
+        let fatal = self.fatals.first().map(|fatal| (fatal.moment, Ending::Fatal(fatal.code)));
+        let left = self.left.map(|(moment, how)| (moment, Ending::Left(how)));
+        let eof = self.eof.map(|(moment, _)| (moment, Ending::Eof));
+        let reset = self.reset.map(|moment| (moment, Ending::Reset));
+        let failed = self.failed.map(|moment| (moment, Ending::ConnectFailed));
+        [fatal, left, eof, reset, failed].into_iter().flatten().min_by_key(|(moment, _)| *moment)
+    }
+
+    /// When the client left by itself, if it did so before this entry.
+    pub(super) fn left_before(&self, moment: Moment) -> bool {
+        self.left.is_some_and(|(left, _)| left < moment)
+    }
+
+    /// Whether it was there at this time.
+    pub(super) fn open_at(&self, at: Time) -> bool {
+        self.connecting.at <= at && self.ending().is_none_or(|(end, _)| end.at > at)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// How it ended for its client.
+    pub(super) fn end(&self) -> Option<(Moment, &'a Outcome)> {
+        self.ends.first().copied()
+    }
+
+    /// Whether its client was told that it is complete.
+    pub(super) fn complete(&self) -> bool {
+        matches!(self.end(), Some((_, Outcome::Complete)))
+    }
+}

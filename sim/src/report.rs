@@ -1,0 +1,238 @@
+//! What the command prints: a line for each file, what failed and why, a summary; or all of it as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use owo_colors::{OwoColorize, Style};
+use serde::Serialize;
+
+use crate::gate::{Failure, Judgement, Verdict};
+use crate::run::EngineName;
+
+/// One file's judgement and how long it took to come to it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The judgement.
+    pub judgement: Judgement,
+    /// Wall time of everything that was run for it.
+    pub wall: Duration,
+}
+
+/// What was asked for: it goes into the commands that repeat a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The seed.
+    pub seed: u64,
+    /// The engine.
+    pub engine: EngineName,
+}
+
+/// The report in words. Plain text; `colour` adds colours to verdicts.
+pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> String {
+    let mut out = String::new();
+    let widest = lines.iter().map(|line| line.judgement.file.len()).max().unwrap_or_default();
+    for Line { judgement, wall } in lines {
+        let (word, style) = match judgement.verdict {
+            Verdict::Pass => ("pass", Style::new().green()),
+            Verdict::Fail(_) => ("FAIL", Style::new().red().bold()),
+            Verdict::NotSupported(_) => ("skip", Style::new().yellow()),
+        };
+        let word = if colour { word.style(style).to_string() } else { word.to_owned() };
+        let _ = write!(out, "{word}  {:<widest$}", judgement.file);
+        match &judgement.verdict {
+            Verdict::NotSupported(lacks) => {
+                let _ = writeln!(out, "  not supported by {}: {}", asked.engine.name(), lacks.join(", "));
+            }
+            Verdict::Pass | Verdict::Fail(_) => {
+                let _ = writeln!(
+                    out,
+                    "  {:>12} simulated  {:>9} wall  {}",
+                    span(judgement.simulated),
+                    milliseconds(*wall),
+                    checked(judgement)
+                );
+            }
+        }
+    }
+    for Line { judgement, .. } in lines {
+        if let Verdict::Fail(failures) = &judgement.verdict {
+            failed(&mut out, judgement, failures, asked);
+        }
+    }
+    let count = Count::of(lines);
+    let _ = writeln!(
+        out,
+        "\n{} passed, {} failed, {} skipped: {} files, engine {}, seed {}, {} wall",
+        count.passed,
+        count.failed,
+        count.not_supported,
+        lines.len(),
+        asked.engine.name(),
+        asked.seed,
+        milliseconds(wall)
+    );
+    out
+}
+
+fn failed(out: &mut String, judgement: &Judgement, failures: &[Failure], asked: Asked) {
+    let _ = writeln!(out, "\nFAIL  {}: {}", judgement.file, judgement.title);
+    for failure in failures {
+        let _ = writeln!(out, "  {}: {}", failure.broke, failure.what);
+        for line in failure.evidence.lines() {
+            let _ = writeln!(out, "    {line}");
+        }
+    }
+    let _ = writeln!(out, "  again: {}", replay(judgement, asked));
+}
+
+/// The command that repeats a run.
+fn replay(judgement: &Judgement, asked: Asked) -> String {
+    format!(
+        "cargo run --release -p sim -- run {} --seed {} --engine {}",
+        judgement.file,
+        asked.seed,
+        asked.engine.name()
+    )
+}
+
+fn checked(judgement: &Judgement) -> String {
+    let mut words = vec![format!("{} promises", judgement.promises)];
+    if judgement.expectations > 0 {
+        words.push(counted(judgement.expectations, "expectation"));
+    }
+    if judgement.fails_under > 0 {
+        words.push(format!("fails under {}", counted(judgement.fails_under, "old policy").replace("policys", "policies")));
+    }
+    words.join(", ")
+}
+
+fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+fn span(duration: Duration) -> String {
+    // To the millisecond: finer times don't exist in a simulation.
+    humantime::format_duration(Duration::from_millis(duration.as_millis() as u64)).to_string().replace(' ', "")
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+}
+
+struct Count {
+    passed: usize,
+    failed: usize,
+    not_supported: usize,
+}
+
+impl Count {
+    fn of(lines: &[Line]) -> Count {
+        let mut count = Count { passed: 0, failed: 0, not_supported: 0 };
+        for line in lines {
+            match line.judgement.verdict {
+                Verdict::Pass => count.passed += 1,
+                Verdict::Fail(_) => count.failed += 1,
+                Verdict::NotSupported(_) => count.not_supported += 1,
+            }
+        }
+        count
+    }
+}
+
+/// Whether the gate is green: at least one file passed and none failed.
+pub fn is_green(lines: &[Line]) -> bool {
+    let count = Count::of(lines);
+    count.passed > 0 && count.failed == 0
+}
+
+/// The report as one JSON document.
+pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
+    let count = Count::of(lines);
+    let report = Json {
+        engine: asked.engine.name(),
+        seed: asked.seed,
+        wall_ms: wall.as_secs_f64() * 1000.0,
+        passed: count.passed,
+        failed: count.failed,
+        not_supported: count.not_supported,
+        files: lines.iter().map(|line| JsonFile::of(line, asked)).collect(),
+    };
+    serde_json::to_string_pretty(&report).expect("a report holds only strings and numbers") + "\n"
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    engine: &'a str,
+    seed: u64,
+    wall_ms: f64,
+    passed: usize,
+    failed: usize,
+    not_supported: usize,
+    files: Vec<JsonFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonFile<'a> {
+    file: &'a str,
+    title: &'a str,
+    verdict: &'static str,
+    simulated_ms: u64,
+    wall_ms: f64,
+    promises: usize,
+    expectations: usize,
+    fails_under: usize,
+    not_supported: Vec<&'static str>,
+    failures: Vec<JsonFailure<'a>>,
+    again: String,
+}
+
+#[derive(Serialize)]
+struct JsonFailure<'a> {
+    broke: &'a str,
+    what: &'a str,
+    evidence: Vec<&'a str>,
+}
+
+impl<'a> JsonFile<'a> {
+    fn of(line: &'a Line, asked: Asked) -> Self {
+        let judgement = &line.judgement;
+        let (verdict, failures, not_supported) = match &judgement.verdict {
+            Verdict::Pass => ("pass", [].as_slice(), Vec::new()),
+            Verdict::Fail(failures) => ("fail", failures.as_slice(), Vec::new()),
+            Verdict::NotSupported(lacks) => ("not_supported", [].as_slice(), lacks.clone()),
+        };
+        JsonFile {
+            file: &judgement.file,
+            title: &judgement.title,
+            verdict,
+            simulated_ms: judgement.simulated.as_millis() as u64,
+            wall_ms: line.wall.as_secs_f64() * 1000.0,
+            promises: judgement.promises,
+            expectations: judgement.expectations,
+            fails_under: judgement.fails_under,
+            not_supported,
+            failures: failures
+                .iter()
+                .map(|failure| JsonFailure {
+                    broke: &failure.broke,
+                    what: &failure.what,
+                    evidence: failure.evidence.lines().collect(),
+                })
+                .collect(),
+            again: replay(judgement, asked),
+        }
+    }
+}
+
+/// One file's failure or refusal, as the text report prints it.
+pub fn one(judgement: &Judgement, asked: Asked) -> String {
+    let mut out = String::new();
+    match &judgement.verdict {
+        Verdict::Pass => {}
+        Verdict::Fail(failures) => failed(&mut out, judgement, failures, asked),
+        Verdict::NotSupported(lacks) => {
+            let _ = writeln!(out, "not supported by {}: {}", asked.engine.name(), lacks.join(", "));
+        }
+    }
+    out
+}

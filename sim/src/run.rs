@@ -1,0 +1,220 @@
+//! One run: a scenario, settings, a seed and an engine in; a history out.
+
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use cp::core::{Settings, Time};
+use cp::notice::Notice;
+
+use crate::engine::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
+use crate::history::{Event, History, Recorder};
+use crate::host::{client, kubelet, pod, worker};
+use crate::scenario::{Connect, Scenario, Step, Until};
+
+/// How long the hosts may still move bytes once everything that the scenario asks for has happened.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Simulated time beyond the last event and the termination grace behind it.
+const RESERVE: Duration = Duration::from_secs(10 * 60);
+
+/// The engines, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineName {
+    /// Event-driven on turmoil-net: skips idle time.
+    #[default]
+    TurmoilNet,
+    /// turmoil: fixed ticks.
+    Turmoil,
+}
+
+impl EngineName {
+    /// Both.
+    pub const ALL: [EngineName; 2] = [EngineName::TurmoilNet, EngineName::Turmoil];
+
+    /// The name on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EngineName::TurmoilNet => TurmoilNet::NAME,
+            EngineName::Turmoil => Turmoil::NAME,
+        }
+    }
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What happened.
+    pub history: History,
+    /// How the simulation ended.
+    pub ending: Ending,
+    /// The settings under which the control plane ran.
+    pub settings: Settings,
+    /// The pod's termination grace.
+    pub termination_grace: Duration,
+    /// The shortest time that the engine told apart.
+    pub resolution: Duration,
+}
+
+/// What the scenario needs and the engine can't do, in words. Empty: it can run.
+pub fn lacks(scenario: &Scenario, engine: EngineName) -> Vec<&'static str> {
+    let needed = needs(scenario);
+    match engine {
+        EngineName::TurmoilNet => TurmoilNet::SUPPORTS.lacks(needed),
+        EngineName::Turmoil => Turmoil::SUPPORTS.lacks(needed),
+    }
+}
+
+/// Runs `scenario` under `settings`.
+pub fn run(scenario: &Scenario, settings: &Settings, seed: u64, engine: EngineName) -> Run {
+    match engine {
+        EngineName::TurmoilNet => run_on::<TurmoilNet>(scenario, settings, seed),
+        EngineName::Turmoil => run_on::<Turmoil>(scenario, settings, seed),
+    }
+}
+
+/// The settings of the scenario: the defaults, and what its `[drain]` says.
+pub fn settings(scenario: &Scenario) -> Settings {
+    let mut settings = Settings::default();
+    scenario.drain.apply(&mut settings);
+    settings
+}
+
+/// How far a run has got, as far as its end depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    clients_left: u32,
+    pod_gone: bool,
+}
+
+fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
+    let termination_grace = scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0);
+    let last_event = scenario.events.iter().map(|event| event.at.0).max().unwrap_or_default();
+    let limit = last_event + termination_grace + RESERVE;
+    let recorder = Recorder::default();
+    let clients_left = scenario.clients.iter().map(|client| client.count).sum();
+    let progress = Progress { clients_left, pod_gone: scenario.events.is_empty() };
+    let shared = Shared { recorder: recorder.clone(), progress: Arc::new(Mutex::new(progress)), notice: Notice::new(progress) };
+    let world = Arc::new(Mutex::new(None));
+
+    let hosts = vec![
+        Host::new("worker", {
+            let recorder = recorder.clone();
+            move |world| worker::run(world, recorder)
+        }),
+        Host::new(pod::NAME, {
+            let (recorder, settings) = (recorder.clone(), settings.clone());
+            move |world| pod::run(world, recorder, settings)
+        }),
+        Host::new(kubelet::NAME, {
+            let (recorder, scenario) = (recorder.clone(), scenario.clone());
+            move |world| kubelet::run(world, recorder, scenario)
+        }),
+        // All clients on one host: on some engines each host costs time of its own.
+        Host::new("clients", {
+            let (shared, scenario, world_out) = (shared.clone(), scenario.clone(), world.clone());
+            move |world: E::World| {
+                *world_out.lock().expect("nothing panics while it holds this") = Some(world.clone());
+                direct(world, shared, scenario)
+            }
+        }),
+    ];
+    let ending = E::simulate(Plan { seed, limit }, hosts);
+    let panics = world.lock().expect("the simulation is over").as_ref().map(SimWorld::panics).unwrap_or_default();
+    for panic in panics {
+        let task = format!("{}/{}", panic.host, panic.task);
+        recorder.record(ending.at(), Event::Panicked { task, message: panic.message });
+    }
+    if !matches!(ending, Ending::Finished { .. }) {
+        recorder.record(ending.at(), Event::OutOfTime);
+    }
+    Run {
+        history: recorder.history(),
+        ending,
+        settings: settings.clone(),
+        termination_grace,
+        resolution: E::resolution(limit),
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    recorder: Recorder,
+    progress: Arc<Mutex<Progress>>,
+    notice: Notice<Progress>,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        let now = {
+            let mut progress = self.progress.lock().expect("nothing panics while it holds this");
+            change(&mut progress);
+            *progress
+        };
+        self.notice.change(now);
+    }
+}
+
+/// Starts the clients, waits until nothing more can happen that the scenario asks for, and ends the run.
+async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
+    for client in &scenario.clients {
+        for copy in 1..=client.count {
+            let (task, shared) = (client.clone(), shared.clone());
+            let steps = client::run(world.clone(), shared.recorder.clone(), task, copy, pod::ADDRESS);
+            world.spawn("client", async move {
+                steps.await;
+                shared.change(|progress| progress.clients_left -= 1);
+            });
+        }
+    }
+    let watch = shared.clone();
+    shared.recorder.on_pod_gone(move || watch.change(|progress| progress.pod_gone = true));
+    let mut progress = shared.notice.subscribe();
+    std::future::poll_fn(|cx| {
+        while let Poll::Ready(progress) = progress.poll_changed(cx) {
+            if progress.clients_left == 0 && progress.pod_gone {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    let end = world.now() + SETTLE;
+    world.sleep_until(end).await;
+    world.finish();
+}
+
+/// What of a network the scenario can't do without.
+fn needs(scenario: &Scenario) -> Capabilities {
+    let mut needed = Capabilities::default();
+    for client in &scenario.clients {
+        visit(&client.steps, &mut |step| match step {
+            // A client that never stops sending is closed over bytes that it has sent and nobody has read.
+            Step::Pipeline(_) => {
+                needed.reset = true;
+                needed.half_close = true;
+            }
+            Step::Connect(Connect { until: Until::Ready, .. }) => {}
+            _ => {}
+        });
+    }
+    needed
+}
+
+fn visit(steps: &[Step], see: &mut impl FnMut(&Step)) {
+    for step in steps {
+        see(step);
+        match step {
+            Step::Repeat(repeat) => visit(&repeat.steps, see),
+            Step::Pipeline(pipeline) => visit(&pipeline.pipeline, see),
+            _ => {}
+        }
+    }
+}
+
+/// The time of the run at its end.
+impl Run {
+    /// How long the run was, in simulated time.
+    pub fn simulated(&self) -> Duration {
+        self.ending.at().since(Time::EPOCH)
+    }
+}

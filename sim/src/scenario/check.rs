@@ -1,0 +1,167 @@
+//! What has to fit together across a file: names, signals, expectations.
+//!
+//! An expectation that can't be evaluated, or can't fail, is a problem of the file and not a pass.
+
+use std::collections::BTreeMap;
+
+use cp::core::settings::{SettingError, Settings};
+
+use super::error::Problem;
+use super::model::*;
+use super::order::{self, Most, every_step};
+use super::parse::{Draft, Placed};
+use super::suggest::did_you_mean;
+
+/// The scenario, if nothing is wrong with it.
+pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option<Scenario> {
+    check_settings(&draft, problems);
+    check_clients(&draft, problems);
+    check_signal(&draft, problems);
+    for (name, seen) in &draft.seen {
+        check_seen(name, seen, &draft, problems);
+    }
+    if let Some(exit) = &draft.exit
+        && exit.read == Some(ExpectExit { within: None, after: None, code: None })
+    {
+        problems.push(Problem::new(exit.at.clone(), "`exit` expects nothing", "expected `within`, `after` or `code`"));
+    }
+    if !problems.is_empty() {
+        return None;
+    }
+    let exit = match draft.exit {
+        Some(exit) => Some(exit.read?),
+        None => None,
+    };
+    let client = draft.seen.into_iter().map(|(name, seen)| Some((name.to_owned(), seen.read?)));
+    Some(Scenario {
+        title: draft.title?,
+        why: draft.why?,
+        pod: draft.pod?,
+        drain: draft.drain?,
+        clients: all(draft.clients)?,
+        events: all(draft.events)?,
+        expect: Expect { exit, client: client.collect::<Option<_>>()? },
+        fails_under: all(draft.fails_under)?,
+    })
+}
+
+fn all<T>(entries: Vec<Placed<'_, '_, T>>) -> Option<Vec<T>> {
+    entries.into_iter().map(|entry| entry.read).collect()
+}
+
+/// Settings that are right one by one may not fit together.
+fn check_settings(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    let Some(drain) = &draft.drain else { return };
+    let mut settings = Settings::default();
+    drain.apply(&mut settings);
+    let table = draft.root.get("drain");
+    let known = settings.misfits();
+    for misfit in &known {
+        let key = table.and_then(|table| table.get_ref().as_table()?.get(culprit(misfit, drain)));
+        let at = key.or(table).map_or(0..0, |value| value.span());
+        problems.push(Problem::new(at, "these settings don't fit together", misfit.to_string()));
+    }
+    for entry in &draft.fails_under {
+        let Some(FailsUnder { settings: overrides, .. }) = &entry.read else { continue };
+        let mut settings = settings.clone();
+        overrides.apply(&mut settings);
+        for misfit in settings.misfits().iter().filter(|misfit| !known.contains(misfit)) {
+            let at = entry.place(culprit(misfit, overrides));
+            problems.push(Problem::new(at, "these settings don't fit together", misfit.to_string()));
+        }
+    }
+}
+
+/// Which setting of a misfit the file names.
+fn culprit(misfit: &SettingError, named: &Overrides) -> &'static str {
+    let is_named = |setting: &str| named.iter().any(|(name, _)| name == setting);
+    match misfit {
+        SettingError::Misfit { setting, other, .. } if !is_named(setting) => other,
+        SettingError::Misfit { setting, .. } | SettingError::Invalid { setting, .. } => setting,
+        SettingError::Unknown { .. } => "",
+    }
+}
+
+fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    let mut names = BTreeMap::new();
+    for client in &draft.clients {
+        let (Some(key), name) = (client.key("name"), client_name(client)) else { continue };
+        if let Some(first) = name.and_then(|name| names.insert(name, key.span())) {
+            let problem = Problem::new(key.span(), "two clients of one name", "taken by …");
+            problems.push(problem.and(first, "… this one").help("alike clients are one entry with a `count`"));
+        }
+    }
+    for entry in &draft.clients {
+        // A step that could not be read may be the one that the others need.
+        let Some(client) = &entry.read else { continue };
+        let last = client.stagger.0.saturating_mul(client.count.saturating_sub(1)).saturating_add(client.start.0);
+        if last > RUN_LIMIT {
+            let problem = Problem::new(entry.place("stagger"), "the last of these clients never begins", "too slow");
+            let limit = Span(RUN_LIMIT);
+            problems.push(problem.help(format!("`start` + `count` × `stagger` is over {limit}, which is the longest run")));
+        }
+        order::check(client, entry.key("steps"), entry.at.clone(), problems);
+    }
+}
+
+/// The name of a client, also of one that could not be read.
+fn client_name<'t>(client: &Placed<'t, '_, Client>) -> Option<&'t str> {
+    client.key("name")?.get_ref().as_str()
+}
+
+/// What is counted from the signal needs one.
+fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    // Every event is a signal; one that could not be read was meant to be one.
+    if !draft.events.is_empty() || draft.root.contains_key("event") {
+        return;
+    }
+    const HELP: &str = "add one: [[event]] with at = \"1m\" and do = \"sigterm\"";
+    if let Some(exit) = &draft.exit {
+        let problem = Problem::new(exit.at.clone(), "`exit` is counted from the first signal", "there is no signal");
+        problems.push(problem.help(HELP));
+    }
+    for (_, seen) in &draft.seen {
+        if seen.key("between").is_some() {
+            let problem = Problem::new(seen.place("between"), "`between` is counted from the first signal", "there is no signal");
+            problems.push(problem.help(HELP));
+        }
+    }
+}
+
+/// An expectation on a client must be about a client that is there, and about something that it can do.
+fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    let names = draft.clients.iter().filter_map(client_name);
+    let Some(entry) = draft.clients.iter().find(|client| client_name(client) == Some(name)) else {
+        let label = if draft.clients.is_empty() { "there are no clients".to_owned() } else { did_you_mean(name, names) };
+        problems.push(Problem::new(seen.at.clone(), format!("no client is called `{name}`"), label));
+        return;
+    };
+    let Some(expect) = &seen.read else { return };
+    if *expect == ExpectClient::default() {
+        let label = "expected `answered`, `committed`, `ends`, `between` or `errors`";
+        problems.push(Problem::new(seen.at.clone(), format!("nothing is expected of `{name}`"), label));
+    }
+    let Some(client) = &entry.read else { return };
+    let most = Most::of(&client.steps);
+    if let (Some(committed), Some(inserts)) = (expect.committed, most.inserts)
+        && u64::from(committed) > inserts
+    {
+        let message = format!("`{name}` can't commit so many rows");
+        problems.push(Problem::new(seen.place("committed"), message, format!("its steps insert {inserts} at most")));
+    }
+    if let (Some(Answered::Count(answered)), Some(requests)) = (expect.answered, most.requests)
+        && u64::from(answered) > requests
+    {
+        let message = format!("`{name}` can't get so many answers");
+        problems.push(Problem::new(seen.place("answered"), message, format!("its steps send {requests} requests at most")));
+    }
+    let has = |word: &str| every_step(&client.steps).any(|step| step.word() == word);
+    if let Some(ends) = expect.ends.as_deref().filter(|ends| ["disconnect", "close"].contains(ends) && !has(ends)) {
+        let problem = Problem::new(seen.place("ends"), format!("`{name}` never ends by itself"), format!("it has no {ends:?} step"));
+        problems.push(problem);
+    }
+    if !has("connect") && (expect.ends.is_some() || expect.between.is_some()) {
+        let key = if expect.ends.is_some() { "ends" } else { "between" };
+        problems.push(Problem::new(seen.place(key), format!("`{name}` never connects"), "so nothing can end"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Scenario files: who connects, what each client does, what happens to the pod, and what must come out.
+//!
+//! A file is TOML, written by hand by people who have never read this crate. [`parse`] takes a text apart and either returns a
+//! [`Scenario`] that can be run as it stands, or everything that is wrong with the text ([`BadScenario`]): each mistake with
+//! its place and its remedy. It never panics, whatever the text. [`schema()`] is the same vocabulary for editors.
+//!
+//! Nothing here runs anything, and nothing here judges a run.
+//!
+//! One mistake hides others in one case only: in a text that is not TOML, only that is reported.
+
+mod check;
+mod error;
+pub mod model;
+mod order;
+mod overrides;
+mod parse;
+mod read;
+mod schema;
+mod steps;
+mod suggest;
+mod syntax;
+mod units;
+mod values;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use error::{BadScenario, LoadError, Problem};
+pub use model::*;
+pub use schema::schema;
+
+/// A scenario and the file it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScenarioFile {
+    /// The path, as it was given or found.
+    pub path: PathBuf,
+    /// What the file says.
+    pub scenario: Scenario,
+}
+
+/// A file of more bytes was not written by hand.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Reads the text of a scenario file. `file_name` is only for messages.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse(file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
+    let mut problems = Vec::new();
+    match read(text, &mut problems) {
+        Some(scenario) if problems.is_empty() => Ok(scenario),
+        _ => Err(BadScenario::new(file_name, text, problems)),
+    }
+}
+
+fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Scenario> {
+    if text.len() > MAX_BYTES {
+        let label = format!("expected at most {MAX_BYTES} bytes");
+        problems.push(Problem::new(0..0, format!("a file of {} bytes", text.len()), label));
+        return None;
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What could be recovered is full of holes, and each would look like another mistake.
+        *problems = syntax::problems(text, &errors);
+        return None;
+    }
+    let draft = parse::read_document(document.get_ref(), problems);
+    check::check(draft, problems)
+}
+
+/// Reads a scenario file.
+///
+/// # Errors
+/// The file can't be read, or is no scenario.
+pub fn load(path: &Path) -> Result<ScenarioFile, LoadError> {
+    let text = std::fs::read_to_string(path).map_err(|error| LoadError::unreadable(path.to_owned(), error))?;
+    let scenario = parse(&path.display().to_string(), &text)?;
+    Ok(ScenarioFile { path: path.to_owned(), scenario })
+}
+
+/// Every `*.toml` in `root` and the directories below it, sorted by path. Links to directories are not followed.
+///
+/// # Errors
+/// A directory can't be read.
+pub fn find(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Whether a client's steps can be done in the order in which they stand, and what they can come to at most.
+//!
+//! The steps are walked once as the client would do them if nothing came between; the body of a `repeat` twice, so that its
+//! second time begins where its first ended. Only what is certain to be wrong is a problem: what the control plane may do
+//! to a connection is not foreseen here.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::error::Problem;
+use super::model::*;
+use super::read::Value;
+
+/// No client has more steps to do than this, counting repeats that end: more than fit into [`RUN_LIMIT`] with one a
+/// second, and few enough to be done without a pause.
+const MAX_STEPS: u64 = 10_000_000;
+
+/// Adds what is wrong with the order of a client's steps. `steps` and `values` are the same steps, read and as TOML.
+pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize>, problems: &mut Vec<Problem>) {
+    let mut walk = Walk { link: Link::None, now: client.start.0, problems, first: 0 };
+    walk.first = walk.problems.len();
+    walk.steps(&client.steps, values);
+    if Most::of(&client.steps).steps.is_some_and(|steps| steps > MAX_STEPS) {
+        let label = format!("expected at most {MAX_STEPS} steps in all");
+        walk.problems.push(Problem::new(at, "too many steps, with every repeat counted", label).help("\"forever\" has no such limit"));
+    }
+}
+
+/// What a list of steps can come to at most; `None` if that has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Most {
+    /// Steps done.
+    pub(super) steps: Option<u64>,
+    /// Requests sent.
+    pub(super) requests: Option<u64>,
+    /// Rows inserted.
+    pub(super) inserts: Option<u64>,
+}
+
+impl Most {
+    const NOTHING: Most = Most { steps: Some(0), requests: Some(0), inserts: Some(0) };
+
+    /// Of these steps together.
+    pub(super) fn of(steps: &[Step]) -> Most {
+        steps.iter().map(Most::of_step).fold(Most::NOTHING, |a, b| a.with(b, |a, b| Some(a?.saturating_add(b?))))
+    }
+
+    fn of_step(step: &Step) -> Most {
+        let request = |inserts: u32| Most { steps: Some(1), requests: Some(1), inserts: Some(inserts.into()) };
+        match step {
+            Step::Insert(insert) => request(insert.insert),
+            Step::Execute(execute) => request(execute.insert),
+            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => request(0),
+            // A sync point may be counted as a request of its own; for the most, it is.
+            Step::Flush | Step::Sync => request(0),
+            Step::Pipeline(pipeline) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
+            Step::Repeat(repeat) => Most::of(&repeat.steps).times(repeat.repeat),
+            Step::Connect(_) | Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Disconnect | Step::Close => {
+                Most { steps: Some(1), ..Most::NOTHING }
+            }
+        }
+    }
+
+    fn times(self, times: Times) -> Most {
+        let times = match times {
+            Times::Count(times) => Some(u64::from(times)),
+            Times::Forever => None,
+        };
+        let all = Most { steps: times, requests: times, inserts: times };
+        // Nothing is nothing, however often.
+        self.with(all, |each, times| if each == Some(0) { each } else { Some(each?.saturating_mul(times?)) })
+    }
+
+    fn with(self, other: Most, f: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Most {
+        Most {
+            steps: f(self.steps, other.steps),
+            requests: f(self.requests, other.requests),
+            inserts: f(self.inserts, other.inserts),
+        }
+    }
+}
+
+/// The steps, those inside repeats and pipelines included.
+pub(super) fn every_step<'s>(steps: &'s [Step]) -> Box<dyn Iterator<Item = &'s Step> + 's> {
+    Box::new(steps.iter().flat_map(|step| {
+        let inner: &[Step] = match step {
+            Step::Repeat(repeat) => &repeat.steps,
+            Step::Pipeline(pipeline) => &pipeline.pipeline,
+            _ => &[],
+        };
+        std::iter::once(step).chain(every_step(inner))
+    }))
+}
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// None yet.
+    None,
+    /// Opened, but no session: the connect step stopped early.
+    Stopped,
+    /// A session. `open_batch`: something was sent since the last sync point.
+    Session { open_batch: bool },
+    /// A session that waits for the rest of a message which never comes.
+    HalfMessage,
+    /// Left by the client.
+    Left,
+}
+
+struct Walk<'p> {
+    link: Link,
+    /// The earliest time at which the next step can begin, counting pauses only.
+    now: Duration,
+    problems: &'p mut Vec<Problem>,
+    /// Number of the first problem of this walk.
+    first: usize,
+}
+
+/// Whether a step comes to an end by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    GoesOn,
+    Endless,
+}
+
+impl Walk<'_> {
+    fn steps(&mut self, steps: &[Step], values: Option<&Value<'_>>) -> Flow {
+        let values = values.and_then(|values| values.get_ref().as_array());
+        let value = |i: usize| values.and_then(|values| values.get(i));
+        let mut endless: Option<Range<usize>> = None;
+        for (i, step) in steps.iter().enumerate() {
+            let at = value(i).map_or(0..0, |value| value.span());
+            if let Some(endless) = endless {
+                let problem = Problem::new(at, "this step is never reached", "never reached, because …");
+                self.report(problem.and(endless, "… this never ends"));
+                return Flow::Endless;
+            }
+            if self.step(step, value(i), at.clone()) == Flow::Endless {
+                endless = Some(at);
+            }
+        }
+        if endless.is_some() { Flow::Endless } else { Flow::GoesOn }
+    }
+
+    fn step(&mut self, step: &Step, value: Option<&Value<'_>>, at: Range<usize>) -> Flow {
+        match step {
+            Step::Connect(connect) => self.connect(connect, at),
+            Step::Think(think) => self.pause(think.think.0),
+            Step::Idle(Idle { idle: Patience::For(length) }) => self.pause(*length),
+            Step::Idle(Idle { idle: Patience::Forever }) => return Flow::Endless,
+            Step::WaitUntil(WaitUntil { wait_until: Span(until) }) => {
+                if *until < self.now {
+                    let message = format!("{} is over before this step begins", Span(*until));
+                    let problem = Problem::new(at, message, format!("the pauses before it last until {}", Span(self.now)));
+                    self.report(problem.help("`wait_until` is a time of the run, counted from its beginning"));
+                }
+                self.now = self.now.max(*until);
+            }
+            Step::Repeat(repeat) => return self.repeat(repeat, value, at),
+            Step::Close => match self.link {
+                Link::None | Link::Left => self.needs_session(step, at),
+                _ => self.link = Link::Left,
+            },
+            Step::Disconnect => {
+                self.needs_session(step, at);
+                self.link = Link::Left;
+            }
+            Step::Flush | Step::Sync => {
+                self.needs_session(step, at.clone());
+                if self.link != (Link::Session { open_batch: true }) {
+                    let message = format!("nothing has been sent that this {} could be for", step.word());
+                    let problem = Problem::new(at, message, "expected a `prepare` or `execute` step before");
+                    self.report(problem.help("`query` and the other statements end with a sync point of their own"));
+                }
+                self.link = Link::Session { open_batch: *step == Step::Flush };
+            }
+            Step::Prepare(_) | Step::Execute(_) => {
+                self.needs_session(step, at);
+                self.link = Link::Session { open_batch: true };
+            }
+            Step::Partial(partial) => {
+                self.needs_session(step, at);
+                match partial.after {
+                    Some(Span(after)) => self.pause(after),
+                    None => self.link = Link::HalfMessage,
+                }
+            }
+            Step::Pipeline(Pipeline { repeat, .. }) => {
+                self.needs_session(step, at);
+                self.link = Link::Session { open_batch: false };
+                if *repeat == Times::Forever {
+                    return Flow::Endless;
+                }
+            }
+            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => {
+                self.needs_session(step, at);
+                self.link = Link::Session { open_batch: false };
+            }
+        }
+        Flow::GoesOn
+    }
+
+    fn connect(&mut self, connect: &Connect, at: Range<usize>) {
+        if !matches!(self.link, Link::None | Link::Left) {
+            let problem = Problem::new(at, "this client is connected already", "expected no second connection");
+            self.report(problem.help("`\"disconnect\"` or `\"close\"` before it, or another client"));
+        }
+        self.pause(connect.pause.0);
+        self.link = match connect.until {
+            Until::Ready => Link::Session { open_batch: false },
+            Until::Tcp | Until::Startup => Link::Stopped,
+        };
+    }
+
+    fn repeat(&mut self, repeat: &Repeat, value: Option<&Value<'_>>, at: Range<usize>) -> Flow {
+        let steps = value.and_then(|value| value.get_ref().as_table()?.get("steps"));
+        if repeat.repeat == Times::Forever && !repeat.steps.iter().any(takes_time) {
+            let problem = Problem::new(at, "this repeat goes round for ever and no time passes", "nothing here waits");
+            self.report(problem.help("add a step that waits for an answer, or a `think`"));
+            return Flow::Endless;
+        }
+        let mut flow = self.steps(&repeat.steps, steps);
+        if repeat.repeat != Times::Count(1) && flow == Flow::GoesOn {
+            // What the second time adds to the clock would be certain as well, but a `wait_until` inside is not meant so.
+            let now = self.now;
+            flow = self.steps(&repeat.steps, steps);
+            self.now = now;
+        }
+        if repeat.repeat == Times::Forever { Flow::Endless } else { flow }
+    }
+
+    /// Says so if there is no session that this step could use; after that there is one, so that it's said once.
+    fn needs_session(&mut self, step: &Step, at: Range<usize>) {
+        let word = step.word();
+        let (label, help) = match self.link {
+            Link::Session { .. } => return,
+            Link::None => ("not connected yet", "put a `\"connect\"` step before it"),
+            Link::Left => ("the connection is closed", "`\"connect\"` opens another one"),
+            Link::Stopped => ("no session", "the `connect` step stops early: `close` it, or leave its `until` out"),
+            Link::HalfMessage => ("inside a message", "give the `partial` step before it an `after`, or only `close` after it"),
+        };
+        self.report(Problem::new(at, format!("`{word}` needs a session"), label).help(help));
+        self.link = Link::Session { open_batch: true };
+    }
+
+    fn pause(&mut self, length: Duration) {
+        self.now = self.now.saturating_add(length);
+    }
+
+    /// A place is reported once, although a repeat is walked twice.
+    fn report(&mut self, problem: Problem) {
+        if self.problems[self.first..].iter().all(|reported| reported.span() != problem.span()) {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// Whether time passes in a step, however often it is done.
+fn takes_time(step: &Step) -> bool {
+    match step {
+        Step::Think(think) => !think.think.0.is_zero(),
+        Step::Idle(Idle { idle }) => *idle != Patience::For(Duration::ZERO),
+        Step::Repeat(repeat) => repeat.steps.iter().any(takes_time),
+        Step::Partial(partial) => partial.after.is_some(),
+        // Passed after its first time.
+        Step::WaitUntil(_) => false,
+        // Sent without waiting.
+        Step::Prepare(_) | Step::Execute(_) | Step::Disconnect | Step::Close => false,
+        Step::Connect(_)
+        | Step::Query(_)
+        | Step::Begin
+        | Step::Commit
+        | Step::Rollback
+        | Step::Insert(_)
+        | Step::Flush
+        | Step::Sync
+        | Step::Pipeline(_) => true,
+    }
+}
