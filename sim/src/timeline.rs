@@ -366,18 +366,19 @@ mod tests {
 
     #[test]
     fn a_whole_run_puts_the_copies_of_a_client_together() {
+        let text = whole(&drain());
         assert_eq!(
-            whole(&drain()),
-            "\
-   0.000s  -1m00.000s  pod                    listens
-   0.001s    -59.999s  dashboard ×3           connects … until -59.997s
-   0.001s    -59.999s  dashboard (worker) ×3  took the session … until -59.997s
-   0.001s    -59.999s  dashboard ×3           1 sent: query … until -59.997s
-   0.005s    -59.995s  etl                    connects
-1m00.000s     +0.000s  kubelet                sends SIGTERM
-1m15.000s    +15.000s  dashboard ×2           read FATAL 57P01 bye … until +20.000s
-1m30.000s    +30.000s  dashboard.2            read the end of the stream inside a message
-"
+            text.lines().collect::<Vec<_>>(),
+            [
+                "   0.000s  -1m00.000s  pod                    listens",
+                "   0.001s    -59.999s  dashboard ×3           connects … until -59.997s",
+                "   0.001s    -59.999s  dashboard (worker) ×3  took the session … until -59.997s",
+                "   0.001s    -59.999s  dashboard ×3           1 sent: query … until -59.997s",
+                "   0.005s    -59.995s  etl                    connects",
+                "1m00.000s     +0.000s  kubelet                sends SIGTERM",
+                "1m15.000s    +15.000s  dashboard ×2           read FATAL 57P01 bye … until +20.000s",
+                "1m30.000s    +30.000s  dashboard.2            read the end of the stream inside a message",
+            ]
         );
     }
 

@@ -18,12 +18,10 @@
 //!
 //! A pod that exits too early breaks other promises, not this one.
 
-use std::time::Duration;
-
 use cp::core::{Settings, Time};
 
 use super::story::{Connection, Moment, Request, Statement};
-use super::{Judged, Violation};
+use super::{Judged, Violation, words};
 use crate::history::{Outcome, RequestKind};
 use crate::scenario::model::Promise;
 
@@ -95,10 +93,6 @@ impl Bound {
     }
 }
 
-fn words(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
 /// The contract's L: the last instant at or after the signal at which work that counts went on, and what shows it.
 fn last_work(run: &Judged, signal: Moment) -> Option<(Time, Option<Moment>)> {
     let story = &run.story;
@@ -153,6 +147,8 @@ fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::fixture::Log;
     use super::*;
     use crate::history::RequestKind::{Begin, Commit, Query};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cp::core::Time;
 
 use super::story::{Connection, Ending, Moment, Request};
-use super::{Judged, indices};
+use super::{Judged, indices, words};
 use crate::history::Outcome;
 use crate::scenario::model::{Answered, ExpectClient, ExpectExit, Scenario, Span};
 
@@ -45,10 +45,6 @@ fn unmet(key: String, (what, evidence): Reason) -> Unmet {
 fn signal(run: &Judged) -> Result<Moment, Reason> {
     let first = run.story.signals.first().map(|(moment, _)| *moment);
     first.ok_or_else(|| ("can't be evaluated: no signal was sent".to_owned(), Vec::new()))
-}
-
-fn words(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
 }
 
 fn check_exit(expect: &ExpectExit, run: &Judged) -> Vec<Unmet> {

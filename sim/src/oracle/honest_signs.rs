@@ -9,13 +9,11 @@
 //!   log shows sessions exactly and connections without one only from their client's side, so the totals may be
 //!   higher than the sessions by at most the number of those. After SIGQUIT the totals are not judged: nobody waits for them.
 
-use std::time::Duration;
-
 use cp::core::{EndReason, Time};
 use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit};
 
 use super::story::{Moment, Request};
-use super::{Judged, Violation, never_cut};
+use super::{Judged, Violation, apart, never_cut};
 use crate::history::{Event, StatementEnd};
 use crate::scenario::model::Promise;
 
@@ -63,8 +61,9 @@ fn exit_code(run: &Judged, exit: Moment, code: u8) -> Option<Violation> {
     let wrong = |what: String, shown: Option<Moment>| Some(violation(what, shown.into_iter().chain([exit])));
     if let Some(quit) = story.quit().filter(|quit| *quit < exit) {
         // The drain may have been over when the signal arrived.
-        let crossed = story.signal().is_some() && exit.at <= quit.at + run.slack();
-        let honest = code == EXIT_QUIT || crossed && code != EXIT_QUIT && by_drain(run, exit, code).is_none();
+        let empty = !story.connections.iter().any(|connection| connection.open_at(quit.at));
+        let crossed = story.signal().is_some() && empty && exit.at <= quit.at + run.slack();
+        let honest = code == EXIT_QUIT || crossed && by_drain(run, exit, code).is_none();
         return if honest {
             None
         } else {
@@ -155,10 +154,6 @@ fn report(run: &Judged, exit: Moment, code: &Exit) -> Vec<Violation> {
     wrong.into_iter().map(|what| violation(format!("the drain report {what}"), [signal, exit])).collect()
 }
 
-fn apart(one: Time, other: Time) -> Duration {
-    one.since(other).max(other.since(one))
-}
-
 /// The report's numbers, each against the least and the most that the log allows.
 fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> Vec<String> {
     let story = &run.story;
@@ -201,10 +196,14 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     }
     let refused = connections.iter().filter(|connection| connection.fatals.iter().any(|fatal| fatal.code == "57P03"));
     compare("refused", report.refused, refused.count(), without_session);
-    let cancels: Vec<Time> =
-        story.requests.iter().flat_map(|request| &request.cancels).map(|cancel| cancel.at).collect();
-    let least = cancels.iter().filter(|cancel| **cancel > after && **cancel + slack < exit.at).count();
-    let most = cancels.iter().filter(|cancel| **cancel >= before && **cancel <= exit.at).count();
+    let sent =
+        || story.requests.iter().flat_map(|request| request.cancels.iter().map(move |cancel| (request, cancel.at)));
+    // One that came too late for its statement was of no use to anybody, and perhaps not counted.
+    let useful = |request: &Request| {
+        story.statements_of(request).any(|statement| matches!(statement.end, Some((_, StatementEnd::Cancelled))))
+    };
+    let least = sent().filter(|(request, at)| *at > after && *at + slack < exit.at && useful(request)).count();
+    let most = sent().filter(|(_, at)| *at >= before && *at <= exit.at).count();
     compare("cancel requests", report.cancels, least, most);
     wrong
 }
@@ -226,6 +225,8 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use cp::core::DrainPolicy;
     use cp::meter::LastOut;
     use cp::world::Signal;
@@ -313,6 +314,8 @@ mod tests {
         let quit = |code| client().quit(75.0).recorded(75.0, "a.1", EndReason::Quit).exit(75.5, code);
         assert!(holds(&quit(131)));
         assert!(!holds(&quit(0)));
+        assert!(!holds(&client().quit(75.0).exit(75.0, 0)));
+        assert!(holds(&client().goodbye(75.0, "a.1").quit(75.0).exit(75.0, 0)));
         assert!(!holds(&Log::default().exit(80.0, 0)));
         assert!(!holds(&client().goodbye(80.0, "a.1").exit(80.0, 131)));
     }
@@ -355,6 +358,18 @@ mod tests {
         }
         let lie = drained().but_reported(|report| report.ended_by.clear()).judge(check);
         assert_eq!(lie, ["the drain report says ended by boundary: 0, but the log has 1"]);
+    }
+
+    #[test]
+    fn cancel_requests_are_counted_if_they_were_of_use() {
+        let cancelled = |end| {
+            let log = client().begun(71.0, "a.1/1", Query).cancel(72.0, "a.1/1").statement_ended(72.0, "a.1/1", end);
+            log.ended(72.0, "a.1/1", error("57014")).goodbye(80.0, "a.1").exit(80.0, 0)
+        };
+        let uncounted = |log: Log| log.but_reported(|report| report.cancels = 0);
+        assert!(holds(&cancelled(StatementEnd::Cancelled)));
+        assert!(!holds(&uncounted(cancelled(StatementEnd::Cancelled))));
+        assert!(holds(&uncounted(cancelled(StatementEnd::Failed("57014".to_owned())))));
     }
 
     #[test]

@@ -175,6 +175,16 @@ fn indices(moments: impl IntoIterator<Item = Moment>) -> Vec<usize> {
     indices
 }
 
+/// How far two times are apart.
+fn apart(one: Time, other: Time) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+/// A duration in words: `1m 30s`.
+fn words(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::fixture::Log;

@@ -11,7 +11,7 @@
 //! Before the signal the promise holds as well.
 
 use super::story::{Moment, Request};
-use super::{Judged, Violation};
+use super::{Judged, Violation, words};
 use crate::history::{Outcome, StatementEnd};
 use crate::scenario::model::Promise;
 
@@ -45,7 +45,7 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
         "{} was cut {}, when it had run for {}: {saw}",
         request.tag,
         run.when(ended.at),
-        humantime::format_duration(ended.at - statement.began.at)
+        words(ended.at - statement.began.at)
     );
     let worker = statement.end.map(|(moment, _)| moment);
     let fatal = connection.fatals.first().map(|fatal| fatal.moment);

@@ -12,11 +12,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::{EndReason, Time};
+use cp::core::EndReason;
 use cp::meter::EndRecord;
 
 use super::story::{Connection, Ending, Moment};
-use super::{Judged, Violation};
+use super::{Judged, Violation, apart, words};
 use crate::scenario::model::Promise;
 
 /// One violation for each session and each record that breaks it.
@@ -65,10 +65,6 @@ fn violation(what: String, evidence: impl IntoIterator<Item = Moment>) -> Violat
     Violation::new(Promise::OneRecordEach, what, evidence)
 }
 
-fn apart(one: Time, other: Time) -> Duration {
-    one.since(other).max(other.since(one))
-}
-
 /// A session without a record, if it should have one by now.
 fn missing(run: &Judged, session: &Connection) -> Option<Violation> {
     let story = &run.story;
@@ -112,7 +108,7 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
         if apart(record.ended, ended.at) > run.slack() {
             format!("says that it ended {}, but that was {}", run.when(record.ended), run.when(ended.at))
         } else if !fits(run, record, session, ending) {
-            format!("says {}, but {}", record.reason, words(ending))
+            format!("says {}, but {}", record.reason, seen(ending))
         } else {
             misbilled(run, session, record)?
         }
@@ -124,7 +120,7 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
     Some(violation(format!("the end record of {} {what}", session.conn), shown))
 }
 
-fn words(ending: Ending) -> String {
+fn seen(ending: Ending) -> String {
     match ending {
         Ending::Fatal(code) => format!("its client read FATAL {code}"),
         Ending::Left(how) => format!("its client left ({how})"),
@@ -178,14 +174,16 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
     let worked: Duration = spent.iter().sum();
     let tolerance = run.slack() * (u32::try_from(spent.len()).unwrap_or(u32::MAX).saturating_add(1));
     (record.executing.abs_diff(worked) > tolerance).then(|| {
-        let (billed, worked) = (humantime::format_duration(record.executing), humantime::format_duration(worked));
+        let (billed, worked) = (words(record.executing), words(worked));
         format!("says that its worker executed for {billed}, but that was {worked}")
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Log, conn};
+    use cp::core::Time;
+
+    use super::super::fixture::Log;
     use super::*;
     use crate::history::Event;
     use crate::history::RequestKind::Query;
@@ -295,7 +293,6 @@ mod tests {
         let left = client().begun(61.0, "a.1/1", Query).left(65.0, "a.1", "close");
         let late = crate::history::StatementEnd::Aborted;
         let left = left.recorded(65.0, "a.1", EndReason::ClientClosed).statement_ended(75.0, "a.1/1", late);
-        assert_eq!(conn("a.1").application(), "a.1");
         assert_eq!(left.judge(check), [""; 0]);
     }
 }
