@@ -120,6 +120,10 @@ pub enum Event {
     // Workers
     /// A worker took a session.
     WorkerSessionBegan { worker_session: u32, application: String },
+    /// A worker got the first message of a batch of the extended protocol.
+    BatchBegan { worker_session: u32 },
+    /// It got the batch's Sync.
+    BatchSynced { worker_session: u32 },
     /// A worker began a statement.
     StatementBegan { worker_session: u32, tag: Tag },
     /// A worker's statement is over.

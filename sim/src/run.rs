@@ -10,12 +10,12 @@ use cp::notice::Notice;
 use crate::engine::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
 use crate::history::{Event, History, Recorder};
 use crate::host::{client, kubelet, pod, worker};
-use crate::scenario::{Connect, Scenario, Step, Until};
+use crate::scenario::{Scenario, Step};
 
 /// How long the hosts may still move bytes once everything that the scenario asks for has happened.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Simulated time beyond the last event and the termination grace behind it.
-const RESERVE: Duration = Duration::from_secs(10 * 60);
+/// Simulated time beyond the end that is expected, or the SIGKILL.
+const RESERVE: Duration = Duration::from_secs(2 * 60);
 
 /// The engines, by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -88,8 +88,7 @@ struct Progress {
 
 fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
     let termination_grace = scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0);
-    let last_event = scenario.events.iter().map(|event| event.at.0).max().unwrap_or_default();
-    let limit = last_event + termination_grace + RESERVE;
+    let limit = limit(scenario, settings, termination_grace);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, pod_gone: scenario.events.is_empty() };
@@ -134,6 +133,15 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
         termination_grace,
         resolution: E::resolution(limit),
     }
+}
+
+/// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to the exit that it
+/// expects, and some more. Engines that count ticks choose them by it.
+fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) -> Duration {
+    let last_event = scenario.events.iter().map(|event| event.at.0).max().unwrap_or_default();
+    let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| within.0);
+    let own = *settings == self::settings(scenario);
+    last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
 }
 
 #[derive(Clone)]
@@ -187,14 +195,12 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
 fn needs(scenario: &Scenario) -> Capabilities {
     let mut needed = Capabilities::default();
     for client in &scenario.clients {
-        visit(&client.steps, &mut |step| match step {
+        visit(&client.steps, &mut |step| {
             // A client that never stops sending is closed over bytes that it has sent and nobody has read.
-            Step::Pipeline(_) => {
+            if matches!(step, Step::Pipeline(_)) {
                 needed.reset = true;
                 needed.half_close = true;
             }
-            Step::Connect(Connect { until: Until::Ready, .. }) => {}
-            _ => {}
         });
     }
     needed
@@ -211,7 +217,6 @@ fn visit(steps: &[Step], see: &mut impl FnMut(&Step)) {
     }
 }
 
-/// The time of the run at its end.
 impl Run {
     /// How long the run was, in simulated time.
     pub fn simulated(&self) -> Duration {

@@ -165,6 +165,8 @@ impl<'a> Speaker<'a> {
             | Event::CancelSent { conn, .. }
             | Event::ClientDone { conn } => Who::Client { name: conn.client.clone(), copy: conn.copy, worker: false },
             Event::WorkerSessionBegan { worker_session, .. }
+            | Event::BatchBegan { worker_session }
+            | Event::BatchSynced { worker_session }
             | Event::StatementBegan { worker_session, .. }
             | Event::StatementEnded { worker_session, .. }
             | Event::Committed { worker_session, .. }
@@ -238,6 +240,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::CancelSent { tag, .. } => format!("{}cancel sent", about(tag)),
         Event::ClientDone { .. } => "has done all its steps".to_owned(),
         Event::WorkerSessionBegan { .. } => "took the session".to_owned(),
+        Event::BatchBegan { .. } => "a batch began".to_owned(),
+        Event::BatchSynced { .. } => "the batch's Sync came".to_owned(),
         Event::StatementBegan { tag, .. } => format!("{}began", about(tag)),
         Event::StatementEnded { tag, end, .. } => match end {
             StatementEnd::Complete => format!("{}complete", about(tag)),

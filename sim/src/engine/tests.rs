@@ -1,6 +1,7 @@
-//! What both engines promise, each shown on both.
+//! What both engines promise, each shown on both. Here: time, tasks, signals, seeds; sockets have a file of their own.
 
-use std::io::ErrorKind;
+mod sockets;
+
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -13,27 +14,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
 
+/// Makes a test of each of these functions for each engine.
 macro_rules! on_both_engines {
     ($($test:ident)*) => {
         mod on_turmoil_net {
-            $(#[test] fn $test() { super::$test::<super::TurmoilNet>(); })*
+            $(#[test] fn $test() { super::$test::<crate::engine::TurmoilNet>(); })*
         }
         mod on_turmoil {
-            $(#[test] fn $test() { super::$test::<super::Turmoil>(); })*
+            $(#[test] fn $test() { super::$test::<crate::engine::Turmoil>(); })*
         }
     };
 }
+use on_both_engines;
 
 on_both_engines! {
-    an_echo_crosses_the_hosts
-    a_client_that_has_shut_down_its_side_still_reads
-    a_stream_dropped_with_unread_bytes_resets_its_peer
-    a_stream_dropped_with_half_read_bytes_resets_its_peer
-    writing_to_a_peer_that_has_closed_fails
-    a_writer_that_waits_for_room_learns_of_a_reset
-    connecting_to_a_closed_port_is_refused
-    a_slow_reader_holds_its_writer_back_and_gets_every_byte
-    small_reads_do_not_stop_a_large_transfer
     kill_ends_the_tasks_and_closes_the_sockets
     a_panic_ends_its_task_and_is_reported
     pending_signals_are_delivered_once_each
@@ -42,190 +36,6 @@ on_both_engines! {
     a_task_that_never_rests_ends_the_run
     the_same_seed_gives_the_same_order_and_other_seeds_others
     two_runs_at_once_do_not_disturb_each_other
-}
-
-fn an_echo_crosses_the_hosts<E: Engine>() {
-    let log = Log::default();
-    let seen = log.clone();
-    let ending = simulate::<E>(vec![
-        Host::new("server", echo_server),
-        Host::new("client", async move |world: E::World| {
-            let mut stream = world.connect("server:6432").await.unwrap();
-            stream.write_all(b"ping").await.unwrap();
-            let mut answer = [0; 4];
-            stream.read_exact(&mut answer).await.unwrap();
-            seen.note(&world, String::from_utf8_lossy(&answer));
-            world.finish();
-        }),
-    ]);
-    assert_eq!(log.words(), ["ping"]);
-    let Ending::Finished { at } = ending else { panic!("{ending:?}") };
-    assert!(at > Time::EPOCH && at < second(1), "{at:?}");
-}
-
-fn a_client_that_has_shut_down_its_side_still_reads<E: Engine>() {
-    let log = Log::default();
-    let seen = log.clone();
-    simulate::<E>(vec![
-        Host::new("server", async |world: E::World| {
-            let (_listener, mut stream) = accept(&world).await;
-            let mut request = Vec::new();
-            stream.read_to_end(&mut request).await.unwrap();
-            request.extend_from_slice(b", answered");
-            stream.write_all(&request).await.unwrap();
-        }),
-        Host::new("client", async move |world: E::World| {
-            let mut stream = world.connect("server:6432").await.unwrap();
-            stream.write_all(b"request").await.unwrap();
-            stream.shutdown().await.unwrap();
-            stream.shutdown().await.expect("a second shutdown is no error");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            seen.note(&world, answer);
-            world.finish();
-        }),
-    ]);
-    assert_eq!(log.words(), ["request, answered"]);
-}
-
-fn a_stream_dropped_with_unread_bytes_resets_its_peer<E: Engine>() {
-    assert_eq!(drop_after_reading::<E>(0), ErrorKind::ConnectionReset);
-}
-
-fn a_stream_dropped_with_half_read_bytes_resets_its_peer<E: Engine>() {
-    assert_eq!(drop_after_reading::<E>(3), ErrorKind::ConnectionReset);
-}
-
-/// The server reads `n` of 6 bytes and drops the stream; this is what the client's read says.
-fn drop_after_reading<E: Engine>(n: usize) -> ErrorKind {
-    let kind = Arc::new(Mutex::new(None));
-    let seen = kind.clone();
-    simulate::<E>(vec![
-        Host::new("server", async move |world: E::World| {
-            let (_listener, mut stream) = accept(&world).await;
-            world.sleep_until(second(1)).await;
-            stream.read_exact(&mut vec![0; n]).await.unwrap();
-            drop(stream);
-            world.sleep_until(second(9)).await;
-        }),
-        Host::new("client", async move |world: E::World| {
-            let mut stream = world.connect("server:6432").await.unwrap();
-            stream.write_all(b"unread").await.unwrap();
-            *seen.lock().unwrap() = stream.read(&mut [0; 10]).await.err().map(|error| error.kind());
-            world.finish();
-        }),
-    ]);
-    kind.lock().unwrap().expect("an error")
-}
-
-fn writing_to_a_peer_that_has_closed_fails<E: Engine>() {
-    let log = Log::default();
-    let seen = log.clone();
-    simulate::<E>(vec![
-        Host::new("server", async |world: E::World| {
-            let (_listener, stream) = accept(&world).await;
-            drop(stream);
-            world.sleep_until(second(9)).await;
-        }),
-        Host::new("client", async move |world: E::World| {
-            let mut stream = world.connect("server:6432").await.unwrap();
-            world.sleep_until(second(1)).await;
-            for n in 1..=5 {
-                if let Err(error) = stream.write_all(b"anyone?").await {
-                    let is_reset = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-                    seen.note(&world, format!("write {n}, reset: {is_reset}"));
-                    break;
-                }
-                world.sleep_until(world.now() + Duration::from_millis(100)).await;
-            }
-            world.finish();
-        }),
-    ]);
-    assert_eq!(log.words(), ["write 2, reset: true"]);
-}
-
-fn a_writer_that_waits_for_room_learns_of_a_reset<E: Engine>() {
-    let log = Log::default();
-    let seen = log.clone();
-    simulate::<E>(vec![
-        Host::new("server", async |world: E::World| {
-            let (_listener, stream) = accept(&world).await;
-            world.sleep_until(second(5)).await;
-            drop(stream);
-            world.sleep_until(second(9)).await;
-        }),
-        Host::new("client", async move |world: E::World| {
-            let mut stream = world.connect("server:6432").await.unwrap();
-            while stream.write_all(&[0; 1000]).await.is_ok() {}
-            assert!(world.now() >= second(5));
-            seen.note(&world, "failed");
-            world.finish();
-        }),
-    ]);
-    assert_eq!(log.words(), ["failed"]);
-}
-
-fn connecting_to_a_closed_port_is_refused<E: Engine>() {
-    let log = Log::default();
-    let seen = log.clone();
-    simulate::<E>(vec![
-        Host::new("server", async |_: E::World| {}),
-        Host::new("client", async move |world: E::World| {
-            for address in ["server:6432", "nobody:6432", "server"] {
-                let error = world.connect(address).await.err().map(|error| error.kind());
-                seen.note(&world, format!("{error:?}"));
-            }
-            world.finish();
-        }),
-    ]);
-    assert_eq!(log.words(), ["Some(ConnectionRefused)", "Some(NotFound)", "Some(InvalidInput)"]);
-}
-
-fn a_slow_reader_holds_its_writer_back_and_gets_every_byte<E: Engine>() {
-    transfer::<E>(16 * 1024);
-}
-
-fn small_reads_do_not_stop_a_large_transfer<E: Engine>() {
-    transfer::<E>(1000);
-}
-
-/// The client writes 1 MiB; the server begins to read after ten seconds, `at_once` bytes at most.
-fn transfer<E: Engine>(at_once: usize) {
-    const TOTAL: usize = 1024 * 1024;
-    let log = Log::default();
-    let seen = log.clone();
-    let written = Arc::new(Mutex::new(0));
-    let so_far = written.clone();
-    let ending = simulate::<E>(vec![
-        Host::new("server", async move |world: E::World| {
-            let (_listener, mut stream) = accept(&world).await;
-            world.sleep_until(second(10)).await;
-            let held_back = *so_far.lock().unwrap();
-            seen.note(&world, format!("held back: {}", (1..200_000).contains(&held_back)));
-            let (mut buf, mut total) = (vec![0; at_once], 0);
-            loop {
-                let n = stream.read(&mut buf).await.unwrap();
-                if n == 0 {
-                    break;
-                }
-                for byte in &buf[..n] {
-                    assert_eq!(usize::from(*byte), total % 251);
-                    total += 1;
-                }
-            }
-            seen.note(&world, format!("complete: {}", total == TOTAL));
-            world.finish();
-        }),
-        Host::new("client", async move |world: E::World| {
-            let mut stream = world.connect("server:6432").await.unwrap();
-            let bytes: Vec<u8> = (0..TOTAL).map(|n| u8::try_from(n % 251).unwrap()).collect();
-            for piece in bytes.chunks(4096) {
-                stream.write_all(piece).await.unwrap();
-                *written.lock().unwrap() += piece.len();
-            }
-        }),
-    ]);
-    assert_eq!(log.words(), ["held back: true", "complete: true"], "{ending:?}");
 }
 
 fn kill_ends_the_tasks_and_closes_the_sockets<E: Engine>() {
@@ -309,7 +119,12 @@ fn a_sleep_ends_at_its_time_on_every_host<E: Engine>() {
             }
         })
     };
-    E::simulate(Plan { seed: 1, limit: HOUR }, vec![sleeper("a", 1), sleeper("b", 20)]);
+    let end = Host::new("end", async |world: E::World| {
+        world.sleep_until(second(11)).await;
+        world.finish();
+    });
+    // An hour: long enough for a tick of several milliseconds.
+    E::simulate(Plan { seed: 1, limit: HOUR }, vec![sleeper("a", 1), sleeper("b", 20), end]);
     let times = log.times();
     assert_eq!(times.len(), 541);
     assert!(times.is_sorted(), "no host is ahead of another");
@@ -386,7 +201,8 @@ fn race<E: Engine>(seed: u64) -> Vec<(Time, String)> {
             }
         })
     };
-    simulate::<E>(vec![Host::new("server", echo_server), racer("a"), racer("b"), racer("c")]);
+    let hosts = vec![Host::new("server", echo_server), racer("a"), racer("b"), racer("c")];
+    E::simulate(Plan { seed, limit: Duration::from_secs(30) }, hosts);
     let entries = log.0.lock().unwrap();
     entries.clone()
 }

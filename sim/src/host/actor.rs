@@ -64,7 +64,8 @@ impl<W: World> Actor<W> {
         Statement { tag: format!("{}/{}", self.application(), self.requests), action }
     }
 
-    /// A statement that is no request, because no Execute of it or not all of it is sent: its tag never shows up anywhere.
+    /// A statement that is no request, because no Execute of it or not all of it is sent: its tag never shows up
+    /// anywhere.
     pub(crate) fn unsent_statement(&self, action: Action) -> Statement {
         Statement { tag: format!("{}/unsent", self.application()), action }
     }
@@ -112,4 +113,3 @@ pub(crate) fn put(message: &impl pgwire::messages::Message, into: &mut BytesMut)
 pub(crate) fn outcome_at_end(fatal: Option<String>) -> Outcome {
     fatal.map_or(Outcome::Lost, Outcome::Error)
 }
-

@@ -1,11 +1,12 @@
 //! A simulated client: the steps of one copy of a scenario's client, through a real client library.
 //!
-//! Well-behaved clients run on tokio-postgres, so that what a scenario shows is what an application would see. Steps that no
-//! library does (half a startup packet, a batch without Sync, …) make it a [raw client](super::raw_client) instead.
+//! Well-behaved clients run on tokio-postgres, so that what a scenario shows is what an application would see. Steps
+//! that no library does (half a startup packet, a batch without Sync, …) make it a [raw client](super::raw_client)
+//! instead.
 //!
-//! A client notices at any step, thinking and idling included, that its connection was closed. It then reads on to the end of
-//! the stream, leaves the rest of its steps out, and is done. One that has done all its steps without a `disconnect` stays
-//! connected and idle. [`Event::ClientDone`] is always the last that is logged of a copy.
+//! A client notices at any step, thinking and idling included, that its connection was closed. It then reads on to the
+//! end of the stream, leaves the rest of its steps out, and is done. One that has done all its steps without a
+//! `disconnect` stays connected and idle. [`Event::ClientDone`] is always the last that is logged of a copy.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -26,7 +27,8 @@ use super::tap::Tap;
 use crate::history::{Event, Outcome, Recorder};
 use crate::scenario::model::{Client, Connect, Idle, Patience, Protocol, Step, Until};
 
-/// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. `address` is the pod's, such as
+/// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. `address` is the pod's, such
+/// as
 /// `pod:6432`. Returns when the copy is done, which may be never: some clients idle for ever.
 pub async fn run<W: World>(world: W, recorder: Recorder, client: Client, copy: u32, address: &str) {
     let stagger = client.stagger.0.saturating_mul(copy.saturating_sub(1));
@@ -86,7 +88,7 @@ async fn do_step<W: World>(actor: &mut Actor<W>, session: &mut Option<Session<W>
             None => false,
         },
         step => match (script::action(step), session) {
-            (Some(action), Some(session)) => {
+            (Some(action), Some(session)) if !session.is_over() => {
                 let statement = actor.statement(action);
                 session.ask(actor, step, statement).await
             }
@@ -173,18 +175,26 @@ impl<W: World> Session<W> {
                 outcome_at_end(self.tap.fatal())
             }
         };
+        let answered = outcome == Outcome::Complete;
         actor.request_ended(statement.tag, outcome);
-        self.connection.is_some() && self.tap.fatal().is_none()
+        // A program that has its answer goes on to its next step, whatever came right behind the answer.
+        answered || self.connection.is_some() && self.tap.fatal().is_none()
     }
 
-    /// Says Terminate and closes. False if the other side was first.
+    /// Whether a program that looks at its connection finds it over.
+    fn is_over(&self) -> bool {
+        self.connection.is_none() || self.tap.fatal().is_some()
+    }
+
+    /// Says Terminate and closes. False if the other side was first, and the client could have known.
     async fn disconnect(self, actor: &Actor<W>) -> bool {
         let Session { client, connection, tap } = self;
+        let crossed = tap.fatal_at() == Some(actor.now());
         // The library says Terminate when nobody can ask anything any more.
         drop(client);
         let left = match connection {
-            Some(connection) => connection.await.is_ok(),
-            None => false,
+            Some(connection) => connection.await.is_ok() || crossed,
+            None => crossed,
         };
         if left {
             actor.record(Event::ClientLeft { conn: actor.conn(), how: "disconnect" });
@@ -210,7 +220,8 @@ impl<W: World> Session<W> {
     }
 }
 
-/// Polls the library's side of a connection. It is dropped when it is done: requests that still wait for it learn it thereby.
+/// Polls the library's side of a connection. It is dropped when it is done: requests that still wait for it learn it
+/// thereby.
 fn poll_connection<W: World>(connection: &mut Option<Connection<Tap<W>, NoTlsStream>>, cx: &mut Context<'_>) {
     if let Some(running) = connection
         && pin!(running).poll(cx).is_ready()
@@ -222,8 +233,8 @@ fn poll_connection<W: World>(connection: &mut Option<Connection<Tap<W>, NoTlsStr
 /// Runs a statement to its end and throws the rows away as they come.
 async fn answer(client: &tokio_postgres::Client, text: &str, extended: bool) -> Result<(), Error> {
     if extended {
-        // Not `prepare`: the library counts the names of prepared statements per process, so the bytes of a run would depend
-        // on the runs before it.
+        // Not `prepare`: the library counts the names of prepared statements per process, so the bytes of a run would
+        // depend on the runs before it.
         let parameters: [(&str, Type); 0] = [];
         let mut rows = pin!(client.query_typed_raw(text, parameters).await?);
         while rows.try_next().await?.is_some() {}

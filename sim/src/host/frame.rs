@@ -1,7 +1,7 @@
 //! PostgreSQL messages cut out of a stream of bytes, trusting none of them.
 //!
-//! pgwire writes the messages of this crate; it does not read them. Its decoders trust the counts inside a body and panic
-//! where a body is shorter than it says, and what is read here may be what a broken control plane made of it.
+//! pgwire writes the messages of this crate; it does not read them. Its decoders trust the counts inside a body and
+//! panic where a body is shorter than it says, and what is read here may be what a broken control plane made of it.
 
 use std::future::Future;
 use std::io;

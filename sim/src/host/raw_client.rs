@@ -1,12 +1,12 @@
 //! The client that writes its messages by hand: half a startup packet, batches without Sync, pipelines without pause.
 //!
-//! It does what a client library would not, and otherwise what a patient client does: it reads all the time, matches answers
-//! in order, and reads a closed connection to its end. Deaf clients are none of its kinds.
+//! It does what a client library would not, and otherwise what a patient client does: it reads all the time, matches
+//! answers in order, and reads a closed connection to its end. Deaf clients are none of its kinds.
 //!
 //! - An Execute of a batch is over at its CommandComplete or PortalSuspended; every other request at its ReadyForQuery.
 //! - An error in a batch answers all of the batch.
-//! - A FATAL answers everything that was sent. A pipeline goes on writing after it, like a client that is too busy to look;
-//!   what it writes then is over at the end of the stream, with the same code.
+//! - A FATAL answers everything that was sent. A pipeline goes on writing after it, like a client that is too busy to
+//!   look; what it writes then is over at the end of the stream, with the same code.
 //! - A request counts as sent when all of its bytes were handed to the socket's queue.
 
 use std::future::poll_fn;

@@ -17,7 +17,8 @@ use super::ledger::{Ended, Ledger};
 use super::tap::{DRAIN_PATIENCE, Tap};
 use crate::history::{Event, Tag};
 
-/// Longest message that is read. Longer ones are no PostgreSQL any more, and the rest of the stream is only thrown away.
+/// Longest message that is read. Longer ones are no PostgreSQL any more, and the rest of the stream is only thrown
+/// away.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// One connection of a raw client. While it is polled it writes what there is to write and reads what there is to read.
@@ -114,12 +115,7 @@ impl<W: World> RawLink<W> {
     }
 
     /// Polls until `at`, or `done` before, the FATAL or the end. True if it is still open.
-    pub(crate) async fn until_time(
-        &mut self,
-        actor: &Actor<W>,
-        at: Time,
-        mut done: impl FnMut(&Self) -> bool,
-    ) -> bool {
+    pub(crate) async fn until_time(&mut self, actor: &Actor<W>, at: Time, mut done: impl FnMut(&Self) -> bool) -> bool {
         let mut alarm = pin!(actor.world.sleep_until(at));
         poll_fn(|cx| {
             self.poll(actor, cx);

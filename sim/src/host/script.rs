@@ -7,8 +7,8 @@ use cp::core::Time;
 use super::statement::{Action, Work};
 use crate::scenario::model::{Execute, Step, Times};
 
-/// Rest after a round of a repetition in which no time passed. Without it, a round that does nothing would stop simulated
-/// time for ever.
+/// Rest after a round of a repetition in which no time passed. Without it, a round that does nothing would stop
+/// simulated time for ever.
 const ROUND_REST: Duration = Duration::from_millis(1);
 
 /// What to do next.

@@ -1,6 +1,7 @@
 //! The SQL text on which simulated clients and workers agree, as a value.
 //!
-//! A statement says what the worker shall do with it, and carries its request's tag as a comment, as query taggers write it:
+//! A statement says what the worker shall do with it, and carries its request's tag as a comment, as query taggers
+//! write it:
 //!
 //! ```text
 //! /* etl.1/2 */ SELECT work('3h', rows => 1000, row_bytes => 16)

@@ -1,8 +1,8 @@
 //! Listens in on the bytes that a client reads, and logs what they say of the connection's end.
 //!
-//! A client library stops reading when it is content or has had enough. The promise of a clean goodbye is about what arrives
-//! behind that: one FATAL, then the end of the stream, at a message boundary. So the stream belongs to the tap; the library
-//! gets a handle, and another one stays behind to read on.
+//! A client library stops reading when it is content or has had enough. The promise of a clean goodbye is about what
+//! arrives behind that: one FATAL, then the end of the stream, at a message boundary. So the stream belongs to the tap;
+//! the library gets a handle, and another one stays behind to read on.
 //!
 //! The tap follows message headers only, and shares no code with the control plane that it judges.
 
@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
+use cp::core::Time;
 use cp::world::World;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -42,6 +43,7 @@ struct Inner<W: World> {
     watch: Watch,
     /// SQLSTATE of the first FATAL.
     fatal: Option<String>,
+    fatal_at: Option<Time>,
     end: Option<End>,
     /// A write met a reset. Kernels report it to one call only, and call the next read the end of the stream.
     write_met_reset: bool,
@@ -65,6 +67,7 @@ impl<W: World> Tap<W> {
             ahead: Inbox::default(),
             watch: Watch::default(),
             fatal: None,
+            fatal_at: None,
             end: None,
             write_met_reset: false,
         })))
@@ -75,12 +78,18 @@ impl<W: World> Tap<W> {
         self.lock().fatal.clone()
     }
 
+    /// When the first FATAL was read.
+    pub fn fatal_at(&self) -> Option<Time> {
+        self.lock().fatal_at
+    }
+
     /// Whether the end of the stream was read, or a reset.
     pub fn ended(&self) -> bool {
         self.lock().end.is_some()
     }
 
-    /// Reads on, and throws away, to the end of the stream, but no longer than [`DRAIN_PATIENCE`]. False if that passed.
+    /// Reads on, and throws away, to the end of the stream, but no longer than [`DRAIN_PATIENCE`]. False if that
+    /// passed.
     pub async fn drain(&self) -> bool {
         let mut patience = {
             let inner = self.lock();
@@ -145,6 +154,7 @@ impl<W: World> Inner<W> {
 
     fn log_fatal(&mut self, fatal: Fatal, mid_message: bool) {
         self.fatal.get_or_insert_with(|| fatal.code.clone());
+        self.fatal_at.get_or_insert(self.world.now());
         let Fatal { code, message, detail } = fatal;
         self.record(Event::FatalRead { conn: self.conn.clone(), code, message, detail, mid_message });
     }
@@ -318,6 +328,9 @@ fn fatal_of(body: &[u8]) -> Option<Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::test_world::TestWorld;
+    use cp::world::Listener;
+    use tokio::io::AsyncWriteExt;
 
     const READY: &[u8] = b"Z\0\0\0\x05I";
 
@@ -373,6 +386,23 @@ mod tests {
     fn an_error_that_is_not_fatal_is_no_goodbye() {
         let (watch, fatals) = fed(&[&error("ERROR")]);
         assert_eq!((fatals, watch.hidden_fatal()), (vec![], None));
+    }
+
+    #[test]
+    fn a_reset_that_a_write_met_is_no_end_of_the_stream() {
+        TestWorld::run(|world| async move {
+            let mut listener = world.bind("server:1").await.unwrap();
+            let stream = world.connect("server:1").await.unwrap();
+            let (far, _) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+            let (recorder, conn) = (Recorder::default(), Conn { client: "a".to_owned(), copy: 1, attempt: 1 });
+            let mut tap = Tap::new(world, recorder.clone(), conn.clone(), stream);
+            far.reset();
+            tap.write_all(b"Q").await.unwrap_err();
+            assert!(tap.drain().await);
+            assert!(tap.drain().await, "the end is logged once");
+            let events: Vec<Event> = recorder.history().entries.into_iter().map(|entry| entry.event).collect();
+            assert_eq!(events, [Event::ResetRead { conn }]);
+        });
     }
 
     #[test]

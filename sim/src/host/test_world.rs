@@ -1,18 +1,21 @@
 //! A world for the tests of hosts: tokio's paused clock, and pipes for a network.
 //!
-//! Not a simulated network: no packets, no windows, no resets. A closed pipe reads as the end of the stream.
+//! Not a simulated network: no packets, no windows. A dropped pipe reads as the end of the stream, also where a kernel would
+//! reset; a reset comes from [`Pipe::reset`] only, and is told to one call, as Linux does it.
 #![expect(clippy::disallowed_methods, reason = "this file is the tests' one place that touches the runtime")]
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use cp::core::Time;
 use cp::world::{Listener, Signal, World};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -23,7 +26,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub(crate) struct TestWorld {
     epoch: Instant,
-    ports: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>,
+    ports: Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<Pipe>>>>,
     drawn: Arc<Mutex<u64>>,
 }
 
@@ -43,7 +46,7 @@ impl TestWorld {
 }
 
 impl World for TestWorld {
-    type Stream = DuplexStream;
+    type Stream = Pipe;
     type Listener = Pipes;
 
     fn now(&self) -> Time {
@@ -65,8 +68,10 @@ impl World for TestWorld {
         Ok(Pipes(accepted))
     }
 
-    async fn connect(&self, address: &str) -> io::Result<DuplexStream> {
+    async fn connect(&self, address: &str) -> io::Result<Pipe> {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let reset = Arc::new(AtomicBool::new(false));
+        let (near, far) = (Pipe { bytes: near, reset: reset.clone() }, Pipe { bytes: far, reset });
         let ports = self.ports.lock().unwrap();
         let listener = ports.get(&port(address)).ok_or(io::ErrorKind::ConnectionRefused)?;
         listener.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -88,13 +93,55 @@ fn port(address: &str) -> String {
     address.rsplit(':').next().unwrap_or_default().to_owned()
 }
 
+/// One end of a connection.
+pub(crate) struct Pipe {
+    bytes: DuplexStream,
+    /// Set by the end that resets; taken by the first call of the other end that meets it.
+    reset: Arc<AtomicBool>,
+}
+
+impl Pipe {
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    fn met<T>(&self, otherwise: io::Result<T>) -> Poll<io::Result<T>> {
+        let reset = self.reset.swap(false, Ordering::Relaxed);
+        Poll::Ready(if reset { Err(io::ErrorKind::ConnectionReset.into()) } else { otherwise })
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.bytes).poll_read(cx, buf));
+        if buf.filled().len() > before { Poll::Ready(read) } else { self.met(read) }
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.bytes).poll_write(cx, buf));
+        if written.is_ok() { Poll::Ready(written) } else { self.met(written) }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_shutdown(cx)
+    }
+}
+
 /// A listener.
-pub(crate) struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
+pub(crate) struct Pipes(mpsc::UnboundedReceiver<Pipe>);
 
 impl Listener for Pipes {
-    type Stream = DuplexStream;
+    type Stream = Pipe;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Pipe, SocketAddr)>> {
         self.0.poll_recv(cx).map(|stream| Ok((stream.ok_or(io::ErrorKind::BrokenPipe)?, ([127, 0, 0, 1], 1).into())))
     }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cp::world::{Listener, World};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::test_world::TestWorld;
+use super::test_world::{Pipe, TestWorld};
 use super::{client, worker};
 use crate::history::{Entry, Event, Outcome, Recorder, StatementEnd};
 use crate::scenario::model::*;
@@ -87,7 +87,7 @@ fn with_worker(steps: Vec<Step>, until: Span) -> Vec<String> {
 }
 
 /// The log of one client with a server that does `serve` with every connection.
-fn with_server<F>(steps: Vec<Step>, until: Span, serve: fn(TestWorld, DuplexStream) -> F) -> Vec<String>
+fn with_server<F>(steps: Vec<Step>, until: Span, serve: fn(TestWorld, Pipe) -> F) -> Vec<String>
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -132,7 +132,7 @@ fn fatal(code: &str) -> Vec<u8> {
 }
 
 /// Greets, lets the client do something for a second, then says `last` and closes.
-async fn say_and_close(world: TestWorld, mut stream: DuplexStream, last: Vec<u8>) {
+async fn say_and_close(world: TestWorld, mut stream: Pipe, last: Vec<u8>) {
     let mut startup = [0; 1024];
     let _ = stream.read(&mut startup).await;
     stream.write_all(GREETING).await.unwrap();
@@ -192,7 +192,7 @@ fn a_raw_client_logs_what_a_library_client_logs() {
     assert_eq!(library, log_of(vec![raw_connect()]));
     // The error ends neither client; in a failed block a statement never reaches the worker.
     assert_eq!(
-        library[12..21],
+        library[17..26],
         [
             "27 a.1/5 sent Query",
             "27 w a.1/5 began",
@@ -264,7 +264,7 @@ fn a_batch_without_its_sync_is_rolled_back() {
 
 #[test]
 fn an_error_in_a_batch_skips_to_the_sync() {
-    // The named portal of nobody: a Flush before a Parse is no error, a duplicate Execute of a failed statement is.
+    // In a failed block every Parse is an error. PostgreSQL sends errors at once, and skips the Flush behind one.
     let fails = Step::Query(Query { fails: Some(SqlState("22012".to_owned())), ..query(1) });
     let steps = vec![
         connect(),
@@ -310,7 +310,8 @@ fn a_suspended_portal_is_an_answer() {
 
 #[test]
 fn a_prepared_statement_is_no_request() {
-    let log = with_worker(vec![connect(), Step::Prepare(Prepare { prepare: ms(1) }), Step::Flush, Step::Sync], ms(1000));
+    let log =
+        with_worker(vec![connect(), Step::Prepare(Prepare { prepare: ms(1) }), Step::Flush, Step::Sync], ms(1000));
     assert_eq!(log, ["0 a.1#1 session"]);
 }
 
@@ -342,6 +343,7 @@ fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
     assert_eq!(
         with_worker(steps, ms(20_000))[9..],
         [
+            "1 a.1/3 sent Query",
             "1 a.1/4 sent Query",
             "1 w a.1/3 began",
             "101 left close",
@@ -359,10 +361,7 @@ fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
 fn half_a_message_is_no_request() {
     let partial = |after| Step::Partial(Partial { partial: 12, query: ms(20), after });
     let log = with_worker(vec![connect(), partial(Some(ms(500))), partial(None), forever()], ms(5000));
-    assert_eq!(
-        log[1..],
-        ["500 a.1/1 sent Query", "500 w a.1/1 began", "520 w a.1/1 Complete", "520 a.1/1 Complete"]
-    );
+    assert_eq!(log[1..], ["500 a.1/1 sent Query", "500 w a.1/1 began", "520 w a.1/1 Complete", "520 a.1/1 Complete"]);
 }
 
 #[test]
@@ -405,19 +404,13 @@ fn a_goodbye_to_an_idle_client_is_read_to_its_end() {
 
 #[test]
 fn a_goodbye_answers_the_request_that_waits() {
-    for first in [connect(), raw_connect()] {
+    let (error, eof) = ("1000 a.1/1 error 57P01", "1000 eof mid=false");
+    // The library reads as far as it can before it passes anything on.
+    for (first, then) in [(connect(), [eof, error]), (raw_connect(), [error, eof])] {
         let steps = vec![first, Step::WaitUntil(WaitUntil { wait_until: ms(900) }), Step::Query(query(1))];
         let log = with_server(steps, ms(70_000), |world, stream| say_and_close(world, stream, fatal("57P01")));
-        assert_eq!(
-            log[1..],
-            [
-                "900 a.1/1 sent Query",
-                "1000 fatal 57P01 mid=false",
-                "1000 a.1/1 error 57P01",
-                "1000 eof mid=false",
-                "1000 done"
-            ]
-        );
+        let fatal = "1000 fatal 57P01 mid=false";
+        assert_eq!(log[1..], ["900 a.1/1 sent Query", fatal, then[0], then[1], "1000 done"]);
     }
 }
 
@@ -427,6 +420,23 @@ fn a_connection_that_ends_without_a_word_loses_the_request() {
         let steps = vec![first, Step::WaitUntil(WaitUntil { wait_until: ms(900) }), Step::Query(query(1))];
         let log = with_server(steps, ms(70_000), |world, stream| say_and_close(world, stream, b"D\0\0\0".to_vec()));
         assert_eq!(log[1..], ["900 a.1/1 sent Query", "1000 eof mid=true", "1000 a.1/1 Lost", "1000 done"]);
+    }
+}
+
+#[test]
+fn a_reset_is_told_whoever_meets_it() {
+    async fn greet_and_reset(world: TestWorld, mut stream: Pipe) {
+        stream.write_all(GREETING).await.unwrap();
+        world.at(Duration::from_secs(1)).await;
+        stream.reset();
+    }
+    for first in [connect(), raw_connect()] {
+        let log = with_server(vec![first.clone(), forever()], ms(70_000), greet_and_reset);
+        assert_eq!(log[1..], ["1000 reset", "1000 done"]);
+        // Here the client writes in the instant of the reset, or reads; either way it was a reset, and nothing else.
+        let steps = vec![first, Step::WaitUntil(WaitUntil { wait_until: ms(1000) }), Step::Query(query(1))];
+        let log = with_server(steps, ms(70_000), greet_and_reset);
+        assert!(log.contains(&"1000 reset".to_owned()) && !log.iter().any(|line| line.contains("eof")), "{log:#?}");
     }
 }
 
@@ -442,7 +452,7 @@ fn a_goodbye_inside_a_message_is_found_and_is_no_clean_one() {
 
 #[test]
 fn a_goodbye_that_no_end_follows_is_waited_for_with_patience() {
-    async fn say_and_stay(world: TestWorld, mut stream: DuplexStream) {
+    async fn say_and_stay(world: TestWorld, mut stream: Pipe) {
         stream.write_all(GREETING).await.unwrap();
         stream.write_all(&fatal("57P01")).await.unwrap();
         world.at(Duration::from_secs(1000)).await;
@@ -458,7 +468,7 @@ fn a_goodbye_that_no_end_follows_is_waited_for_with_patience() {
 
 #[test]
 fn a_refusal_is_read_by_a_client_that_connects() {
-    async fn refuse(_: TestWorld, mut stream: DuplexStream) {
+    async fn refuse(_: TestWorld, mut stream: Pipe) {
         let _ = stream.read(&mut [0; 1024]).await;
         stream.write_all(&fatal("57P03")).await.unwrap();
     }
@@ -478,7 +488,7 @@ fn a_client_that_reaches_nobody_is_done() {
 
 #[test]
 fn a_hot_client_writes_on_after_the_goodbye_until_the_end_of_the_stream() {
-    async fn linger(world: TestWorld, mut stream: DuplexStream) {
+    async fn linger(world: TestWorld, mut stream: Pipe) {
         let _ = stream.read(&mut [0; 1024]).await;
         stream.write_all(GREETING).await.unwrap();
         world.at(Duration::from_secs(1)).await;

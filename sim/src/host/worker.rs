@@ -1,17 +1,21 @@
 //! A simulated PostgreSQL worker: speaks the protocol exactly, and works by letting simulated time pass.
 //!
-//! It does with messages what PostgreSQL does with them: both query protocols, implicit transactions, the skip to Sync after
-//! an error, output held back until somebody asks, cancel requests over a connection of their own. What it executes is the
-//! few statements of [`super::statement`].
+//! It does with messages what PostgreSQL does with them: both query protocols, implicit transactions, the skip to Sync
+//! after an error, output held back until somebody asks or an error is sent, cancel requests over a connection of their
+//! own. What it executes is the few statements of [`super::statement`].
 //!
-//! Where it departs from PostgreSQL: a running statement whose connection is closed stops at once, while PostgreSQL notices
-//! only at its next write, or by `client_connection_check_interval`. So a cut is logged at the moment in which it happened.
-//! A malformed body ends the session, where PostgreSQL answers with an ERROR. Every 3.x protocol is spoken as 3.0. There are
-//! no parameters, savepoints, cursors, COPY, passwords and TLS.
+//! Where it departs from PostgreSQL: a running statement whose connection is closed stops at once, while PostgreSQL
+//! notices only at its next write, or by `client_connection_check_interval`. So a cut is logged at the moment in which
+//! it happened. A malformed body ends the session, where PostgreSQL answers with an ERROR. Every 3.x protocol is spoken
+//! as 3.0. There are no parameters, savepoints, cursors, COPY, passwords and TLS.
 
+mod prepared;
 mod request;
 mod session;
+#[cfg(test)]
+mod tests;
 mod transaction;
+mod trouble;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -31,7 +35,8 @@ use crate::history::Recorder;
 /// Where a worker listens.
 pub const ADDRESS: &str = "0.0.0.0:5432";
 
-/// Most sessions at the same time: twice what the control plane admits by default, which must never be what limits a run.
+/// Most sessions at the same time: twice what the control plane admits by default, which must never be what limits a
+/// run.
 const MAX_SESSIONS: usize = 20_000;
 
 /// Wait after a failed accept, so that a listener that keeps failing can't stop simulated time.
@@ -158,7 +163,8 @@ impl Sessions {
         Some(Entry { sessions: self.clone(), number, cancels })
     }
 
-    /// Tells the session that it is cancelled, if the secret is its own. As in PostgreSQL, nobody is told whether it was.
+    /// Tells the session that it is cancelled, if the secret is its own. As in PostgreSQL, nobody is told whether it
+    /// was.
     fn cancel(&self, session: u32, secret: i32) {
         let cancels = match self.lock().running.get(&session) {
             Some((own, cancels)) if *own == secret => cancels.clone(),

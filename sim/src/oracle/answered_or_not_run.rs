@@ -280,6 +280,8 @@ mod tests {
         );
         let refused = kept.clone().sent(4.0, "a.1/3", Commit).ended(4.0, "a.1/3", error("57P01"));
         assert_eq!(refused.judge(check).len(), 1);
+        let told = kept.clone().sent(4.0, "a.1/3", Commit).fatal(4.0, "a.1", "57P01", Some(NOT_EXECUTED));
+        assert_eq!(told.ended(4.0, "a.1/3", error("57P01")).judge(check).len(), 1);
         assert_eq!(kept.clone().answered(4.0, 5.0, "a.1/3", Rollback).judge(check).len(), 1);
         assert_eq!(in_block().answered(4.0, 5.0, "a.1/3", Rollback).judge(check), [""; 0]);
     }

@@ -4,8 +4,8 @@
 //! last instant after the signal at which a worker was executing or a statement's bytes moved. How it is read here:
 //!
 //! - **L may be undefined.** If no statement ran and no transaction was open at or after the signal, nothing but
-//!   `idle_grace`, `close_linger` and the flush is left. A transaction that was open at the signal makes L at least the
-//!   signal: its clock starts there.
+//!   `idle_grace`, `close_linger` and the flush is left. A transaction or a batch without its Sync that was open at the
+//!   signal makes L at least the signal: its clock starts there.
 //! - **Not every statement counts**, or a hot client could move L for ever, which the contract rules out. After
 //!   `idle_grace` every connection is due and gets no new work at a boundary. So a request counts if it was sent by then, or
 //!   inside a transaction whose BEGIN counts.
@@ -107,7 +107,11 @@ fn last_work(run: &Judged, signal: Moment) -> Option<(Time, Option<Moment>)> {
     });
     let executing = executing.filter(|moment| moment.at >= signal.at).map(|moment| (moment.at, Some(moment)));
     let open = story.connections.iter().any(|connection| in_transaction(run, connection, signal.at));
-    executing.chain(open.then_some((signal.at, None))).max_by_key(|(at, _)| *at)
+    let last_due = signal.at + run.settings.idle_grace + run.slack();
+    let batches = story.batches.iter().filter(|batch| batch.ended.is_none_or(|ended| ended.at >= signal.at));
+    let batches = batches.filter(|batch| batch.began.at <= last_due);
+    let batches = batches.map(|batch| (batch.began.at.max(signal.at), Some(batch.began)));
+    executing.chain(batches).chain(open.then_some((signal.at, None))).max_by_key(|(at, _)| *at)
 }
 
 /// Whether a statement that counts was running at this moment.
@@ -151,6 +155,7 @@ mod tests {
 
     use super::super::fixture::Log;
     use super::*;
+    use crate::history::Event;
     use crate::history::RequestKind::{Begin, Commit, Query};
 
     fn idle() -> Log {
@@ -159,6 +164,18 @@ mod tests {
 
     fn holds(log: &Log) -> bool {
         log.judge(check).is_empty()
+    }
+
+    #[test]
+    fn a_batch_without_its_sync_has_a_clock_from_the_signal_on() {
+        let open = Log::default().session(1.0, "etl.1").event(50.0, Event::BatchBegan { worker_session: 1 }).term(60.0);
+        assert_eq!(open.clone().exit(390.0, 0).judge(check), []);
+        assert_eq!(open.clone().exit(400.0, 0).judge(check).len(), 1);
+        let synced = open.event(61.0, Event::BatchSynced { worker_session: 1 });
+        assert_eq!(synced.clone().exit(390.0, 0).judge(check), []);
+        let before = Log::default().event(50.0, Event::BatchBegan { worker_session: 1 });
+        let before = before.event(51.0, Event::BatchSynced { worker_session: 1 }).term(60.0);
+        assert_eq!(before.exit(390.0, 0).judge(check).len(), 1);
     }
 
     #[test]

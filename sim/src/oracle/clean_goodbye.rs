@@ -54,7 +54,7 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
 /// A connection whose client never saw its end, although the process is gone or has said that it is closing.
 fn unfinished(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)> {
     let last = run.story.last?;
-    if let Some((exit, _)) = run.story.exit.filter(|_| connection.left.is_none()) {
+    if let Some((exit, _)) = run.story.exit {
         return Some(("was still open when the process exited", exit));
     }
     let fatal = connection.fatals.first()?.moment;

@@ -297,6 +297,19 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_before_any_wall_makes_code_zero_a_lie() {
+        let cut = client().begun(71.0, "a.1/1", Query).statement_ended(80.0, "a.1/1", StatementEnd::Aborted);
+        let cut = cut.fatal(80.0, "a.1", "57P01", None).ended(80.0, "a.1/1", error("57P01")).eof(80.0, "a.1");
+        let cut = cut.recorded(80.0, "a.1", EndReason::Boundary).exit(80.0, 0);
+        assert_eq!(
+            cut.judge(check),
+            [
+                "exit code 0, but a.1/1 was cut 20s after the signal, when it had run for 9s: its client read FATAL 57P01"
+            ]
+        );
+    }
+
+    #[test]
     fn a_wall_on_a_session_without_work_may_be_told_either_way() {
         let idle = |code| {
             let log = client().with(|settings| settings.handover_drain_timeout = Duration::from_secs(900));

@@ -267,6 +267,13 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_leaves_as_sigquit_comes_may_be_recorded_as_either() {
+        let left = |reason| client().quit(70.0).left(70.0, "a.1", "disconnect").recorded(70.0, "a.1", reason);
+        assert_eq!(left(EndReason::Quit).judge(check), [""; 0]);
+        assert_eq!(left(EndReason::Terminate).judge(check), [""; 0]);
+    }
+
+    #[test]
     fn the_times_are_those_that_the_client_saw() {
         let early = client().goodbye(70.0, "a.1").but_recorded(|record| record.ended = Time::EPOCH);
         assert_eq!(

@@ -29,6 +29,8 @@ pub(super) struct Story<'a> {
     pub(super) requests: Vec<Request<'a>>,
     /// Statements that a worker began; twice the same tag if it began twice.
     pub(super) statements: Vec<Statement<'a>>,
+    /// Batches of the extended protocol at workers.
+    pub(super) batches: Vec<Batch>,
     /// Sessions at workers, by their number.
     pub(super) worker_sessions: BTreeMap<u32, WorkerSession<'a>>,
     /// End records.
@@ -94,6 +96,14 @@ pub(super) enum Ending<'a> {
     Reset,
     /// It never was one.
     ConnectFailed,
+}
+
+/// A batch of the extended protocol: from its first message to its Sync, or to its session's end.
+#[derive(Debug)]
+pub(super) struct Batch {
+    worker_session: u32,
+    pub(super) began: Moment,
+    pub(super) ended: Option<Moment>,
 }
 
 /// One request.
@@ -179,7 +189,12 @@ impl<'a> Story<'a> {
                 let session = WorkerSession { application, began: moment, ended: None };
                 self.worker_sessions.insert(*worker_session, session);
             }
+            Event::BatchBegan { worker_session } => {
+                self.batches.push(Batch { worker_session: *worker_session, began: moment, ended: None });
+            }
+            Event::BatchSynced { worker_session } => self.end_batch(*worker_session, moment),
             Event::WorkerSessionEnded { worker_session } => {
+                self.end_batch(*worker_session, moment);
                 if let Some(session) = self.worker_sessions.get_mut(worker_session) {
                     session.ended.get_or_insert(moment);
                 }
@@ -221,6 +236,13 @@ impl<'a> Story<'a> {
             | Event::ReadinessProbed { .. }
             | Event::Panicked { .. }
             | Event::OutOfTime => {}
+        }
+    }
+
+    fn end_batch(&mut self, worker_session: u32, moment: Moment) {
+        let last = self.batches.iter_mut().rev().find(|batch| batch.worker_session == worker_session);
+        if let Some(batch) = last {
+            batch.ended.get_or_insert(moment);
         }
     }
 
@@ -314,14 +336,17 @@ impl<'a> Story<'a> {
 }
 
 impl<'a> Connection<'a> {
-    /// How it ended, and when: the first thing that said so. `None` if nothing did.
+    /// How it ended, and when: the first thing that said so; of two in the same instant, what the client did itself, for
+    /// it could not have known better. `None` if nothing did.
     pub(super) fn ending(&self) -> Option<(Moment, Ending<'a>)> {
         let fatal = self.fatals.first().map(|fatal| (fatal.moment, Ending::Fatal(fatal.code)));
         let left = self.left.map(|(moment, how)| (moment, Ending::Left(how)));
         let eof = self.eof.map(|(moment, _)| (moment, Ending::Eof));
         let reset = self.reset.map(|moment| (moment, Ending::Reset));
         let failed = self.failed.map(|moment| (moment, Ending::ConnectFailed));
-        [fatal, left, eof, reset, failed].into_iter().flatten().min_by_key(|(moment, _)| *moment)
+        let own = |ending| !matches!(ending, Ending::Left(_));
+        let all = [fatal, left, eof, reset, failed].into_iter().flatten();
+        all.min_by_key(|(moment, ending)| (moment.at, own(*ending), *moment))
     }
 
     /// When the client left by itself, if it did so before this entry.

@@ -87,8 +87,8 @@ fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     for client in &draft.clients {
         let (Some(key), name) = (client.key("name"), client_name(client)) else { continue };
         if let Some(first) = name.and_then(|name| names.insert(name, key.span())) {
-            let problem = Problem::new(key.span(), "two clients of one name", "taken by …");
-            problems.push(problem.and(first, "… this one").help("alike clients are one entry with a `count`"));
+            let problem = Problem::new(key.span(), "two clients of one name", "the name is taken");
+            problems.push(problem.and(first, "by this one").help("alike clients are one entry with a `count`"));
         }
     }
     for entry in &draft.clients {
@@ -98,7 +98,8 @@ fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
         if last > RUN_LIMIT {
             let problem = Problem::new(entry.place("stagger"), "the last of these clients never begins", "too slow");
             let limit = Span(RUN_LIMIT);
-            problems.push(problem.help(format!("`start` + `count` × `stagger` is over {limit}, which is the longest run")));
+            problems
+                .push(problem.help(format!("`start` + `count` × `stagger` is over {limit}, which is the longest run")));
         }
         order::check(client, entry.key("steps"), entry.at.clone(), problems);
     }
@@ -112,7 +113,8 @@ fn client_name<'t>(client: &Placed<'t, '_, Client>) -> Option<&'t str> {
 /// What is counted from the signal needs one.
 fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     // Every event is a signal; one that could not be read was meant to be one.
-    if !draft.events.is_empty() || draft.root.contains_key("event") {
+    let unreadable = draft.root.get("event").is_some_and(|events| !events.get_ref().is_array());
+    if unreadable || !draft.events.is_empty() {
         return;
     }
     const HELP: &str = "add one: [[event]] with at = \"1m\" and do = \"sigterm\"";
@@ -122,7 +124,8 @@ fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     }
     for (_, seen) in &draft.seen {
         if seen.key("between").is_some() {
-            let problem = Problem::new(seen.place("between"), "`between` is counted from the first signal", "there is no signal");
+            let problem =
+                Problem::new(seen.place("between"), "`between` is counted from the first signal", "there is no signal");
             problems.push(problem.help(HELP));
         }
     }
@@ -132,7 +135,8 @@ fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
 fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     let names = draft.clients.iter().filter_map(client_name);
     let Some(entry) = draft.clients.iter().find(|client| client_name(client) == Some(name)) else {
-        let label = if draft.clients.is_empty() { "there are no clients".to_owned() } else { did_you_mean(name, names) };
+        let label =
+            if draft.clients.is_empty() { "there are no clients".to_owned() } else { did_you_mean(name, names) };
         problems.push(Problem::new(seen.at.clone(), format!("no client is called `{name}`"), label));
         return;
     };
@@ -153,11 +157,19 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
         && u64::from(answered) > requests
     {
         let message = format!("`{name}` can't get so many answers");
-        problems.push(Problem::new(seen.place("answered"), message, format!("its steps send {requests} requests at most")));
+        problems.push(Problem::new(
+            seen.place("answered"),
+            message,
+            format!("its steps send {requests} requests at most"),
+        ));
     }
     let has = |word: &str| every_step(&client.steps).any(|step| step.word() == word);
     if let Some(ends) = expect.ends.as_deref().filter(|ends| ["disconnect", "close"].contains(ends) && !has(ends)) {
-        let problem = Problem::new(seen.place("ends"), format!("`{name}` never ends by itself"), format!("it has no {ends:?} step"));
+        let problem = Problem::new(
+            seen.place("ends"),
+            format!("`{name}` never ends by itself"),
+            format!("it has no {ends:?} step"),
+        );
         problems.push(problem);
     }
     if !has("connect") && (expect.ends.is_some() || expect.between.is_some()) {

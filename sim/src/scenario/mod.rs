@@ -10,6 +10,8 @@
 
 mod check;
 mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod model;
 mod order;
 mod overrides;
@@ -19,6 +21,8 @@ mod schema;
 mod steps;
 mod suggest;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod units;
 mod values;
 
@@ -102,6 +106,3 @@ pub fn find(root: &Path) -> io::Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
-
-#[cfg(test)]
-mod tests;

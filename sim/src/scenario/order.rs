@@ -7,24 +7,24 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use toml::de::DeValue;
-
 use super::error::Problem;
 use super::model::*;
 use super::read::Value;
 
-/// No client has more steps to do than this, counting repeats that end: more than fit into [`RUN_LIMIT`] with one a
-/// second, and few enough to be done without a pause.
+/// No client has more steps to do than this, counting repeats that end: fifteen a second for all of
+/// [`RUN_LIMIT`], and few enough to be done without a pause.
 const MAX_STEPS: u64 = 10_000_000;
 
-/// Adds what is wrong with the order of a client's steps. `steps` and `values` are the same steps, read and as TOML.
+/// Adds what is wrong with the order of a client's steps. `values` are the same steps as TOML, for their places.
 pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize>, problems: &mut Vec<Problem>) {
-    let mut walk = Walk { link: Link::None, now: client.start.0, problems, first: 0 };
+    let mut walk = Walk { link: Link::None, now: client.start.0, problems, first: 0, again: false };
     walk.first = walk.problems.len();
     walk.steps(&client.steps, values);
     if Most::of(&client.steps).steps.is_some_and(|steps| steps > MAX_STEPS) {
         let label = format!("expected at most {MAX_STEPS} steps in all");
-        walk.problems.push(Problem::new(at, "too many steps, with every repeat counted", label).help("\"forever\" has no such limit"));
+        walk.problems.push(
+            Problem::new(at, "too many steps, with every repeat counted", label).help("\"forever\" has no such limit"),
+        );
     }
 }
 
@@ -52,7 +52,9 @@ impl Most {
         match step {
             Step::Insert(insert) => request(insert.insert),
             Step::Execute(execute) => request(execute.insert),
-            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => request(0),
+            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => {
+                request(0)
+            }
             // A sync point may be counted as a request of its own; for the most, it is.
             Step::Flush | Step::Sync => request(0),
             Step::Pipeline(pipeline) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
@@ -116,6 +118,8 @@ struct Walk<'p> {
     problems: &'p mut Vec<Problem>,
     /// Number of the first problem of this walk.
     first: usize,
+    /// In the second time of a repeat.
+    again: bool,
 }
 
 /// Whether a step comes to an end by itself.
@@ -133,8 +137,8 @@ impl Walk<'_> {
         for (i, step) in steps.iter().enumerate() {
             let at = value(i).map_or(0..0, |value| value.span());
             if let Some(endless) = endless {
-                let problem = Problem::new(at, "this step is never reached", "never reached, because …");
-                self.report(problem.and(endless, "… this never ends"));
+                let problem = Problem::new(at, "this step is never reached", "not after …");
+                self.report(problem.and(endless, "… this, which never ends"));
                 return Flow::Endless;
             }
             if self.step(step, value(i), at.clone()) == Flow::Endless {
@@ -151,9 +155,11 @@ impl Walk<'_> {
             Step::Idle(Idle { idle: Patience::For(length) }) => self.pause(*length),
             Step::Idle(Idle { idle: Patience::Forever }) => return Flow::Endless,
             Step::WaitUntil(WaitUntil { wait_until: Span(until) }) => {
-                if *until < self.now {
+                // A repeat may wait in its first time only.
+                if *until < self.now && !self.again {
                     let message = format!("{} is over before this step begins", Span(*until));
-                    let problem = Problem::new(at, message, format!("the pauses before it last until {}", Span(self.now)));
+                    let problem =
+                        Problem::new(at, message, format!("the pauses before it last until {}", Span(self.now)));
                     self.report(problem.help("`wait_until` is a time of the run, counted from its beginning"));
                 }
                 self.now = self.now.max(*until);
@@ -223,10 +229,9 @@ impl Walk<'_> {
         }
         let mut flow = self.steps(&repeat.steps, steps);
         if repeat.repeat != Times::Count(1) && flow == Flow::GoesOn {
-            // What the second time adds to the clock would be certain as well, but a `wait_until` inside is not meant so.
-            let now = self.now;
+            let before = std::mem::replace(&mut self.again, true);
             flow = self.steps(&repeat.steps, steps);
-            self.now = now;
+            self.again = before;
         }
         if repeat.repeat == Times::Forever { Flow::Endless } else { flow }
     }
@@ -239,7 +244,9 @@ impl Walk<'_> {
             Link::None => ("not connected yet", "put a `\"connect\"` step before it"),
             Link::Left => ("the connection is closed", "`\"connect\"` opens another one"),
             Link::Stopped => ("no session", "the `connect` step stops early: `close` it, or leave its `until` out"),
-            Link::HalfMessage => ("inside a message", "give the `partial` step before it an `after`, or only `close` after it"),
+            Link::HalfMessage => {
+                ("inside a message", "give the `partial` step before it an `after`, or only `close` after it")
+            }
         };
         self.report(Problem::new(at, format!("`{word}` needs a session"), label).help(help));
         self.link = Link::Session { open_batch: true };
@@ -277,5 +284,102 @@ fn takes_time(step: &Step) -> bool {
         | Step::Flush
         | Step::Sync
         | Step::Pipeline(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    /// What is wrong with these steps: the text under each mark and its label.
+    fn wrong(steps: &str) -> Vec<String> {
+        let text = format!("title = \"t\"\n[[client]]\nname = \"c\"\nsteps = [{steps}]\n");
+        let bad = parse("t.toml", &text).err();
+        let problems = bad.iter().flat_map(|bad| bad.problems());
+        problems.map(|problem| format!("{}: {}", &text[problem.span()], problem.label())).collect()
+    }
+
+    #[test]
+    fn steps_in_an_order_that_can_be_done_are_right() {
+        for steps in [
+            r#""connect", "begin", { insert = 1 }, "commit", "disconnect", "connect", "close""#,
+            r#""connect", { prepare = "1ms" }, "flush", { execute = "1ms" }, "flush", "sync""#,
+            r#"{ connect = { until = "tcp" } }, { think = "1s" }, "close", "connect""#,
+            r#"{ repeat = "forever", steps = ["connect", { query = "1s" }, "disconnect"] }"#,
+            r#""connect", { partial = 5, after = "1s" }, { query = "1s" }"#,
+            r#""connect", { partial = 5 }, { think = "1s" }, "close""#,
+            r#"{ wait_until = "10s" }, "connect", { wait_until = "10s" }"#,
+            r#""connect", { repeat = 2, steps = [{ wait_until = "10s" }, { think = "1s" }] }"#,
+        ] {
+            assert_eq!(wrong(steps), [""; 0], "{steps}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_needs_a_session_is_told_once_why_there_is_none() {
+        assert_eq!(wrong(r#""begin", "commit""#), ["\"begin\": not connected yet"]);
+        assert_eq!(
+            wrong(r#""close", "connect""#),
+            ["\"close\": not connected yet", "\"connect\": expected no second connection"]
+        );
+        assert_eq!(wrong(r#""connect", "disconnect", "begin""#), ["\"begin\": the connection is closed"]);
+        assert_eq!(wrong(r#"{ connect = { until = "tcp" } }, "begin""#), ["\"begin\": no session"]);
+        assert_eq!(wrong(r#""connect", { partial = 5 }, "disconnect""#), ["\"disconnect\": inside a message"]);
+    }
+
+    #[test]
+    fn a_client_has_one_connection() {
+        assert_eq!(wrong(r#""connect", "connect""#), ["\"connect\": expected no second connection"]);
+        assert_eq!(wrong(r#"{ repeat = 2, steps = ["connect"] }"#), ["\"connect\": expected no second connection"]);
+        assert_eq!(wrong(r#"{ repeat = 1, steps = ["connect"] }"#), [""; 0]);
+    }
+
+    #[test]
+    fn a_sync_point_needs_something_before_it() {
+        let nothing = |word: &str| format!("{word:?}: expected a `prepare` or `execute` step before");
+        assert_eq!(wrong(r#""connect", "flush""#), [nothing("flush")]);
+        assert_eq!(wrong(r#""connect", { execute = "1s" }, "sync", "sync""#), [nothing("sync")]);
+        assert_eq!(wrong(r#""connect", { execute = "1s" }, { query = "1s" }, "sync""#), [nothing("sync")]);
+    }
+
+    #[test]
+    fn a_step_after_one_without_end_is_never_reached() {
+        let never = ["\"close\": not after …"];
+        for endless in [
+            r#"{ idle = "forever" }"#,
+            r#"{ repeat = "forever", steps = [{ query = "1s" }] }"#,
+            r#"{ pipeline = ["begin"], repeat = "forever" }"#,
+            r#"{ repeat = 2, steps = [{ idle = "forever" }] }"#,
+        ] {
+            assert_eq!(wrong(&format!(r#""connect", {endless}, "close", "connect""#)), never, "{endless}");
+        }
+    }
+
+    #[test]
+    fn a_repeat_without_end_lets_time_pass() {
+        for step in [r#"{ think = "0s" }"#, r#"{ wait_until = "1s" }"#, r#"{ execute = "1s" }"#] {
+            let endless = format!(r#"{{ repeat = "forever", steps = [{step}] }}"#);
+            assert_eq!(wrong(&format!("\"connect\", {endless}")), [format!("{endless}: nothing here waits")]);
+        }
+    }
+
+    #[test]
+    fn a_pipeline_holds_statements_only() {
+        let expected = "expected one of `query`, `insert`, `begin`, `commit`, `rollback`";
+        let steps = r#""connect", { pipeline = ["begin", "sync", { think = "1s" }] }"#;
+        assert_eq!(wrong(steps), [format!("\"sync\": {expected}"), format!("{{ think = \"1s\" }}: {expected}")]);
+    }
+
+    #[test]
+    fn a_time_that_is_over_is_not_waited_for() {
+        let steps = r#"{ think = "1m" }, "connect", { wait_until = "59s" }"#;
+        assert_eq!(wrong(steps), ["{ wait_until = \"59s\" }: the pauses before it last until 1m"]);
+    }
+
+    #[test]
+    fn no_client_has_more_steps_than_can_be_done() {
+        let inner = r#"{ repeat = 1000000, steps = [{ query = "1ms" }] }"#;
+        assert_eq!(wrong(&format!("\"connect\", {inner}")), [""; 0]);
+        assert_eq!(wrong(&format!("\"connect\", {{ repeat = 11, steps = [{inner}] }}")).len(), 1);
     }
 }

@@ -66,9 +66,7 @@ impl JsonSchema for Overrides {
 
 /// The schema of each setting, by name.
 pub(super) fn setting_schemas() -> Map<String, Value> {
-    let schema = |help: &str, default: &str| {
-        json!({ "type": ["string", "integer"], "description": format!("{help} Default: {default}.") })
-    };
+    let schema = |help: &str, default: &str| json!({ "type": ["string", "integer"], "description": format!("{help} Default: {default}.") });
     SETTINGS.iter().map(|s| (s.name.to_owned(), schema(&sentence(s.help), s.default))).collect()
 }
 

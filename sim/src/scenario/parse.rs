@@ -9,10 +9,11 @@ use cp::core::settings::{SETTINGS, SettingError};
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
+use super::model::step::one;
 use super::model::*;
 use super::read::{Fields, Read, Table, Value};
 use super::steps::read_steps;
-use super::suggest::{did_you_mean, one_of};
+use super::suggest::{did_you_mean, nearest, one_of};
 use super::values::wrong_type;
 
 /// A file as far as it could be read, with the places that later checks point at.
@@ -77,7 +78,7 @@ pub(super) fn read_document<'t, 'i>(root: &'t DeTable<'i>, problems: &mut Vec<Pr
         None => (None, Vec::new()),
     };
     let fails_under = entries(&mut fields, "fails_under");
-    fields.refuse_unknown_keys();
+    fields.finish();
     Draft { title, why, pod, drain, clients, events, exit, seen, fails_under, root }
 }
 
@@ -103,7 +104,7 @@ fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> (E
     let mut fields = Fields::of::<Expect>("`[expect]`", table, expect.span(), problems);
     let exit = fields.value("exit");
     let clients = fields.value("client");
-    fields.refuse_unknown_keys();
+    fields.finish();
     let key = table.get_key_value("exit").map_or(expect.span(), |(key, _)| key.span());
     let exit = exit.map(|value| Placed::read(value, "exit", key, problems));
     let clients = match clients.map(|clients| (clients, clients.get_ref())) {
@@ -178,7 +179,8 @@ fn read_settings(table: &DeTable<'_>, elsewhere: &[&str], problems: &mut Vec<Pro
                 Problem::new(key.span(), format!("there is no setting `{name}`"), did_you_mean(name, known))
             }
             Err(SettingError::Invalid { valid, .. }) => {
-                let problem = Problem::new(value.span(), format!("`{name}` can't be {text:?}"), format!("expected {valid}"));
+                let problem =
+                    Problem::new(value.span(), format!("`{name}` can't be {text:?}"), format!("expected {valid}"));
                 help.map_or(problem.clone(), |help| problem.help(format!("`{name}`: {help}")))
             }
             Err(other) => Problem::new(value.span(), format!("`{name}` can't be {text:?}"), other.to_string()),
@@ -192,8 +194,7 @@ impl Table for Client {
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
         let name: Option<String> = fields.required("name");
-        let count = fields.or("count", 1);
-        let count = fields.within("count", count, 1..=Client::MAX_COUNT);
+        let count = fields.number_or("count", one(), 1..=Client::MAX_COUNT);
         let start = fields.or("start", Span::default());
         let stagger = fields.or("stagger", Span::default());
         let steps = read_steps(fields, "steps");
@@ -232,8 +233,8 @@ impl Table for ExpectExit {
         if let (Some(within), Some(after)) = (expect.within, expect.after)
             && within < after
         {
-            let problem = Problem::new(fields.place("within"), "no exit can meet this", "ends before …");
-            let problem = problem.and(fields.place("after"), "… this begins");
+            let problem = Problem::new(fields.place("within"), "no exit can meet this", "at most this, but …");
+            let problem = problem.and(fields.place("after"), "… at least this");
             fields.problems().push(problem);
         }
         Some(expect)
@@ -255,7 +256,10 @@ impl Table for ExpectClient {
         {
             let label = match ends.to_uppercase().parse::<SqlState>() {
                 Ok(state) if ends.bytes().any(|b| b.is_ascii_digit()) => format!("did you mean \"{state}\"?"),
-                _ => did_you_mean(ends, ExpectClient::ENDS),
+                _ => match nearest(ends, ExpectClient::ENDS) {
+                    Some(nearest) => format!("did you mean \"{nearest}\"?"),
+                    None => "neither a SQLSTATE nor a way to leave".to_owned(),
+                },
             };
             let problem = Problem::new(fields.place("ends"), format!("no connection ends with {ends:?}"), label);
             let help = format!("`ends` is a SQLSTATE such as \"57P01\", or {}", one_of(ExpectClient::ENDS));
@@ -264,7 +268,8 @@ impl Table for ExpectClient {
         if let Some(Some([from, to])) = between
             && from > to
         {
-            let problem = Problem::new(fields.place("between"), "no end can meet this", "the first is after the second");
+            let problem =
+                Problem::new(fields.place("between"), "no end can meet this", "the first is after the second");
             fields.problems().push(problem.help(format!("between = [\"{to}\", \"{from}\"]")));
         }
         Some(ExpectClient {
@@ -286,7 +291,8 @@ impl Read for FailsUnder {
         };
         let settings = read_settings(table, &[BREAKS], problems);
         if settings.as_ref().is_some_and(Overrides::is_empty) {
-            let problem = Problem::new(value.span(), "nothing differs from the run that passes", "needs at least one setting");
+            let problem =
+                Problem::new(value.span(), "nothing differs from the run that passes", "needs at least one setting");
             problems.push(problem.help("such as `drain_policy = \"unbounded\"`"));
         }
         let Some(listed) = table.get(BREAKS) else {

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::Problem;
 use super::model::Step;
 use super::suggest::nearest;
+use super::values::whole;
 
 /// A value and where it stands.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -42,6 +43,8 @@ pub(super) struct Fields<'t, 'i, 'p> {
     docs: fn(&str) -> Option<String>,
     /// The keys asked for.
     known: Vec<&'static str>,
+    /// Those that had to be there and aren't.
+    missing: Vec<&'static str>,
     problems: &'p mut Vec<Problem>,
 }
 
@@ -50,39 +53,29 @@ pub(super) fn read_table<T: Table>(table: &DeTable<'_>, place: Range<usize>, pro
     let before = problems.len();
     let mut fields = Fields::of::<T>(T::WHAT, table, place, problems);
     let read = T::read_fields(&mut fields);
-    fields.refuse_unknown_keys();
+    fields.finish();
     read.filter(|_| problems.len() == before)
 }
 
 impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
-    /// The keys of `table`, whose meaning is told by the doc comments of `T`. Ends with [`Fields::refuse_unknown_keys`].
+    /// The keys of `table`, whose meaning is told by the doc comments of `T`. Ends with [`Fields::finish`].
     pub(super) fn of<T: JsonSchema>(
         what: &'static str,
         table: &'t DeTable<'i>,
         place: Range<usize>,
         problems: &'p mut Vec<Problem>,
     ) -> Self {
-        Fields { table, place, what, docs: doc_of::<T>, known: Vec::new(), problems }
+        Fields { table, place, what, docs: doc_of::<T>, known: Vec::new(), missing: Vec::new(), problems }
     }
 
     /// A key that must be there.
     pub(super) fn required<V: Read>(&mut self, key: &'static str) -> Option<V> {
-        self.known.push(key);
-        if self.table.contains_key(key) {
-            return self.present(key);
-        }
-        let problem = Problem::new(self.place.clone(), format!("{} needs `{key}`", self.what), format!("`{key}` is missing"));
-        self.problems.push(match (self.docs)(key) {
-            Some(doc) => problem.help(format!("`{key}`: {doc}")),
-            None => problem,
-        });
-        None
+        self.required_as(key, V::read)
     }
 
     /// A key that may be left out. The outer `None` means that it is there and wrong.
     pub(super) fn optional<V: Read>(&mut self, key: &'static str) -> Option<Option<V>> {
-        self.known.push(key);
-        if self.table.contains_key(key) { self.present(key).map(Some) } else { Some(None) }
+        self.optional_as(key, V::read)
     }
 
     /// A key that may be left out, and what it then means.
@@ -90,21 +83,19 @@ impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
         self.optional(key).map(|value| value.unwrap_or(default))
     }
 
-    /// Says so if the number that was read from `key` is out of range.
-    pub(super) fn within(&mut self, key: &'static str, number: Option<u32>, range: RangeInclusive<u32>) -> Option<u32> {
-        let number = number?;
-        // A default needs no check, and only a key that is there has a place.
-        if let Some(value) = self.table.get(key).filter(|_| !range.contains(&number)) {
-            let (low, high) = (range.start(), range.end());
-            let problem = Problem::new(
-                value.span(),
-                format!("`{key}` is {number}"),
-                format!("expected a whole number from {low} to {high}"),
-            );
-            self.problems.push(problem);
-            return None;
-        }
-        Some(number)
+    /// A number within a range that must be there.
+    pub(super) fn required_number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        self.required_as(key, |value, name, problems| whole(value, name, range, problems))
+    }
+
+    /// A number within a range that may be left out.
+    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Option<u32>> {
+        self.optional_as(key, |value, name, problems| whole(value, name, range, problems))
+    }
+
+    /// A number within a range, and what it is when it is left out.
+    pub(super) fn number_or(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
+        self.number(key, range).map(|number| number.unwrap_or(default))
     }
 
     /// The value of a key that may be left out, as TOML has it, for whoever reads it in another way.
@@ -129,43 +120,65 @@ impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
         self.problems
     }
 
-    fn present<V: Read>(&mut self, key: &'static str) -> Option<V> {
-        let value = self.table.get(key)?;
-        let before = self.problems.len();
-        let read = V::read(value, key, self.problems);
-        for problem in &mut self.problems[before..] {
-            if problem.span() == value.span() && problem.remedy().is_none() {
-                if let Some(doc) = (self.docs)(key) {
-                    *problem = problem.clone().help(format!("`{key}`: {doc}"));
-                }
-            }
+    fn required_as<V>(&mut self, key: &'static str, read: impl ReadAs<V>) -> Option<V> {
+        if !self.table.contains_key(key) {
+            self.missing.push(key);
         }
-        read
+        self.optional_as(key, read)?
     }
 
-    /// Says so for each key that nobody asked for.
-    pub(super) fn refuse_unknown_keys(self) {
-        let known = &self.known;
+    fn optional_as<V>(&mut self, key: &'static str, read: impl ReadAs<V>) -> Option<Option<V>> {
+        self.known.push(key);
+        let Some(value) = self.table.get(key) else { return Some(None) };
+        let before = self.problems.len();
+        let read = read(value, key, self.problems);
+        for problem in &mut self.problems[before..] {
+            let is_bare = problem.span() == value.span() && problem.remedy().is_none();
+            if let Some(doc) = is_bare.then(|| (self.docs)(key)).flatten() {
+                *problem = problem.clone().help(format!("`{key}`: {doc}"));
+            }
+        }
+        read.map(Some)
+    }
+
+    /// Says so for each key that nobody asked for, and for each that is missing. One slip is told once: a key that was meant
+    /// is not missing.
+    pub(super) fn finish(mut self) {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
-            if known.contains(&name) {
+            if self.known.contains(&name) {
                 continue;
             }
-            let help = match nearest(name, known.iter().copied()) {
+            let meant = nearest(name, self.known.iter().copied());
+            let help = match meant {
                 _ if SETTINGS.iter().any(|setting| setting.name == name) => {
                     format!("`{name}` is a setting of the control plane: it belongs in `[drain]`")
                 }
                 _ if self.what.ends_with("step") && Step::WORDS.contains(&name) => {
                     format!("one step, one word: `{name}` is a step of its own")
                 }
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("{} has {}", self.what, listed(known)),
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("{} has {}", self.what, listed(&self.known)),
             };
+            self.missing.retain(|missing| Some(*missing) != meant);
             let problem = Problem::new(key.span(), format!("{} has no `{name}`", self.what), "unknown key");
             self.problems.push(problem.help(help));
         }
+        for key in self.missing {
+            let message = format!("{} needs `{key}`", self.what);
+            let problem = Problem::new(self.place.clone(), message, format!("`{key}` is missing"));
+            self.problems.push(match (self.docs)(key) {
+                Some(doc) => problem.help(format!("`{key}`: {doc}")),
+                None => problem,
+            });
+        }
     }
 }
+
+/// Reads one value, or says what is wrong.
+trait ReadAs<V>: FnOnce(&Value<'_>, &str, &mut Vec<Problem>) -> Option<V> {}
+
+impl<V, F: FnOnce(&Value<'_>, &str, &mut Vec<Problem>) -> Option<V>> ReadAs<V> for F {}
 
 /// The keys, as a message names them.
 pub(super) fn listed(keys: &[&str]) -> String {
@@ -177,4 +190,68 @@ fn doc_of<T: JsonSchema>(key: &str) -> Option<String> {
     let schema = T::json_schema(&mut SchemaGenerator::default());
     let doc = schema.get("properties")?.get(key)?.get("description")?.as_str()?;
     Some(doc.replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::super::model::*;
+    use super::*;
+
+    /// Whether the keys that are read, those that must be there, and the defaults are what the schema of `T` says.
+    #[track_caller]
+    fn agrees<T: Table + PartialEq + Debug>(smallest: &str) {
+        let schema = T::json_schema(&mut SchemaGenerator::default()).to_value();
+        let keys = |name: &str| schema[name].as_object().into_iter().flatten().map(|(key, _)| key.clone());
+
+        let (table, mut problems) = (DeTable::new(), Vec::new());
+        let mut fields = Fields::of::<T>(T::WHAT, &table, 0..0, &mut problems);
+        T::read_fields(&mut fields);
+        let mut known: Vec<String> = fields.known.iter().map(|key| (*key).to_owned()).collect();
+        known.sort();
+        let mut properties: Vec<String> = keys("properties").collect();
+        properties.sort();
+        assert_eq!(known, properties, "keys of {}", T::WHAT);
+
+        let mut missing = fields.missing.clone();
+        missing.sort_unstable();
+        let required = schema["required"].as_array().into_iter().flatten();
+        let mut required: Vec<&str> = required.filter_map(|key| key.as_str()).collect();
+        required.sort_unstable();
+        assert_eq!(missing, required, "required keys of {}", T::WHAT);
+
+        let read = |text: &str| {
+            let (document, mut problems) = (DeTable::parse(text).expect("TOML"), Vec::new());
+            let read: Option<T> = read_table(document.get_ref(), 0..0, &mut problems);
+            read.unwrap_or_else(|| panic!("{text}: {problems:?}"))
+        };
+        for key in &properties {
+            if let Some(default) = schema["properties"][key].get("default") {
+                assert_eq!(read(smallest), read(&format!("{smallest}\n{key} = {default}")), "default of {key}");
+            }
+            let doc = schema["properties"][key]["description"].as_str().unwrap_or_default();
+            assert!(!doc.is_empty(), "{key} of {} is documented", T::WHAT);
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_what_the_schema_says() {
+        agrees::<Pod>("");
+        agrees::<Client>("name = 'c'\nsteps = ['connect']");
+        agrees::<Connect>("");
+        agrees::<Query>("query = '1s'");
+        agrees::<Insert>("insert = 1");
+        agrees::<Prepare>("prepare = '1s'");
+        agrees::<Execute>("execute = '1s'");
+        agrees::<Pipeline>("pipeline = ['begin']");
+        agrees::<Partial>("partial = 1");
+        agrees::<Think>("think = '1s'");
+        agrees::<Idle>("idle = '1s'");
+        agrees::<WaitUntil>("wait_until = '1s'");
+        agrees::<Repeat>("repeat = 1\nsteps = ['begin']");
+        agrees::<Event>("at = '1s'\ndo = 'sigint'");
+        agrees::<ExpectExit>("");
+        agrees::<ExpectClient>("");
+    }
 }

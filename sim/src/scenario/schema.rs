@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::model::*;
 use super::overrides::setting_schemas;
-use super::units::SQLSTATE_PATTERN;
 
 /// The JSON Schema of scenario files, as `scenarios/scenario.schema.json` holds it.
 pub fn schema() -> String {
@@ -112,7 +111,56 @@ impl JsonSchema for FailsUnder {
     }
 }
 
-/// The schema of [`ExpectClient::ends`].
-pub(super) fn ends_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [{ "type": "string", "pattern": SQLSTATE_PATTERN }, { "enum": ExpectClient::ENDS }] })
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/scenario.schema.json");
+
+    #[test]
+    fn the_schema_file_is_what_the_code_says() {
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            fs::write(FILE, schema()).unwrap();
+        }
+        let file = fs::read_to_string(FILE).unwrap_or_default();
+        assert!(file == schema(), "{FILE} is out of date: UPDATE_SCHEMA=1 cargo test -p sim schema_file rewrites it");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_nothing_may_be_null() {
+        let text = schema();
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        for reference in text.split("\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(schema.pointer(reference).is_some(), "{reference}");
+        }
+        assert!(!text.contains("\"null\""));
+    }
+
+    #[test]
+    fn the_ways_to_end_are_those_that_are_read() {
+        let schema: Value = serde_json::from_str(&schema()).unwrap();
+        let pattern = &schema["definitions"]["ExpectClient"]["properties"]["ends"]["pattern"];
+        assert_eq!(*pattern, format!("^([0-9A-Z]{{5}}|{})$", ExpectClient::ENDS.join("|")));
+    }
+
+    #[test]
+    fn the_steps_of_the_schema_are_the_steps_of_the_language() {
+        let schema: Value = serde_json::from_str(&schema()).unwrap();
+        let mut words = Vec::new();
+        for option in schema["definitions"]["Step"]["anyOf"].as_array().unwrap() {
+            let option = option["$ref"].as_str().map_or(option, |at| schema.pointer(&at[1..]).unwrap());
+            words.extend(option["enum"].as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()));
+            words.extend(
+                option["required"].as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()),
+            );
+        }
+        words.retain(|word| word != "steps");
+        words.sort();
+        words.dedup();
+        let mut known = Step::WORDS.to_vec();
+        known.sort_unstable();
+        assert_eq!(words, known);
+    }
 }

@@ -3,11 +3,11 @@
 //! Whether steps can follow each other is judged in `order`.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
+use super::model::step::{depth, once, one, one_ms, row_bytes};
 use super::model::*;
 use super::read::{Fields, Read, Table, Value, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
@@ -29,7 +29,11 @@ impl Read for Step {
             DeValue::String(word) => bare_step(word, value.span(), problems),
             DeValue::Table(table) => table_step(table, value.span(), problems),
             _ => {
-                problems.push(wrong_type(value, "step", "a word such as \"begin\", or a table such as { query = \"20ms\" }"));
+                problems.push(wrong_type(
+                    value,
+                    "step",
+                    "a word such as \"begin\", or a table such as { query = \"20ms\" }",
+                ));
                 None
             }
         }
@@ -48,7 +52,7 @@ fn bare_step(word: &str, at: Range<usize>, problems: &mut Vec<Problem>) -> Optio
         "close" => Step::Close,
         _ => {
             problems.push(if Step::WORDS.contains(&word) {
-                Problem::new(at, format!("a `{word}` step says more"), format!("write {}", example(word)))
+                Problem::new(at, format!("`{word}` alone is not a step"), format!("write {}", example(word)))
             } else {
                 unknown_step(word, at)
             });
@@ -62,7 +66,7 @@ fn table_step(table: &DeTable<'_>, at: Range<usize>, problems: &mut Vec<Problem>
         Some("connect") => {
             let mut fields = Fields::of::<Connect>("a `connect` step", table, at, problems);
             let connect = fields.required("connect");
-            fields.refuse_unknown_keys();
+            fields.finish();
             Step::Connect(connect?)
         }
         Some("query") => Step::Query(read_table(table, at, problems)?),
@@ -108,7 +112,7 @@ fn unknown_step(word: &str, at: Range<usize>) -> Problem {
 }
 
 /// A step as it may stand in a file.
-fn example(word: &str) -> &'static str {
+pub(super) fn example(word: &str) -> &'static str {
     match word {
         "query" => r#"{ query = "20ms" }"#,
         "insert" => "{ insert = 1 }",
@@ -153,10 +157,8 @@ impl Table for Query {
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
         let query = fields.required("query");
-        let rows = fields.or("rows", 1);
-        let rows = fields.within("rows", rows, 0..=Query::MAX_ROWS);
-        let row_bytes = fields.or("row_bytes", 16);
-        let row_bytes = fields.within("row_bytes", row_bytes, 0..=Query::MAX_ROW_BYTES);
+        let rows = fields.number_or("rows", one(), 0..=Query::MAX_ROWS);
+        let row_bytes = fields.number_or("row_bytes", row_bytes(), 0..=Query::MAX_ROW_BYTES);
         let fails = fields.optional("fails");
         let protocol = fields.or("protocol", Protocol::default());
         let cancel_after = fields.optional("cancel_after");
@@ -171,15 +173,12 @@ impl Table for Query {
     }
 }
 
-const ONE_MS: Span = Span(Duration::from_millis(1));
-
 impl Table for Insert {
     const WHAT: &'static str = "an `insert` step";
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let insert = fields.required("insert");
-        let insert = fields.within("insert", insert, 1..=Insert::MAX_ROWS);
-        let takes = fields.or("takes", ONE_MS);
+        let insert = fields.required_number("insert", 1..=Insert::MAX_ROWS);
+        let takes = fields.or("takes", one_ms());
         Some(Insert { insert: insert?, takes: takes? })
     }
 }
@@ -198,12 +197,8 @@ impl Table for Execute {
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
         let execute = fields.required("execute");
-        let insert = fields.or("insert", 0);
-        let insert = fields.within("insert", insert, 0..=Insert::MAX_ROWS);
-        let rows: Option<Option<u32>> = fields.optional("rows");
-        if let Some(Some(rows)) = rows {
-            fields.within("rows", Some(rows), 0..=Query::MAX_ROWS);
-        }
+        let insert = fields.number_or("insert", 0, 0..=Insert::MAX_ROWS);
+        let rows = fields.number("rows", 0..=Query::MAX_ROWS);
         let max_rows = fields.or("max_rows", 0);
         Some(Execute { execute: execute?, insert: insert?, rows: rows?, max_rows: max_rows? })
     }
@@ -214,9 +209,8 @@ impl Table for Pipeline {
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
         let pipeline = read_steps(fields, "pipeline");
-        let repeat = fields.or("repeat", Times::Count(1));
-        let depth = fields.or("depth", 8);
-        let depth = fields.within("depth", depth, 1..=Pipeline::MAX_DEPTH);
+        let repeat = fields.or("repeat", once());
+        let depth = fields.number_or("depth", depth(), 1..=Pipeline::MAX_DEPTH);
         let places = fields.entries("pipeline");
         for (step, at) in pipeline.iter().flatten().zip(places) {
             if !Pipeline::WORDS.contains(&step.word()) {
@@ -233,9 +227,8 @@ impl Table for Partial {
     const WHAT: &'static str = "a `partial` step";
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let partial = fields.required("partial");
-        let partial = fields.within("partial", partial, 1..=Partial::MAX_BYTES);
-        let query = fields.or("query", ONE_MS);
+        let partial = fields.required_number("partial", 1..=Partial::MAX_BYTES);
+        let query = fields.or("query", one_ms());
         let after = fields.optional("after");
         Some(Partial { partial: partial?, query: query?, after: after? })
     }

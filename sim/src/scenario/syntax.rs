@@ -1,5 +1,7 @@
 //! Mistakes in the TOML itself, told so that somebody who doesn't know TOML finds them.
 
+use std::ops::Range;
+
 use toml::de::Error;
 
 use super::error::Problem;
@@ -9,15 +11,21 @@ pub(super) fn problems(text: &str, errors: &[Error]) -> Vec<Problem> {
     let mut errors: Vec<_> = errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
     errors.sort_by_key(|(at, _)| at.start);
     errors.dedup_by_key(|(at, _)| text[..text.floor_char_boundary(at.start)].matches('\n').count());
-    let problem = |(at, message): (std::ops::Range<usize>, &str)| {
+    let problem = |(at, message): (Range<usize>, &str)| {
         let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-        let label = if expected.is_empty() { "here".to_owned() } else { format!("expected {expected}") };
+        let label = if ["", "nothing"].contains(&expected) {
+            "not expected here".to_owned()
+        } else {
+            format!("expected {expected}")
+        };
         let bare = text.get(at.clone()).filter(|word| is_bare(word));
-        let problem = Problem::new(at, what, label);
-        match bare {
-            _ if what == "duplicate key" => problem.help("a key stands once in a table; a second client is a second `[[client]]`"),
-            Some(word) if what != "duplicate key" => problem.help(format!("texts and times stand in quotes: \"{word}\"")),
-            _ => problem,
+        match (what, bare) {
+            ("duplicate key", _) => {
+                let problem = Problem::new(at, "a key that stands here already", "expected each key once");
+                problem.help("a second client is a second `[[client]]`, and so with `[[event]]` and `[[fails_under]]`")
+            }
+            (_, Some(word)) => Problem::new(at, "a text or a time without quotes", format!("write \"{word}\"")),
+            _ => Problem::new(at, what, label),
         }
     };
     errors.into_iter().map(problem).collect()

@@ -1,12 +1,10 @@
-use std::collections::BTreeSet;
-use std::fs;
+//! The file format as a whole, from texts to scenarios and mistakes.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::{JsonSchema, SchemaGenerator};
-
-use super::read::{Fields, Table};
 use super::*;
+use crate::host::statement::{self, Statement, Work};
 
 /// A client `c` that does `steps`.
 fn client(steps: &str) -> String {
@@ -40,7 +38,7 @@ fn right(text: &str) -> Scenario {
     parse("t.toml", text).unwrap_or_else(|bad| panic!("{}", bad.render(false)))
 }
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"))
 }
 
@@ -59,7 +57,9 @@ fn the_acceptance_scenarios_say_what_they_look_like() {
     assert_eq!(idle.fails_under[0].settings.to_string(), "drain_policy = \"unbounded\"");
 
     let long = of("long-query-is-not-cut.toml");
-    assert!(matches!(&long.clients[0].steps[1], Step::Query(q) if q.query.0 == Duration::from_secs(3 * 3600) && q.rows == 1000));
+    assert!(
+        matches!(&long.clients[0].steps[1], Step::Query(q) if q.query.0 == Duration::from_secs(3 * 3600) && q.rows == 1000)
+    );
     assert_eq!(long.expect.client["late"].answered, Some(Answered::All));
 
     let opened = of("transaction-opened-during-the-drain-commits.toml");
@@ -104,4 +104,253 @@ fn colours_come_only_when_asked_for() {
     let bad = parse("t.toml", "").unwrap_err();
     assert!(bad.render(true).contains('\u{1b}'));
     assert!(!bad.render(false).contains('\u{1b}'));
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_one_that_was_meant() {
+    assert_eq!(only("title = \"t\"\nevnt = 1"), "<evnt> a scenario has no `evnt`: unknown key (did you mean `event`?)");
+    let text = client(r#""connect", { query = "1s", rowz = 3 }"#);
+    assert_eq!(only(&text), "<rowz> a `query` step has no `rowz`: unknown key (did you mean `rows`?)");
+    let text = client(r#""connect", { query = "1s", think = "1s" }"#);
+    assert_eq!(
+        only(&text),
+        "<think> a `query` step has no `think`: unknown key (one step, one word: `think` is a step of its own)"
+    );
+}
+
+#[test]
+fn a_setting_outside_the_drain_table_is_told_where_it_belongs() {
+    assert_eq!(
+        only("title = \"t\"\nidle_grace = \"1m\""),
+        "<idle_grace> a scenario has no `idle_grace`: unknown key \
+         (`idle_grace` is a setting of the control plane: it belongs in `[drain]`)"
+    );
+}
+
+#[test]
+fn a_table_where_an_array_of_tables_belongs_is_told_so() {
+    assert_eq!(
+        only("title = \"t\"\n[client]\nname = \"c\""),
+        "<[client]> `client` is a table: expected an array of tables (each begins with the line `[[client]]`)"
+    );
+}
+
+#[test]
+fn a_key_that_was_meant_is_not_missing_too() {
+    assert_eq!(only("tittle = \"t\""), "<tittle> a scenario has no `tittle`: unknown key (did you mean `title`?)");
+}
+
+#[test]
+fn a_missing_key_points_at_its_table() {
+    assert_eq!(
+        only("title = \"t\"\n[[event]]\nat = \"1m\""),
+        "<[[event]]> an event needs `do`: `do` is missing (`do`: What happens: a signal to the control plane.)"
+    );
+}
+
+#[test]
+fn a_step_is_known_by_its_word_wherever_it_stands() {
+    let steps = |text: &str| right(&client(text)).clients[0].steps.clone();
+    assert!(matches!(&steps(r#""connect", { rows = 2, query = "1s" }"#)[1], Step::Query(q) if q.rows == 2));
+    assert!(matches!(&steps(r#""connect", { query = "1s", partial = 7 }"#)[1], Step::Partial(p) if p.partial == 7));
+    assert!(matches!(&steps(r#""connect", { insert = 2, execute = "1s" }"#)[1], Step::Execute(e) if e.insert == 2));
+    assert!(matches!(
+        &steps(r#""connect", { repeat = "forever", pipeline = ["begin"] }"#)[1],
+        Step::Pipeline(p) if p.repeat == Times::Forever
+    ));
+    assert!(matches!(&steps(r#"{ connect = { user = "x" } }"#)[0], Step::Connect(c) if c.user.as_deref() == Some("x")));
+}
+
+#[test]
+fn every_word_is_a_step() {
+    for word in Step::WORDS {
+        let text =
+            if Step::BARE.contains(&word) { format!("{word:?}") } else { super::steps::example(word).to_owned() };
+        let bad = parse("t.toml", &client(&text));
+        let unknown = bad.err().map(|bad| bad.problems().iter().any(|p| p.message().starts_with("there is no step")));
+        assert_ne!(unknown, Some(true), "{word}");
+    }
+}
+
+#[test]
+fn what_is_no_step_is_told_what_would_be_one() {
+    assert_eq!(only(&client("\"conect\"")), "<\"conect\"> there is no step `conect`: did you mean `connect`?");
+    assert_eq!(
+        only(&client("{ rows = 1, qurey = \"1s\" }")),
+        "<qurey> there is no step `qurey`: did you mean `query`?"
+    );
+    assert_eq!(only(&client("\"query\"")), "<\"query\"> `query` alone is not a step: write { query = \"20ms\" }");
+    assert_eq!(only(&client("{ begin = true }")), "<{ begin = true }> a `begin` step takes nothing: write \"begin\"");
+    assert!(only(&client("7")).starts_with("<7> `step` is a whole number: expected a word"));
+    assert!(only(&client("{}")).starts_with("<{}> an empty step: expected one of `connect`, "));
+    assert!(only(&client("")).starts_with("<[]> `steps` is empty: expected at least one step"));
+}
+
+#[test]
+fn a_bad_value_is_told_what_would_be_valid() {
+    let query = |rest: &str| wrong(&client(&format!("\"connect\", {{ query = {rest} }}"))).join("\n");
+    let form = "write it like \"250ms\", \"30s\", \"5m\" or \"1h30m\"";
+    assert_eq!(
+        query("\"soon\""),
+        format!("<\"soon\"> `query` is \"soon\", which is not a length of time: expected a length of time ({form})")
+    );
+    assert_eq!(
+        query("\"3 hours\""),
+        format!("<\"3 hours\"> `query` is \"3 hours\", which is not a length of time: did you mean \"3h\"? ({form})")
+    );
+    assert_eq!(
+        query("20"),
+        "<20> `query` is a whole number: expected a length of time (with its unit, in quotes: \"20s\" or \"20ms\")"
+    );
+    assert_eq!(
+        query("\"8d\""),
+        "<\"8d\"> `query` is too long: a run lasts 168h at most (`query`: How long the worker works before it answers.)"
+    );
+    assert_eq!(
+        query("\"1s\", fails = \"57p01\""),
+        "<\"57p01\"> `fails`: \"57p01\" is not a SQLSTATE: did you mean \"57P01\"? \
+         (`fails`: The statement fails with this SQLSTATE instead of returning rows.)"
+    );
+    assert_eq!(
+        query("\"1s\", rows = -1"),
+        "<-1> `rows` is -1: expected a whole number from 0 to 10000000 (`rows`: How many rows it returns. Default 1.)"
+    );
+    assert!(query("\"1s\", protocol = \"simpel\"").contains("there is no protocol \"simpel\": did you mean `simple`?"));
+}
+
+#[test]
+fn a_count_is_at_least_one_and_at_most_ten_thousand() {
+    let text = |count: u32| format!("title = \"t\"\n[[client]]\nname = \"c\"\ncount = {count}\nsteps = [\"connect\"]");
+    right(&text(10_000));
+    assert_eq!(
+        only(&text(0)),
+        "<0> `count` is 0: expected a whole number from 1 to 10000 (`count`: How many clients do the same. Default 1.)"
+    );
+    assert_eq!(
+        only(&text(10_001)),
+        "<10001> `count` is 10001: expected a whole number from 1 to 10000 (`count`: How many clients do the same. Default 1.)"
+    );
+}
+
+#[test]
+fn half_a_message_is_neither_nothing_nor_all_of_it() {
+    right(&client("\"connect\", { partial = 60 }"));
+    for bytes in ["0", "61"] {
+        let text = client(&format!("\"connect\", {{ partial = {bytes} }}"));
+        assert_eq!(
+            only(&text),
+            format!(
+                "<{bytes}> `partial` is {bytes}: expected a whole number from 1 to 60 (`partial`: How many bytes of the Query message to send first.)"
+            )
+        );
+    }
+}
+
+#[test]
+fn the_shortest_statement_is_longer_than_half_a_message() {
+    let work = Work { takes: Duration::ZERO, inserts: None, rows: 1, row_bytes: 16, fails: None };
+    let shortest = Statement { tag: "c.1/1".to_owned(), action: statement::Action::Work(work) };
+    // Its type, its length, and the NUL behind it.
+    let bytes = 1 + 4 + shortest.to_string().len() + 1;
+    assert!(bytes > Partial::MAX_BYTES as usize, "{bytes}");
+}
+
+#[test]
+fn names_are_names_and_each_stands_once() {
+    for name in ["", "a b", "é", "a.b"] {
+        let text = format!("title = \"t\"\n[[client]]\nname = {name:?}\nsteps = [\"connect\"]");
+        assert!(only(&text).ends_with("not a name: expected 1 to 40 letters, digits, `-` or `_`"), "{name}");
+    }
+    let one = "[[client]]\nname = \"a\"\nsteps = [\"connect\"]\n";
+    assert_eq!(
+        only(&format!("title = \"t\"\n{one}{one}")),
+        "<\"a\"> two clients of one name: the name is taken (alike clients are one entry with a `count`)"
+    );
+}
+
+#[test]
+fn settings_are_checked_as_the_control_plane_checks_them() {
+    let drain = |setting: &str| only(&format!("title = \"t\"\n[drain]\n{setting}\n"));
+    assert_eq!(
+        drain("idle_grase = \"1m\""),
+        "<idle_grase> there is no setting `idle_grase`: did you mean `idle_grace`?"
+    );
+    assert!(drain("drain_policy = \"flatt\"").contains("expected one of idle-aware, unbounded, flat"));
+    assert!(drain("max_connections = 0").contains("expected a whole number from 1"));
+    assert!(drain("idle_grace = true").contains("expected a string or a whole number"));
+    assert_eq!(
+        drain("idle_grace = \"1s\""),
+        "<\"1s\"> these settings don't fit together: idle_grace: 1s is below lame_duck, which is 5s; valid is 5s or more"
+    );
+    right("title = \"t\"\n[drain]\nmax_connections = 10\nhandover_drain_timeout = 0\nidle_grace = \"1m\"");
+}
+
+#[test]
+fn what_a_file_fails_under_differs_from_it_and_breaks_something() {
+    let under = |keys: &str| only(&format!("title = \"t\"\n[[fails_under]]\n{keys}\n"));
+    assert!(under("drain_policy = \"unbounded\"").contains("`breaks` is missing"));
+    assert!(under("drain_policy = \"unbounded\"\nbreaks = []").contains("expected at least one promise"));
+    assert!(under("drain_policy = \"unbounded\"\nbreaks = [\"never-cuts\"]").contains("did you mean `never-cut`?"));
+    assert!(under("breaks = [\"never-cut\"]").contains("needs at least one setting"));
+    assert!(under("drain_polcy = \"flat\"\nbreaks = [\"never-cut\"]").contains("did you mean `drain_policy`?"));
+    assert!(
+        under("drain_policy = \"flat\"\nbreaks = [\"never-cut\"]").starts_with("<\"flat\"> these settings don't fit")
+    );
+    assert!(under("pacing = \"none\"\nbreaks = [\"never-cut\", \"never-cut\"]").contains("stands here twice"));
+}
+
+#[test]
+fn an_expectation_is_about_a_client_that_is_there() {
+    let text = client("\"connect\"") + SIGNAL + "[expect]\nclient.d = { ends = \"57P01\" }";
+    assert_eq!(only(&text), "<d> no client is called `d`: expected `c`");
+    let text = text.replace("\"c\"", "\"dashboard\"").replace("client.d", "client.dashbord");
+    assert_eq!(only(&text), "<dashbord> no client is called `dashbord`: did you mean `dashboard`?");
+}
+
+#[test]
+fn an_expectation_that_can_not_be_met_or_missed_is_a_mistake() {
+    let seen = |steps: &str, expect: &str| only(&(client(steps) + SIGNAL + "[expect]\n" + expect));
+    let insert = r#""connect", { repeat = 3, steps = [{ insert = 2 }] }"#;
+    assert!(
+        seen(insert, "client.c.committed = 7")
+            .contains("<7> `c` can't commit so many rows: its steps insert 6 at most")
+    );
+    assert!(seen(insert, "client.c.answered = 4").contains("its steps send 3 requests at most"));
+    assert!(seen(insert, "client.c.ends = \"close\"").contains("it has no \"close\" step"));
+    assert!(
+        seen(insert, "client.c.ends = \"57P0\"")
+            .contains("no connection ends with \"57P0\": neither a SQLSTATE nor a way to leave")
+    );
+    assert!(seen(insert, "client.c.ends = \"Reset\"").contains("did you mean \"reset\"?"));
+    assert!(seen(insert, "client.c.between = [\"30s\", \"1s\"]").contains("between = [\"1s\", \"30s\"]"));
+    assert!(seen(insert, "client.c = {}").contains("nothing is expected of `c`"));
+    assert!(seen("{ think = \"1s\" }", "client.c.ends = \"57P01\"").contains("`c` never connects"));
+    assert!(seen("\"connect\"", "exit = {}").contains("`exit` expects nothing"));
+    assert!(seen("\"connect\"", "exit = { within = \"1s\", after = \"2s\" }").contains("no exit can meet this"));
+}
+
+#[test]
+fn what_has_no_end_can_commit_any_number() {
+    let forever = client(r#""connect", { repeat = "forever", steps = [{ insert = 1 }] }"#);
+    right(&(forever + SIGNAL + "[expect]\nclient.c.committed = 1000000"));
+    let nothing = client(r#""connect", { repeat = "forever", steps = [{ query = "1s" }] }"#);
+    assert!(only(&(nothing + SIGNAL + "[expect]\nclient.c.committed = 1")).contains("insert 0 at most"));
+}
+
+#[test]
+fn what_is_counted_from_the_signal_needs_one() {
+    let between = client("\"connect\"") + "[expect]\nclient.c.between = [\"0s\", \"1s\"]";
+    assert!(only(&between).contains("`between` is counted from the first signal: there is no signal"));
+    assert!(only("title = \"t\"\n[expect]\nexit.code = 0").contains("`exit` is counted from the first signal"));
+    right(&(between + "\n" + SIGNAL));
+    // No event is no signal; one that can't be read is told for itself.
+    assert!(only("title = \"t\"\nevent = []\n[expect]\nexit.code = 0").contains("there is no signal"));
+    assert!(only("title = \"t\"\nevent = 1\n[expect]\nexit.code = 0").contains("expected an array of tables"));
+}
+
+#[test]
+fn no_event_is_later_than_a_run_can_be() {
+    assert!(only("title = \"t\"\n[[event]]\nat = \"8d\"\ndo = \"sigterm\"").contains("a run lasts 168h at most"));
+    let late = "title = \"t\"\n[[client]]\nname = \"c\"\ncount = 10000\nstagger = \"1h\"\nsteps = [\"connect\"]";
+    assert!(only(late).contains("the last of these clients never begins"));
 }

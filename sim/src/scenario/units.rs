@@ -232,9 +232,6 @@ pub struct SqlState(pub String);
 #[error("five digits or capital letters, such as \"57P01\"")]
 pub struct BadSqlState;
 
-/// The pattern of a SQLSTATE, for the schema.
-pub(super) const SQLSTATE_PATTERN: &str = "^[0-9A-Z]{5}$";
-
 impl FromStr for SqlState {
     type Err = BadSqlState;
 
@@ -258,7 +255,7 @@ impl JsonSchema for SqlState {
         "SqlState".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": SQLSTATE_PATTERN, "examples": ["57P01", "57P03", "57014"] })
+        json_schema!({ "type": "string", "pattern": "^[0-9A-Z]{5}$", "examples": ["57P01", "57P03", "57014"] })
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Each says what it expected in the words of the file, not of the programme.
 
+use std::ops::RangeInclusive;
+
 use toml::de::DeValue;
 
 use super::error::Problem;
 use super::model::{Action, Answered, BadSpan, Patience, Promise, Protocol, Span, SqlState, Times, Until};
 use super::read::{Read, Table, Value, listed, read_table};
-use super::suggest::{did_you_mean, one_of};
+use super::suggest::{did_you_mean, nearest, one_of};
 use super::units::{ALL, FOREVER};
 
 /// What is written as one of a few words.
@@ -38,17 +40,21 @@ pub(super) fn kind(value: &Value<'_>) -> &'static str {
     }
 }
 
-/// A whole number of at most `max`.
-fn whole(value: &Value<'_>, name: &str, max: u32, problems: &mut Vec<Problem>) -> Option<u32> {
-    let expected = format!("a whole number from 0 to {max}");
+/// A whole number within a range.
+pub(super) fn whole(
+    value: &Value<'_>,
+    name: &str,
+    range: RangeInclusive<u32>,
+    problems: &mut Vec<Problem>,
+) -> Option<u32> {
+    let expected = format!("a whole number from {} to {}", range.start(), range.end());
     let DeValue::Integer(number) = value.get_ref() else {
         problems.push(wrong_type(value, name, &expected));
         return None;
     };
-    let read = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| *number <= max);
+    let read = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| range.contains(number));
     if read.is_none() {
-        let message = format!("`{name}` is {number}");
-        problems.push(Problem::new(value.span(), message, format!("expected {expected}")));
+        problems.push(Problem::new(value.span(), format!("`{name}` is {number}"), format!("expected {expected}")));
     }
     read
 }
@@ -114,13 +120,13 @@ impl Read for bool {
 
 impl Read for u32 {
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        whole(value, name, u32::MAX, problems)
+        whole(value, name, 0..=u32::MAX, problems)
     }
 }
 
 impl Read for u8 {
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        whole(value, name, u8::MAX.into(), problems).and_then(|number| number.try_into().ok())
+        whole(value, name, 0..=u8::MAX.into(), problems).and_then(|number| number.try_into().ok())
     }
 }
 
@@ -145,7 +151,9 @@ fn length(value: &Value<'_>, name: &str, expected: &str, problems: &mut Vec<Prob
     let Some(text) = value.get_ref().as_str() else {
         let problem = wrong_type(value, name, expected);
         problems.push(match value.get_ref() {
-            DeValue::Integer(number) => problem.help(format!("with its unit, in quotes: \"{number}s\" or \"{number}ms\"")),
+            DeValue::Integer(number) => {
+                problem.help(format!("with its unit, in quotes: \"{number}s\" or \"{number}ms\""))
+            }
             _ => problem.help(FORM),
         });
         return None;
@@ -157,7 +165,8 @@ fn length(value: &Value<'_>, name: &str, expected: &str, problems: &mut Vec<Prob
     let at = value.span();
     problems.push(match error {
         BadSpan::Form { meant } => {
-            let label = meant.map_or_else(|| format!("expected {expected}"), |meant| format!("did you mean \"{meant}\"?"));
+            let label =
+                meant.map_or_else(|| format!("expected {expected}"), |meant| format!("did you mean \"{meant}\"?"));
             Problem::new(at, format!("`{name}` is {text:?}, which is not a length of time"), label).help(FORM)
         }
         BadSpan::TooLong if expected.contains(FOREVER) => {
@@ -174,9 +183,7 @@ impl Read for Times {
         let (text, number) = match value.get_ref() {
             DeValue::String(text) if text == FOREVER => return Some(Times::Forever),
             DeValue::String(text) => (format!("{text:?}"), None),
-            DeValue::Integer(number) => {
-                (number.to_string(), u32::from_str_radix(number.as_str(), number.radix()).ok())
-            }
+            DeValue::Integer(number) => (number.to_string(), u32::from_str_radix(number.as_str(), number.radix()).ok()),
             _ => (kind(value).to_owned(), None),
         };
         let times = number.filter(|times| (1..=Times::MAX).contains(times)).map(Times::Count);
@@ -240,9 +247,15 @@ fn read_word<W: Word>(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>
     };
     let read = W::ALL.iter().copied().find(|word| word.name() == text);
     if read.is_none() {
-        let label = did_you_mean(text, names.iter().copied());
-        let problem = Problem::new(value.span(), format!("there is no {} {text:?}", W::WHAT), label);
-        problems.push(problem.help(format!("there are {}", listed(&names))));
+        let problem = Problem::new(
+            value.span(),
+            format!("there is no {} {text:?}", W::WHAT),
+            did_you_mean(text, names.iter().copied()),
+        );
+        problems.push(match nearest(text, names.iter().copied()) {
+            Some(_) => problem.help(format!("there are {}", listed(&names))),
+            None => problem,
+        });
     }
     read
 }
@@ -280,5 +293,23 @@ impl Word for Until {
 
     fn name(self) -> &'static str {
         Until::name(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_read_as_the_schema_and_the_reports_write_it() {
+        fn agrees<W: Word + serde::Serialize>() {
+            for word in W::ALL {
+                assert_eq!(serde_json::to_value(word).expect("a word"), word.name());
+            }
+        }
+        agrees::<Action>();
+        agrees::<Promise>();
+        agrees::<Protocol>();
+        agrees::<Until>();
     }
 }

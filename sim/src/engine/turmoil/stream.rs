@@ -60,7 +60,7 @@ impl AsyncWrite for Stream {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let room = ready!(self.outgoing.poll_room(cx));
+        let room = ready!(self.outgoing.poll_room(cx))?;
         let n = ready!(Pin::new(&mut self.tcp).poll_write(cx, &buf[..buf.len().min(room)]))?;
         self.outgoing.written(n);
         Poll::Ready(Ok(n))
@@ -81,7 +81,6 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // A writer that waits for room will be reset, and has to be awake for it.
         self.incoming.close();
     }
 }
@@ -116,31 +115,32 @@ struct Unread {
     bytes: usize,
     /// What is left of each write.
     writes: VecDeque<usize>,
-    /// The reader is gone: nothing is held back any more.
+    /// The reader is gone.
     closed: bool,
     writer: Option<Waker>,
 }
 
 impl Window {
     /// How many bytes may be written. At least one.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+    ///
+    /// While there is room, the simulator's own reset tells the writer that the reader is gone. A writer that waits would not
+    /// be woken by it. It learns here, one latency early; what it waits for was never read, so a reset is what it gets.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut unread = self.lock();
+        if unread.bytes < WINDOW_BYTES && unread.writes.len() < WINDOW_WRITES {
+            return Poll::Ready(Ok(WINDOW_BYTES - unread.bytes));
+        }
         if unread.closed {
-            return Poll::Ready(usize::MAX);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if unread.bytes >= WINDOW_BYTES || unread.writes.len() >= WINDOW_WRITES {
-            unread.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(WINDOW_BYTES - unread.bytes)
+        unread.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn written(&self, n: usize) {
         let mut unread = self.lock();
-        if !unread.closed {
-            unread.bytes += n;
-            unread.writes.push_back(n);
-        }
+        unread.bytes += n;
+        unread.writes.push_back(n);
     }
 
     fn read(&self, n: usize) {

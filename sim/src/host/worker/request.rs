@@ -85,7 +85,7 @@ mod tests {
         let mut inbox = Inbox::default();
         let parse = Parse::new(None, "BEGIN".to_owned(), vec![25]);
         let value = Some(Bytes::from_static(b"1"));
-        let bind = Bind::new(Some("p".to_owned()), None, vec![0, 1], vec![value, None], vec![1]);
+        let bind = Bind::new(Some("p".to_owned()), None, vec![1], vec![value, None], vec![1]);
         parse.encode(inbox.bytes()).unwrap();
         bind.encode(inbox.bytes()).unwrap();
         Execute::new(Some("p".to_owned()), 7).encode(inbox.bytes()).unwrap();

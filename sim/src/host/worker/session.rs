@@ -1,6 +1,5 @@
 //! One session of a worker: its messages, its transaction, the statement that it works on.
 
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,14 +14,13 @@ use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, NoticeResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 
+use super::prepared::{Prepared, Progress, Text};
 use super::request::{Request, Target};
 use super::transaction::{Fate, Transaction};
+use super::trouble::{SqlError, Stop, Trouble};
 use super::wire::{Closed, NoMessage, Wire};
 use crate::history::{Event, Recorder, StatementEnd};
 use crate::host::statement::{Action, Statement, Work};
-
-/// Most prepared statements, and most portals, of one session.
-const MAX_PREPARED: usize = 1_000;
 
 /// The type of the one column that statements return: text.
 const TEXT_OID: u32 = 25;
@@ -46,29 +44,11 @@ pub(super) struct Session<W: World> {
     wire: Wire<W::Stream>,
     take: Take,
     transaction: Transaction,
-    /// None: an empty statement.
-    statements: BTreeMap<String, Option<Arc<Statement>>>,
-    portals: BTreeMap<String, Portal>,
+    prepared: Prepared,
+    /// Messages of the extended protocol have come, and no Sync behind them.
+    in_batch: bool,
     /// An error has ended the batch: everything up to the Sync is skipped.
     skips_to_sync: bool,
-}
-
-/// A statement that is bound and may run.
-#[derive(Clone, Debug)]
-struct Portal {
-    statement: Option<Arc<Statement>>,
-    progress: Progress,
-}
-
-/// How far a portal has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    /// It did not run yet.
-    New,
-    /// So many rows were returned, and there may be more.
-    Suspended { rows: u32 },
-    /// It has run to its end.
-    Done,
 }
 
 /// How to run a statement.
@@ -80,43 +60,6 @@ enum Protocol {
     Extended { max_rows: u32 },
 }
 
-/// What stops a statement before its end.
-enum Stop {
-    Failed(SqlError),
-    Cancelled,
-    Closed,
-}
-
-/// An error that a client is told.
-struct SqlError {
-    code: String,
-    text: String,
-}
-
-impl SqlError {
-    fn new(code: &str, text: impl Into<String>) -> SqlError {
-        SqlError { code: code.to_owned(), text: text.into() }
-    }
-}
-
-/// What a message comes to: an answer, an error to be told, or the end.
-enum Trouble {
-    Error(SqlError),
-    Closed,
-}
-
-impl From<Closed> for Trouble {
-    fn from(_: Closed) -> Trouble {
-        Trouble::Closed
-    }
-}
-
-impl From<SqlError> for Trouble {
-    fn from(error: SqlError) -> Trouble {
-        Trouble::Error(error)
-    }
-}
-
 impl<W: World> Session<W> {
     /// A session whose startup packet was read.
     pub(super) fn new(world: W, recorder: Recorder, wire: Wire<W::Stream>, take: Take) -> Self {
@@ -126,8 +69,8 @@ impl<W: World> Session<W> {
             wire,
             take,
             transaction: Transaction::default(),
-            statements: BTreeMap::new(),
-            portals: BTreeMap::new(),
+            prepared: Prepared::default(),
+            in_batch: false,
             skips_to_sync: false,
         }
     }
@@ -195,6 +138,12 @@ impl<W: World> Session<W> {
         }
         let simple = matches!(request, Request::Query(_));
         let sync = request == Request::Sync;
+        let batch = !simple && !matches!(request, Request::Flush | Request::Copy | Request::Terminate);
+        if batch && self.in_batch == sync {
+            self.in_batch = !sync;
+            let worker_session = self.take.number;
+            self.record(if sync { Event::BatchSynced { worker_session } } else { Event::BatchBegan { worker_session } });
+        }
         match self.carry_out(request).await {
             Ok(()) => {}
             Err(Trouble::Closed) => return Err(Closed),
@@ -203,6 +152,8 @@ impl<W: World> Session<W> {
                 let fate = self.transaction.fail();
                 self.settle(fate);
                 self.skips_to_sync = !simple;
+                // As PostgreSQL's send_message_to_frontend: an error is never held back.
+                self.wire.flush().await?;
             }
         }
         if simple || sync {
@@ -223,23 +174,23 @@ impl<W: World> Session<W> {
             },
             Request::Parse { name, text } => {
                 let statement = self.read_statement(&text)?;
-                if !name.is_empty() && self.statements.contains_key(&name) {
-                    let text = format!("prepared statement \"{name}\" already exists");
-                    return Err(SqlError::new("42P05", text).into());
-                }
-                room_for_one_more(&self.statements)?;
-                self.statements.insert(name, statement);
+                self.prepared.parse(name, statement)?;
                 self.wire.put(&ParseComplete::new());
                 Ok(())
             }
-            Request::Bind { portal, statement, parameters } => self.bind(portal, &statement, parameters),
+            Request::Bind { portal, statement, parameters } => {
+                let statement = self.prepared.statement(&statement)?;
+                if let Some(statement) = &statement {
+                    self.refuse_in_failed_block(statement)?;
+                }
+                self.prepared.bind(portal, statement, parameters)?;
+                self.wire.put(&BindComplete::new());
+                Ok(())
+            }
             Request::Describe { target, name } => self.describe(target, &name),
             Request::Execute { portal, max_rows } => self.execute(portal, max_rows).await,
             Request::Close { target, name } => {
-                match target {
-                    Target::Statement => drop(self.statements.remove(&name)),
-                    Target::Portal => drop(self.portals.remove(&name)),
-                }
+                self.prepared.close(target, &name);
                 self.wire.put(&CloseComplete::new());
                 Ok(())
             }
@@ -253,7 +204,7 @@ impl<W: World> Session<W> {
     }
 
     /// Reads a statement's text; none if there is nothing in it.
-    fn read_statement(&self, text: &str) -> Result<Option<Arc<Statement>>, SqlError> {
+    fn read_statement(&self, text: &str) -> Result<Text, SqlError> {
         if text.trim().is_empty() {
             return Ok(None);
         }
@@ -270,32 +221,14 @@ impl<W: World> Session<W> {
         Ok(())
     }
 
-    fn bind(&mut self, portal: String, statement: &str, parameters: u16) -> Result<(), Trouble> {
-        let statement = self.prepared(statement)?;
-        if parameters != 0 {
-            let text = format!("bind message supplies {parameters} parameters, but prepared statement requires 0");
-            return Err(SqlError::new("08P01", text).into());
-        }
-        if let Some(statement) = &statement {
-            self.refuse_in_failed_block(statement)?;
-        }
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return Err(SqlError::new("42P03", format!("cursor \"{portal}\" already exists")).into());
-        }
-        room_for_one_more(&self.portals)?;
-        self.portals.insert(portal, Portal { statement, progress: Progress::New });
-        self.wire.put(&BindComplete::new());
-        Ok(())
-    }
-
     fn describe(&mut self, target: Target, name: &str) -> Result<(), Trouble> {
         let statement = match target {
             Target::Statement => {
-                let statement = self.prepared(name)?;
+                let statement = self.prepared.statement(name)?;
                 self.wire.put(&ParameterDescription::new(vec![]));
                 statement
             }
-            Target::Portal => self.portal(name)?.statement,
+            Target::Portal => self.prepared.portal(name)?.statement,
         };
         match statement {
             Some(statement) if statement.returns_rows() => self.wire.put(&row_description()),
@@ -305,7 +238,7 @@ impl<W: World> Session<W> {
     }
 
     async fn execute(&mut self, name: String, max_rows: u32) -> Result<(), Trouble> {
-        let portal = self.portal(&name)?;
+        let portal = self.prepared.portal(&name)?;
         let Some(statement) = portal.statement else {
             self.wire.put(&EmptyQueryResponse::new());
             return Ok(());
@@ -315,12 +248,10 @@ impl<W: World> Session<W> {
         let progress = match (portal.progress, &statement.action) {
             (Progress::New, _) => self.run_statement(&statement, protocol).await?,
             // The rest of a suspended portal is no new statement: the log has had its beginning and end.
-            (Progress::Suspended { rows }, Action::Work(work)) => {
-                match self.return_rows(work, protocol, rows).await {
-                    Ok(progress) => progress,
-                    Err(stop) => return Err(stop.into()),
-                }
-            }
+            (Progress::Suspended { rows }, Action::Work(work)) => match self.return_rows(work, protocol, rows).await {
+                Ok(progress) => progress,
+                Err(stop) => return Err(stop.into()),
+            },
             (Progress::Done, Action::Work(Work { inserts: None, .. })) => {
                 self.wire.put(&CommandComplete::new("SELECT 0".to_owned()));
                 Progress::Done
@@ -329,23 +260,8 @@ impl<W: World> Session<W> {
                 return Err(SqlError::new("55000", format!("portal \"{name}\" cannot be run")).into());
             }
         };
-        // The portal is gone if the statement has ended its transaction.
-        if let Some(portal) = self.portals.get_mut(&name) {
-            portal.progress = progress;
-        }
+        self.prepared.has_come(&name, progress);
         Ok(())
-    }
-
-    fn prepared(&self, name: &str) -> Result<Option<Arc<Statement>>, SqlError> {
-        self.statements.get(name).cloned().ok_or_else(|| match name {
-            "" => SqlError::new("26000", "unnamed prepared statement does not exist"),
-            name => SqlError::new("26000", format!("prepared statement \"{name}\" does not exist")),
-        })
-    }
-
-    fn portal(&self, name: &str) -> Result<Portal, SqlError> {
-        let missing = || SqlError::new("34000", format!("portal \"{name}\" does not exist"));
-        self.portals.get(name).cloned().ok_or_else(missing)
     }
 
     /// Runs a statement from its beginning, and logs how it ends.
@@ -360,10 +276,7 @@ impl<W: World> Session<W> {
         .await;
         let result = match &statement.action {
             Action::Work(work) => self.work(statement, work, protocol).await,
-            _ => {
-                self.control_transaction(&statement.action);
-                Ok(Progress::Done)
-            }
+            _ => self.control_transaction(&statement.action).await,
         };
         let end = match &result {
             Ok(_) => StatementEnd::Complete,
@@ -416,7 +329,7 @@ impl<W: World> Session<W> {
             let row = row(work.row_bytes);
             for _ in 0..count {
                 self.wire.put(&row);
-                self.wire.spill().await.map_err(|Closed| Stop::Closed)?;
+                self.wire.spill().await?;
                 // As PostgreSQL: cancelled between two rows, and not while it waits for the socket.
                 let cancelled = poll_fn(|cx| Poll::Ready(self.take.cancels.poll_changed(cx).is_ready())).await;
                 if cancelled {
@@ -442,7 +355,7 @@ impl<W: World> Session<W> {
     }
 
     /// BEGIN, COMMIT and ROLLBACK.
-    fn control_transaction(&mut self, action: &Action) {
+    async fn control_transaction(&mut self, action: &Action) -> Result<Progress, Stop> {
         let in_block = self.transaction.in_block();
         let (tag, fate) = match action {
             Action::Commit => match self.transaction.commit() {
@@ -455,20 +368,22 @@ impl<W: World> Session<W> {
                 ("BEGIN", None)
             }
         };
-        match fate {
-            None if in_block => self.warn("25001", "there is already a transaction in progress"),
-            Some(_) if !in_block => self.warn("25P01", "there is no transaction in progress"),
-            _ => {}
-        }
+        let warning = match fate {
+            None if in_block => Some(("25001", "there is already a transaction in progress")),
+            Some(_) if !in_block => Some(("25P01", "there is no transaction in progress")),
+            _ => None,
+        };
         if let Some(fate) = fate {
             self.settle(fate);
         }
+        if let Some((code, text)) = warning {
+            let fields = [(b'S', "WARNING"), (b'V', "WARNING"), (b'C', code), (b'M', text)];
+            self.wire.put(&NoticeResponse::new(fields.map(|(field, value)| (field, value.to_owned())).to_vec()));
+            // Notices are no more held back than errors.
+            self.wire.flush().await?;
+        }
         self.wire.put(&CommandComplete::new(tag.to_owned()));
-    }
-
-    fn warn(&mut self, code: &str, text: &str) {
-        let fields = [(b'S', "WARNING"), (b'V', "WARNING"), (b'C', code), (b'M', text)];
-        self.wire.put(&NoticeResponse::new(fields.map(|(field, value)| (field, value.to_owned())).to_vec()));
+        Ok(Progress::Done)
     }
 
     /// Outside a block, commits what the query or the batch did.
@@ -481,7 +396,7 @@ impl<W: World> Session<W> {
 
     /// A transaction is over: logs its inserts, drops its portals.
     fn settle(&mut self, fate: Fate) {
-        self.portals.clear();
+        self.prepared.end_transaction();
         let worker_session = self.take.number;
         match fate {
             Fate::Committed(inserts) | Fate::RolledBack(inserts) if inserts.is_empty() => {}
@@ -498,23 +413,6 @@ impl<W: World> Session<W> {
     fn record(&self, event: Event) {
         self.recorder.record(self.world.now(), event);
     }
-}
-
-impl From<Stop> for Trouble {
-    fn from(stop: Stop) -> Trouble {
-        match stop {
-            Stop::Failed(error) => Trouble::Error(error),
-            Stop::Cancelled => Trouble::Error(SqlError::new("57014", "canceling statement due to user request")),
-            Stop::Closed => Trouble::Closed,
-        }
-    }
-}
-
-fn room_for_one_more<T>(prepared: &BTreeMap<String, T>) -> Result<(), SqlError> {
-    if prepared.len() >= MAX_PREPARED {
-        return Err(SqlError::new("54000", "too many prepared statements or portals"));
-    }
-    Ok(())
 }
 
 fn row_description() -> RowDescription {

@@ -1,7 +1,8 @@
 //! A worker's side of a connection: bytes in, and output held back as PostgreSQL holds it back.
 //!
-//! Output leaves at Flush, at Sync, at ReadyForQuery, and whenever PostgreSQL's 8 KiB send buffer is full; not a moment
-//! earlier. An Execute without Flush may therefore have run long before its client hears of it.
+//! Output leaves at Flush, at Sync, at ReadyForQuery, with every error and notice, and whenever PostgreSQL's 8 KiB send
+//! buffer is full; not a moment earlier. An Execute without Flush may therefore have run long before its client hears
+//! of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,8 +12,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::response::ErrorResponse;
-use tokio::io::AsyncWrite;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 
 use crate::host::frame::{Frame, Inbox, Malformed};
 
@@ -22,8 +23,8 @@ const SEND_BUFFER_BYTES: usize = 8 * 1024;
 /// Longest message that a client may send. A scenario's statements have some hundred bytes.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// Pipelined bytes that are read while a statement runs. When so many wait, the rest stays in the socket, and the end of the
-/// stream behind it is not seen before the statement's end.
+/// Pipelined bytes that are read while a statement runs. When so many wait, the rest stays in the socket, and the end
+/// of the stream behind it is not seen before the statement's end.
 const MAX_HELD_BYTES: usize = 64 * 1024;
 
 /// The connection is gone: its end or an error was read, or nothing can be written any more.
@@ -106,8 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.output.extend_from_slice(bytes);
     }
 
-    /// Writes full blocks of the send buffer, and keeps the rest. Waits while the socket takes no more, and reads nothing
-    /// meanwhile: that is what pushes back on a client that doesn't read.
+    /// Writes full blocks of the send buffer, and keeps the rest. Waits while the socket takes no more, and reads
+    /// nothing meanwhile: that is what pushes back on a client that doesn't read.
     pub(super) async fn spill(&mut self) -> Result<(), Closed> {
         let full = self.output.len() / SEND_BUFFER_BYTES * SEND_BUFFER_BYTES;
         self.write(full).await
