@@ -114,7 +114,8 @@ impl Session {
             0
         });
         self.held = forwarded < bytes.len();
-        if forwarded > 0 {
+        // What a client sends does not excuse it from reading.
+        if forwarded > 0 && self.standing.activity != Activity::StreamingOut {
             self.standing.moved = now;
         }
         if self.tracker.terminated() {
@@ -127,11 +128,17 @@ impl Session {
     /// Takes `bytes` read from the worker, rewriting the cancel key among them. Returns how many of them, from the first,
     /// must go to the client: all, unless the worker talks nonsense.
     pub fn handle_worker(&mut self, bytes: &mut [u8], drain: &Drain, now: Time) -> usize {
-        let observed = self.tracker.observe(bytes).unwrap_or_else(|malformed| {
-            self.malformed = Some(malformed);
-            self.worker_gone = true;
-            0
-        });
+        let mut observed = 0;
+        while observed < bytes.len() {
+            match self.tracker.observe(&mut bytes[observed..]) {
+                Ok(passed) => observed += passed,
+                Err(malformed) => {
+                    self.malformed = Some(malformed);
+                    self.worker_gone = true;
+                    break;
+                }
+            }
+        }
         if self.began.is_none() && self.tracker.is_ready() {
             self.began = Some(now);
         }
@@ -141,7 +148,8 @@ impl Session {
 
     /// The client's socket took `taken` bytes of the worker's output; `left` wait because it takes no more.
     pub fn handle_output(&mut self, taken: usize, left: usize, drain: &Drain, now: Time) {
-        if taken > 0 {
+        // Nor does what it reads excuse it from sending.
+        if taken > 0 && self.standing.activity != Activity::CopyIn {
             self.standing.moved = now;
         }
         self.blocked = left > 0;
@@ -167,8 +175,10 @@ impl Session {
         if let Some(reason) = self.closed {
             return Verdict::CloseNow(reason);
         }
-        // What a client asked for before it left, or before it talked nonsense, is still answered.
-        let owed = self.tracker.outstanding() > 0 || !self.tracker.may_speak() || self.blocked;
+        // What a client asked for before it left, or before it talked nonsense, is still answered. Not so a COPY whose data
+        // will not come any more, or a stream that would never end.
+        let answering = self.tracker.outstanding() > 0 && self.tracker.activity() == Activity::Executing;
+        let owed = answering || !self.tracker.may_speak() || self.blocked;
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
             Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),

@@ -32,6 +32,17 @@ pub enum TransactionStatus {
     Failed,
 }
 
+impl TransactionStatus {
+    fn told(byte: u8) -> Result<Self, Malformed> {
+        match byte {
+            b'I' => Ok(TransactionStatus::Idle),
+            b'T' => Ok(TransactionStatus::InTransaction),
+            b'E' => Ok(TransactionStatus::Failed),
+            status => Err(Malformed::Status { status }),
+        }
+    }
+}
+
 /// How freely a client's bytes are forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -64,9 +75,12 @@ struct Segment {
     executed: u32,
     /// An ErrorResponse has come: the worker throws away what follows, up to a Sync.
     skipping: bool,
-    /// CopyDone or CopyFail was sent behind it before a CopyInResponse was seen.
+    /// CopyDone and CopyFail in it before its first step: should a COPY in the segment before want data, one ends it.
+    copy_ends: u32,
+    /// CopyDone or CopyFail was sent behind its last Execute before a CopyInResponse was seen.
     copy_ended: bool,
-    /// Its last Execute has a Flush behind it: the answer will not stay in the worker's buffer.
+    /// Its last Execute, and the data of its COPY, have a Flush behind them: the answer will not stay in the worker's
+    /// buffer.
     flushed: bool,
 }
 
@@ -121,7 +135,8 @@ pub struct Tracker {
     own_key: CancelKey,
     worker_key: CancelKey,
     key_seen: bool,
-    status_byte: u8,
+    /// What the ReadyForQuery that is under way says.
+    next_status: TransactionStatus,
 }
 
 impl Tracker {
@@ -141,7 +156,7 @@ impl Tracker {
             own_key,
             worker_key: CancelKey([0; 8]),
             key_seen: false,
-            status_byte: 0,
+            next_status: TransactionStatus::Idle,
         }
     }
 
@@ -268,24 +283,32 @@ impl Tracker {
     pub fn observe(&mut self, bytes: &mut [u8]) -> Result<usize, Malformed> {
         let mut observed = 0;
         while observed < bytes.len() {
-            match self.backend.advance(&bytes[observed..]) {
-                Ok(step) => {
-                    let body = &mut bytes[observed + step.header..][..step.body];
-                    match step.kind {
-                        b'K' if self.stage == Stage::Handshake => self.exchange_key(body, step.offset),
-                        b'Z' if step.offset == 0 && step.body > 0 => self.status_byte = body[0],
-                        _ => {}
-                    }
-                    observed += step.header + step.body;
-                    if step.ended {
-                        self.received(step.kind)?;
-                    }
-                }
+            match self.observe_step(&mut bytes[observed..]) {
+                Ok(passed) => observed += passed,
                 Err(malformed) if observed == 0 => return Err(malformed),
                 Err(_) => break,
             }
         }
         Ok(observed)
+    }
+
+    /// Goes on to the end of one of the worker's messages, or of the bytes; stays where it was at a malformed place.
+    fn observe_step(&mut self, bytes: &mut [u8]) -> Result<usize, Malformed> {
+        let mut backend = self.backend;
+        let step = backend.advance(bytes)?;
+        let body = &mut bytes[step.header..][..step.body];
+        match step.kind {
+            b'K' if self.stage == Stage::Handshake => self.exchange_key(body, step.offset),
+            b'Z' if step.offset == 0 && (step.body > 0 || step.ended) => {
+                self.next_status = TransactionStatus::told(body.first().copied().unwrap_or_default())?;
+            }
+            _ => {}
+        }
+        self.backend = backend;
+        if step.ended {
+            self.received(step.kind);
+        }
+        Ok(step.header + step.body)
     }
 
     fn may_forward(&self, kind: u8, gate: Gate) -> bool {
@@ -310,9 +333,14 @@ impl Tracker {
             return;
         }
         match (self.stage, kind) {
+            // The worker ends a stream that its client has ended, and then goes on with the next message.
+            (Stage::CopyBoth, b'c') => self.stage = Stage::Ready,
             (Stage::Handshake | Stage::CopyBoth, _) => {}
-            (Stage::CopyIn, b'c' | b'f') => self.stage = Stage::Ready,
-            // While it reads CopyData a worker drops Sync and Flush, and takes anything else for the end of the COPY.
+            (Stage::CopyIn, b'c' | b'f') => {
+                self.stage = Stage::Ready;
+                self.batch.flushed = false;
+            }
+            // While it reads CopyData a worker drops Sync and Flush. Anything else costs the client its connection.
             (Stage::CopyIn, _) => {}
             // Behind an error the worker reads on to a Sync, and drops even a simple query.
             (Stage::Ready, b'Q' | b'F') if self.batch.skipping => {}
@@ -323,12 +351,17 @@ impl Tracker {
                 if kind == b'E' {
                     self.batch.executes = self.batch.executes.saturating_add(1);
                     self.batch.flushed = false;
+                    self.batch.copy_ended = false;
                 }
             }
-            (Stage::Ready, b'c' | b'f') => match self.unanswered.back_mut() {
-                Some(last) if !self.batch.is_open() => last.copy_ended = true,
-                _ => self.batch.copy_ended = true,
-            },
+            // For a COPY whose CopyInResponse is on its way. Otherwise the worker drops it.
+            (Stage::Ready, b'c' | b'f') if self.batch.steps == 0 => {
+                self.batch.copy_ends = self.batch.copy_ends.saturating_add(1);
+            }
+            (Stage::Ready, b'c' | b'f') => {
+                self.batch.copy_ended = true;
+                self.batch.flushed = false;
+            }
             (Stage::Ready, b'H') => self.batch.flushed = true,
             // CopyData outside a COPY is dropped by the worker.
             (Stage::Ready, _) => {}
@@ -342,15 +375,15 @@ impl Tracker {
     }
 
     /// A message of the worker's is complete.
-    fn received(&mut self, kind: u8) -> Result<(), Malformed> {
+    fn received(&mut self, kind: u8) {
         self.last_backend = kind;
         match kind {
-            b'Z' => self.ready()?,
+            b'Z' => self.ready(),
             b'E' => self.failed(),
             b'G' => self.copy_in(),
             b'W' => self.stage = Stage::CopyBoth,
             b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
-                if kind == b'C' && self.stage == Stage::CopyBoth {
+                if kind == b'C' && matches!(self.stage, Stage::CopyIn | Stage::CopyBoth) {
                     self.stage = Stage::Ready;
                 }
                 let segment = self.unanswered.front_mut().unwrap_or(&mut self.batch);
@@ -361,28 +394,20 @@ impl Tracker {
             }
             _ => {}
         }
-        Ok(())
     }
 
-    fn ready(&mut self) -> Result<(), Malformed> {
-        self.status = match self.status_byte {
-            b'I' => TransactionStatus::Idle,
-            b'T' => TransactionStatus::InTransaction,
-            b'E' => TransactionStatus::Failed,
-            status => return Err(Malformed::Status { status }),
-        };
-        self.status_byte = 0;
-        if self.stage == Stage::Handshake {
-            self.stage = Stage::Ready;
-            return Ok(());
-        }
+    fn ready(&mut self) {
+        self.status = self.next_status;
+        let first = self.stage == Stage::Handshake;
         self.stage = Stage::Ready;
+        if first {
+            return;
+        }
         self.answered += 1;
         self.unanswered.pop_front();
         if self.unanswered.is_empty() && self.unanswered.capacity() > IDLE_CAPACITY {
             self.unanswered.shrink_to(IDLE_CAPACITY);
         }
-        Ok(())
     }
 
     /// An ErrorResponse. In a simple query ReadyForQuery follows it; in a batch the worker skips to the Sync.
@@ -405,29 +430,27 @@ impl Tracker {
     /// A CopyInResponse. The worker drops each Sync that was sent behind the COPY before its data ended (tokio-postgres
     /// sends one with the Execute): these sync points get no ReadyForQuery.
     fn copy_in(&mut self) {
-        // The COPY runs in the oldest segment: as the simple query that ends it, or as an Execute in it.
-        let front = self.unanswered.front();
-        let by_query = front.is_some_and(|front| front.end == Some(SyncPoint::Query));
-        let behind = usize::from(by_query);
-        let mut ended = by_query && front.is_some_and(|front| front.copy_ended);
-        let mut dropped = Segment::default();
-        while !ended {
-            let copying = !by_query && !dropped.is_open();
-            match self.unanswered.get(behind) {
-                Some(next) if next.end == Some(SyncPoint::Sync) && (copying || !next.is_open()) => {
-                    ended = next.copy_ended;
-                    dropped.absorb(*next);
-                    self.unanswered.remove(behind);
-                }
-                Some(_) => break,
-                None => {
-                    ended = self.batch.copy_ended;
-                    self.batch.copy_ended = false;
-                    break;
-                }
+        // The COPY runs in the oldest segment: as its next Execute, or as the simple query that ends it.
+        let copying = self.unanswered.front().unwrap_or(&self.batch);
+        let by_execute = copying.executed < copying.executes;
+        // Behind it anything but data, Flush and Sync ends the COPY, if only with an error.
+        let mut ended = by_execute
+            && (copying.copy_ended || copying.executed + 1 < copying.executes || copying.end == Some(SyncPoint::Query));
+        let in_batch = by_execute && self.unanswered.is_empty();
+        let dropped = if by_execute && !ended { self.unanswered.pop_front() } else { None };
+        let behind = usize::from(!by_execute);
+        while !ended && !in_batch {
+            let next = self.unanswered.get_mut(behind).unwrap_or(&mut self.batch);
+            ended = next.copy_ends > 0 || next.is_open() || next.end == Some(SyncPoint::Query);
+            next.copy_ends = next.copy_ends.saturating_sub(1);
+            if ended || next.end.is_none() {
+                break;
             }
+            self.unanswered.remove(behind);
         }
-        self.unanswered.get_mut(behind).unwrap_or(&mut self.batch).absorb(dropped);
+        if let Some(dropped) = dropped {
+            self.unanswered.get_mut(behind).unwrap_or(&mut self.batch).absorb(dropped);
+        }
         self.stage = if ended { Stage::Ready } else { Stage::CopyIn };
     }
 

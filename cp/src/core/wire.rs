@@ -11,12 +11,15 @@ use std::fmt;
 /// Bytes of a message header: the type and the length.
 const HEADER: usize = 5;
 
-/// The largest length that any message may claim: PostgreSQL's `PQ_LARGE_MESSAGE_LIMIT`, one byte short of 1 GiB.
-pub const LARGE_MESSAGE_LIMIT: u32 = 0x3fff_ffff;
+/// The largest length that any frontend message may claim: PostgreSQL's `PQ_LARGE_MESSAGE_LIMIT`, two bytes short of 1 GiB.
+pub const LARGE_MESSAGE_LIMIT: u32 = 0x3fff_fffe;
 /// The largest length of a frontend message whose body is small by nature: PostgreSQL's `PQ_SMALL_MESSAGE_LIMIT`.
 pub const SMALL_MESSAGE_LIMIT: u32 = 10_000;
 /// The largest length of a password or SASL message: PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`.
 pub const AUTH_MESSAGE_LIMIT: u32 = 65_535;
+/// The largest length that a backend message may claim: what a signed integer holds, which is all that libpq asks. A row
+/// as large as PostgreSQL can build is longer, with its length's own four bytes, than any message that it reads.
+pub const BACKEND_MESSAGE_LIMIT: u32 = 0x7fff_ffff;
 
 /// Which side of the connection a message comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,7 @@ fn limit(side: Side, kind: u8) -> Option<u32> {
         },
         Side::Backend => match kind {
             b'1' | b'2' | b'3' | b'A' | b'C' | b'D' | b'E' | b'G' | b'H' | b'I' | b'K' | b'N' | b'R' | b'S' | b'T'
-            | b'V' | b'W' | b'Z' | b'c' | b'd' | b'n' | b's' | b't' | b'v' => Some(LARGE_MESSAGE_LIMIT),
+            | b'V' | b'W' | b'Z' | b'c' | b'd' | b'n' | b's' | b't' | b'v' => Some(BACKEND_MESSAGE_LIMIT),
             _ => None,
         },
     }

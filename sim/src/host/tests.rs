@@ -59,6 +59,7 @@ fn lines(entries: &[Entry]) -> Vec<String> {
 fn line(entry: &Entry) -> Option<String> {
     let what = match &entry.event {
         Event::Connecting { .. } | Event::WorkerSessionBegan { .. } => return None,
+        Event::BatchBegan { .. } | Event::BatchSynced { .. } => return None,
         Event::SessionBegan { conn } => format!("{conn} session"),
         Event::ConnectFailed { .. } => "connect failed".to_owned(),
         Event::RequestSent { tag, kind, .. } => format!("{tag} sent {kind:?}"),
@@ -105,6 +106,18 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let recorder = Recorder::default();
+    run_into(&recorder, client, until, server);
+    lines(&recorder.history().entries)
+}
+
+fn run_into<F>(
+    recorder: &Recorder,
+    client: Client,
+    until: Span,
+    server: impl FnOnce(TestWorld, Recorder) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     TestWorld::run(|world| {
         let recorder = recorder.clone();
         let server = server(world.clone(), recorder.clone());
@@ -118,7 +131,6 @@ where
             world.at(until.0).await;
         }
     });
-    lines(&recorder.history().entries)
 }
 
 const GREETING: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I";
@@ -253,6 +265,22 @@ fn output_of_a_batch_is_held_back_until_the_flush() {
             "2000 w over",
         ]
     );
+}
+
+#[test]
+fn the_log_tells_when_a_batch_began_and_when_its_sync_came() {
+    let recorder = Recorder::default();
+    let steps = vec![connect(), Step::Query(query(5)), execute(20, 0), think(1000), Step::Sync, Step::Disconnect];
+    let worker = |world, recorder| async move { worker::run(world, recorder).await };
+    run_into(&recorder, client_of(steps), ms(10_000), worker);
+    let entries = recorder.history().entries;
+    let batches = entries.iter().filter_map(|entry| match entry.event {
+        Event::BatchBegan { .. } => Some((entry.at.since_epoch(), "began")),
+        Event::BatchSynced { .. } => Some((entry.at.since_epoch(), "synced")),
+        _ => None,
+    });
+    let wanted = [(Duration::from_millis(5), "began"), (Duration::from_millis(1005), "synced")];
+    assert_eq!(batches.collect::<Vec<_>>(), wanted);
 }
 
 #[test]

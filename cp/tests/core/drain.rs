@@ -1,0 +1,290 @@
+//! The drain's verdict, against the contract's table of activities and clocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cp::core::drain::{Pace, Standing};
+use cp::core::{Activity, Drain, DrainPolicy, EndReason, Pacing, Phase, Settings, Time, Verdict};
+
+/// When the signal comes.
+const SIGNAL: u64 = 1000;
+
+/// Paces at the ends and in between.
+const PACES: [Pace; 4] = [Pace(0), Pace(1), Pace(1 << 31), Pace(u32::MAX)];
+
+fn at(seconds: u64) -> Time {
+    Time::from_epoch(Duration::from_secs(seconds))
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn serving(settings: Settings) -> Drain {
+    settings.check().expect("a test's settings fit together");
+    Drain::new(Arc::new(settings))
+}
+
+fn draining(settings: Settings) -> Drain {
+    let mut drain = serving(settings);
+    drain.handle_signal(at(SIGNAL));
+    drain
+}
+
+/// A connection that has been doing this for ten seconds when the signal comes.
+fn standing(activity: Activity) -> Standing {
+    Standing {
+        activity,
+        since: at(SIGNAL - 10),
+        moved: at(SIGNAL - 10),
+        pace: Pace(0),
+        init_deadline: at(SIGNAL + 50),
+        acquired: at(SIGNAL - 10),
+        paused: Duration::ZERO,
+    }
+}
+
+/// When and why the connection is closed if nothing happens; checked to be so a moment before and from then on.
+fn closed(drain: &Drain, standing: &Standing) -> Option<(Time, EndReason)> {
+    match drain.verdict(standing, Time::EPOCH) {
+        Verdict::CarryOn => {
+            assert_eq!(drain.verdict(standing, at(1 << 40)), Verdict::CarryOn);
+            None
+        }
+        Verdict::CloseAt(time, reason) => {
+            let before = Time::from_epoch(time.since_epoch() - Duration::from_nanos(1));
+            assert_eq!(drain.verdict(standing, before), Verdict::CloseAt(time, reason));
+            assert_eq!(drain.verdict(standing, time), Verdict::CloseNow(reason));
+            assert_eq!(drain.verdict(standing, time + seconds(1)), Verdict::CloseNow(reason));
+            Some((time, reason))
+        }
+        Verdict::CloseNow(reason) => panic!("{reason} before the world began"),
+    }
+}
+
+#[test]
+fn each_activity_has_its_clock_in_the_steady_state_and_while_draining() {
+    use Activity::*;
+    let due = at(SIGNAL + 15);
+    let table = [
+        // activity, steady state, draining
+        (
+            Handshake,
+            Some((at(SIGNAL + 50), EndReason::HandshakeTimeout)),
+            Some((at(SIGNAL + 30), EndReason::ShuttingDown)),
+        ),
+        (
+            Acquiring,
+            Some((at(SIGNAL + 50), EndReason::WorkerUnreachable)),
+            Some((at(SIGNAL + 50), EndReason::WorkerUnreachable)),
+        ),
+        (Idle, Some((at(SIGNAL + 890), EndReason::IdleTimeout)), Some((due, EndReason::Boundary))),
+        (IdleInTransaction, None, Some((at(SIGNAL + 300), EndReason::TransactionGrace))),
+        (Executing, None, None),
+        (StreamingOut, None, Some((at(SIGNAL + 300), EndReason::StallGrace))),
+        (CopyIn, None, Some((at(SIGNAL + 300), EndReason::StallGrace))),
+        (OpenBatch, None, Some((at(SIGNAL + 300), EndReason::StallGrace))),
+        (Closing, None, None),
+    ];
+    assert_eq!(table.map(|(activity, ..)| activity), Activity::ALL);
+    let steady_clocks = serving(Settings::default());
+    let draining_clocks = draining(Settings::default());
+    for (activity, steady, drain) in table {
+        assert_eq!(closed(&steady_clocks, &standing(activity)), steady, "{activity}, serving");
+        assert_eq!(closed(&draining_clocks, &standing(activity)), drain, "{activity}, draining");
+    }
+}
+
+#[test]
+fn the_old_policies_keep_the_steady_clocks_while_draining() {
+    for drain_policy in [DrainPolicy::Unbounded, DrainPolicy::Flat] {
+        let settings = Settings { drain_policy, handover_drain_timeout: seconds(100_000), ..Settings::default() };
+        let (serving, draining) = (serving(settings.clone()), draining(settings));
+        for activity in Activity::ALL {
+            let steady = closed(&serving, &standing(activity));
+            let wall = (drain_policy == DrainPolicy::Flat).then_some((at(SIGNAL + 100_000), EndReason::Wall));
+            assert_eq!(closed(&draining, &standing(activity)), steady.or(wall), "{activity}, {drain_policy}");
+        }
+        assert_eq!(draining.due(Pace(0)), None);
+    }
+}
+
+#[test]
+fn an_idle_timeout_of_zero_closes_nobody() {
+    let drain = serving(Settings { idle_timeout: Duration::ZERO, ..Settings::default() });
+    assert_eq!(closed(&drain, &standing(Activity::Idle)), None);
+}
+
+#[test]
+fn the_flat_wall_ends_everything_at_once_and_says_so_even_at_another_clocks_time() {
+    let settings =
+        Settings { drain_policy: DrainPolicy::Flat, handover_drain_timeout: seconds(50), ..Settings::default() };
+    let drain = draining(settings);
+    for activity in Activity::ALL {
+        assert_eq!(closed(&drain, &standing(activity)), Some((at(SIGNAL + 50), EndReason::Wall)), "{activity}");
+    }
+    assert_eq!((drain.phase(at(SIGNAL + 49)), drain.phase(at(SIGNAL + 50))), (Phase::Boundary, Phase::Wall));
+}
+
+#[test]
+fn due_times_fill_the_second_half_of_the_grace() {
+    let drain = draining(Settings::default());
+    assert_eq!(drain.due(Pace(0)), Some(at(SIGNAL + 15)));
+    assert_eq!(drain.due(Pace(u32::MAX)), Some(at(SIGNAL + 30)));
+    for pace in PACES {
+        let due = drain.due(pace).unwrap();
+        assert!((at(SIGNAL + 15)..=at(SIGNAL + 30)).contains(&due), "{pace:?}: {due:?}");
+        assert!(drain.is_due(pace, due) && !drain.is_due(pace, at(SIGNAL + 14)));
+    }
+}
+
+#[test]
+fn no_due_time_falls_into_the_lame_duck() {
+    for lame_duck in [15, 20, 30] {
+        let drain = draining(Settings { lame_duck: seconds(lame_duck), ..Settings::default() });
+        assert_eq!(drain.due(Pace(0)), Some(at(SIGNAL + lame_duck)));
+        assert_eq!(drain.due(Pace(u32::MAX)), Some(at(SIGNAL + 30)));
+    }
+}
+
+#[test]
+fn a_grace_of_nothing_is_due_at_the_signal() {
+    let settings = Settings { lame_duck: Duration::ZERO, idle_grace: Duration::ZERO, ..Settings::default() };
+    for pacing in Pacing::ALL {
+        let drain = draining(Settings { pacing, ..settings.clone() });
+        assert!(PACES.iter().all(|pace| drain.due(*pace) == Some(at(SIGNAL))), "{pacing}");
+    }
+}
+
+#[test]
+fn without_pacing_all_fall_due_at_the_end_of_the_grace() {
+    let drain = draining(Settings { pacing: Pacing::None, ..Settings::default() });
+    assert!(PACES.iter().all(|pace| drain.due(*pace) == Some(at(SIGNAL + 30))));
+}
+
+#[test]
+fn nobody_is_due_before_the_signal_and_a_second_signal_changes_nothing() {
+    let mut drain = serving(Settings::default());
+    assert!(!drain.is_due(Pace(0), at(1 << 40)));
+    drain.handle_signal(at(SIGNAL));
+    drain.handle_signal(at(SIGNAL + 5));
+    assert_eq!(drain.signal(), Some(at(SIGNAL)));
+}
+
+#[test]
+fn transaction_grace_runs_anew_in_each_pause() {
+    let drain = draining(Settings::default());
+    let pause = Standing { since: at(SIGNAL + 200), ..standing(Activity::IdleInTransaction) };
+    assert_eq!(closed(&drain, &pause), Some((at(SIGNAL + 500), EndReason::TransactionGrace)));
+}
+
+#[test]
+fn a_pause_that_began_before_the_signal_is_measured_from_the_signal() {
+    let drain = draining(Settings::default());
+    let pause = Standing { since: at(10), ..standing(Activity::IdleInTransaction) };
+    assert_eq!(closed(&drain, &pause), Some((at(SIGNAL + 300), EndReason::TransactionGrace)));
+}
+
+#[test]
+fn transaction_budget_takes_all_pauses_together() {
+    let drain = draining(Settings::default());
+    let pause = |paused| Standing { since: at(SIGNAL + 4000), paused, ..standing(Activity::IdleInTransaction) };
+    let (grace, budget) = (EndReason::TransactionGrace, EndReason::TransactionBudget);
+    assert_eq!(closed(&drain, &pause(seconds(3000))), Some((at(SIGNAL + 4300), grace)));
+    assert_eq!(closed(&drain, &pause(seconds(3500))), Some((at(SIGNAL + 4100), budget)));
+    assert_eq!(closed(&drain, &pause(seconds(3600))), Some((at(SIGNAL + 4000), budget)));
+    assert_eq!(closed(&drain, &pause(seconds(9999))), Some((at(SIGNAL + 4000), budget)));
+}
+
+#[test]
+fn a_transaction_budget_of_zero_is_none() {
+    let drain = draining(Settings { transaction_budget: Duration::ZERO, ..Settings::default() });
+    let pause = Standing { paused: seconds(1 << 30), ..standing(Activity::IdleInTransaction) };
+    assert_eq!(closed(&drain, &pause), Some((at(SIGNAL + 300), EndReason::TransactionGrace)));
+}
+
+#[test]
+fn no_clock_of_a_client_inside_a_statement_or_transaction_ends_before_it_is_due() {
+    let one = seconds(1);
+    let drain = draining(Settings {
+        transaction_grace: one,
+        transaction_budget: one,
+        stall_grace: one,
+        pacing: Pacing::None,
+        ..Settings::default()
+    });
+    for activity in [Activity::IdleInTransaction, Activity::StreamingOut, Activity::CopyIn, Activity::OpenBatch] {
+        let (time, reason) = closed(&drain, &standing(activity)).unwrap();
+        assert_eq!(time, at(SIGNAL + 30), "{activity}: {reason}");
+    }
+}
+
+#[test]
+fn stall_grace_runs_from_the_last_byte_that_moved() {
+    let drain = draining(Settings::default());
+    for activity in [Activity::StreamingOut, Activity::CopyIn, Activity::OpenBatch] {
+        let standing = Standing { moved: at(SIGNAL + 77), ..standing(activity) };
+        assert_eq!(closed(&drain, &standing), Some((at(SIGNAL + 377), EndReason::StallGrace)), "{activity}");
+    }
+}
+
+#[test]
+fn a_handshake_ends_with_its_own_timeout_or_the_grace_whichever_is_first() {
+    let drain = draining(Settings::default());
+    for (init_deadline, end) in [
+        (SIGNAL + 29, (at(SIGNAL + 29), EndReason::HandshakeTimeout)),
+        (SIGNAL + 31, (at(SIGNAL + 30), EndReason::ShuttingDown)),
+    ] {
+        let standing = Standing { init_deadline: at(init_deadline), ..standing(Activity::Handshake) };
+        assert_eq!(closed(&drain, &standing), Some(end));
+    }
+}
+
+#[test]
+fn a_handshake_whose_worker_came_late_has_a_moment_behind_the_grace() {
+    let drain = draining(Settings::default());
+    for (acquired, end) in [(SIGNAL + 24, SIGNAL + 30), (SIGNAL + 26, SIGNAL + 31), (SIGNAL + 40, SIGNAL + 45)] {
+        let standing = Standing { acquired: at(acquired), ..standing(Activity::Handshake) };
+        assert_eq!(closed(&drain, &standing), Some((at(end), EndReason::ShuttingDown)), "acquired at {acquired}");
+    }
+}
+
+#[test]
+fn new_sessions_are_accepted_in_the_lame_duck_and_not_after_it() {
+    let drain = draining(Settings::default());
+    assert!(serving(Settings::default()).accepts(at(SIGNAL)));
+    assert!(drain.accepts(at(SIGNAL)) && drain.accepts(at(SIGNAL + 4)) && !drain.accepts(at(SIGNAL + 5)));
+    assert_eq!(drain.earliest_exit(), Some(at(SIGNAL + 5)));
+    for drain_policy in [DrainPolicy::Unbounded, DrainPolicy::Flat] {
+        let settings = Settings { drain_policy, handover_drain_timeout: seconds(900), ..Settings::default() };
+        assert!(serving(settings.clone()).accepts(at(SIGNAL)));
+        assert!(!draining(settings.clone()).accepts(at(SIGNAL)), "{drain_policy}");
+        assert_eq!(draining(settings).earliest_exit(), Some(at(SIGNAL)), "{drain_policy}");
+    }
+}
+
+#[test]
+fn the_phases_follow_one_another() {
+    assert_eq!(serving(Settings::default()).phase(at(SIGNAL)), Phase::Serving);
+    let drain = draining(Settings::default());
+    let phases = [0, 4, 5, 29, 30, 1 << 30].map(|after| drain.phase(at(SIGNAL + after)));
+    use Phase::*;
+    assert_eq!(phases, [LameDuck, LameDuck, Grace, Grace, Boundary, Boundary]);
+}
+
+/// The golden ratio's multiples leave no gap above 1.9 times the even one; 2 is the promise.
+#[test]
+fn consecutive_connections_are_spread_evenly_whatever_the_offset() {
+    for offset in [0, 1, 0x8000_0000, 0xdead_beef] {
+        for first in [0, 1, 12_345, u32::MAX - 3] {
+            for count in [10_u32, 100, 1000] {
+                let mut places: Vec<u32> = (0..count).map(|n| Pace::nth(first.wrapping_add(n), offset).0).collect();
+                places.sort_unstable();
+                let around = places[0].wrapping_sub(places[places.len() - 1]);
+                let largest = places.windows(2).map(|pair| pair[1] - pair[0]).fold(around, u32::max);
+                let even = f64::from(u32::MAX) / f64::from(count);
+                assert!(f64::from(largest) < 2.0 * even, "{count} from {first}: {}", f64::from(largest) / even);
+            }
+        }
+    }
+}

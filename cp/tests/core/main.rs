@@ -1,0 +1,15 @@
+//! The pure core against PostgreSQL's protocol: what the tracker makes of each situation, what the drain says to it, what
+//! the session tells the client, and what holds for any conversation at all.
+//!
+//! Scripts are written in message types: see [`talk`].
+
+mod clocks;
+mod conversation;
+mod copy;
+mod drain;
+mod gate;
+mod malformed;
+mod properties;
+mod session;
+mod talk;
+mod tracker;

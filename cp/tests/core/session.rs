@@ -1,0 +1,429 @@
+//! What a session tells its client, and when it lets go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cp::core::drain::Pace;
+use cp::core::fatal::{Fatal, NOT_EXECUTED};
+use cp::core::session::Session;
+use cp::core::{Activity, Drain, EndReason, Settings, Time, Verdict};
+
+use crate::talk::{OWN_KEY, WELCOME, messages};
+
+/// A session with the drain and the time, due 15 seconds after a signal.
+struct Guest {
+    session: Session,
+    drain: Drain,
+    now: Time,
+}
+
+impl Guest {
+    fn at_the_door() -> Guest {
+        let drain = Drain::new(Arc::new(Settings::default()));
+        Guest { session: Session::new(OWN_KEY, Pace(0), &drain, Time::EPOCH), drain, now: Time::EPOCH }
+    }
+
+    fn in_handshake() -> Guest {
+        let mut guest = Guest::at_the_door();
+        guest.session.handle_startup(&guest.drain, guest.now);
+        guest.session.handle_worker_found(&guest.drain, guest.now);
+        guest
+    }
+
+    fn seated() -> Guest {
+        let mut guest = Guest::in_handshake();
+        guest.worker(WELCOME);
+        guest
+    }
+
+    /// What passes to the worker of these messages.
+    fn client(&mut self, types: &str) -> usize {
+        self.client_bytes(&messages(types))
+    }
+
+    fn client_bytes(&mut self, bytes: &[u8]) -> usize {
+        self.session.handle_client(bytes, &self.drain, self.now)
+    }
+
+    fn worker(&mut self, types: &str) {
+        let mut bytes = messages(types);
+        assert_eq!(self.worker_bytes(&mut bytes), bytes.len(), "< {types}");
+    }
+
+    fn worker_bytes(&mut self, bytes: &mut [u8]) -> usize {
+        self.session.handle_worker(bytes, &self.drain, self.now)
+    }
+
+    fn output(&mut self, taken: usize, left: usize) {
+        self.session.handle_output(taken, left, &self.drain, self.now);
+    }
+
+    fn signal(&mut self) {
+        self.drain.handle_signal(self.now);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.session.poll_verdict(&self.drain, self.now)
+    }
+
+    fn is_over(&self) -> Option<EndReason> {
+        if let Verdict::CloseNow(reason) = self.verdict() { Some(reason) } else { None }
+    }
+
+    /// The end that must have come by now, and what the client is told.
+    fn farewell(&mut self, expected: EndReason) -> Option<Fatal> {
+        assert_eq!(self.verdict(), Verdict::CloseNow(expected));
+        self.session.close(expected, &self.drain, self.now);
+        assert_eq!(self.session.activity(), Activity::Closing);
+        assert_eq!(self.client("Q"), 0, "nothing is forwarded any more");
+        self.session.farewell("db:5432")
+    }
+}
+
+fn detail(fatal: Option<Fatal>) -> Option<String> {
+    fatal.expect("somebody to tell").detail
+}
+
+#[test]
+fn a_session_begins_with_the_first_ready_for_query() {
+    let mut guest = Guest::at_the_door();
+    let mut seen = vec![guest.session.activity()];
+    guest.session.handle_startup(&guest.drain, guest.now);
+    seen.push(guest.session.activity());
+    guest.session.handle_worker_found(&guest.drain, guest.now);
+    seen.push(guest.session.activity());
+    guest.pass(1);
+    assert_eq!(guest.session.began(), None);
+    guest.worker(WELCOME);
+    seen.push(guest.session.activity());
+    assert_eq!(seen, [Activity::Handshake, Activity::Acquiring, Activity::Handshake, Activity::Idle]);
+    assert_eq!(guest.session.began(), Some(guest.now));
+}
+
+#[test]
+fn the_wait_for_a_worker_does_not_count_against_the_handshake() {
+    let mut guest = Guest::at_the_door();
+    guest.pass(30);
+    guest.session.handle_startup(&guest.drain, guest.now);
+    guest.pass(50);
+    guest.session.handle_worker_found(&guest.drain, guest.now);
+    guest.pass(29);
+    assert_eq!(guest.is_over(), None);
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::HandshakeTimeout));
+}
+
+#[test]
+fn an_idle_client_is_closed_when_it_is_due_and_told_nothing_besides() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.pass(15);
+    let fatal = guest.farewell(EndReason::Boundary).unwrap();
+    assert_eq!((fatal.code, fatal.message.as_str()), ("57P01", "terminating connection due to administrator command"));
+    assert_eq!(fatal.detail, None);
+}
+
+#[test]
+fn a_request_that_comes_when_it_is_due_is_held_and_told_not_executed() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.pass(15);
+    assert_eq!(guest.client("Q"), 0);
+    assert_eq!(detail(guest.farewell(EndReason::Boundary)).as_deref(), Some(NOT_EXECUTED));
+}
+
+#[test]
+fn a_request_of_which_half_was_forwarded_is_told_not_executed() {
+    let mut guest = Guest::seated();
+    let query = messages("Q");
+    assert_eq!(guest.client_bytes(&query[..7]), 7);
+    guest.signal();
+    guest.pass(15);
+    assert_eq!(guest.client_bytes(&query[7..]), 0);
+    assert_eq!(detail(guest.farewell(EndReason::Boundary)).as_deref(), Some(NOT_EXECUTED));
+}
+
+#[test]
+fn a_request_held_behind_a_running_one_is_told_not_executed() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.pass(15);
+    assert_eq!(guest.client("Q"), 0);
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.worker("C Z:I");
+    assert_eq!(guest.client("Q"), 0, "shown again");
+    assert_eq!(detail(guest.farewell(EndReason::Boundary)).as_deref(), Some(NOT_EXECUTED));
+}
+
+#[test]
+fn the_clock_that_ran_out_is_named() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("C Z:T");
+    guest.signal();
+    guest.pass(300);
+    assert!(detail(guest.farewell(EndReason::TransactionGrace)).unwrap().contains("transaction_grace"));
+    let mut guest = Guest::seated();
+    guest.client("P");
+    guest.signal();
+    guest.pass(300);
+    assert!(detail(guest.farewell(EndReason::StallGrace)).unwrap().contains("stall_grace"));
+}
+
+#[test]
+fn nobody_is_told_anything_before_the_startup_packet() {
+    let mut guest = Guest::at_the_door();
+    guest.pass(60);
+    assert_eq!(guest.farewell(EndReason::HandshakeTimeout), None);
+}
+
+#[test]
+fn a_handshake_that_outlasts_the_grace_is_told_that_the_system_shuts_down() {
+    let mut guest = Guest::in_handshake();
+    guest.signal();
+    guest.pass(30);
+    assert_eq!(guest.farewell(EndReason::ShuttingDown).unwrap().code, "57P03");
+}
+
+#[test]
+fn a_lost_worker_is_named() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.session.handle_worker_gone();
+    let fatal = guest.farewell(EndReason::WorkerLost).unwrap();
+    assert_eq!((fatal.code, fatal.detail.as_deref()), ("08006", Some("The worker is db:5432.")));
+}
+
+#[test]
+fn no_second_fatal_follows_the_workers_own_error() {
+    let mut guest = Guest::in_handshake();
+    guest.worker("R E");
+    guest.session.handle_worker_gone();
+    assert_eq!(guest.farewell(EndReason::WorkerLost), None);
+}
+
+#[test]
+fn no_fatal_is_put_into_the_middle_of_a_workers_message() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    let mut row = messages("D");
+    let half = row.len() - 1;
+    guest.worker_bytes(&mut row[..half]);
+    guest.session.handle_worker_gone();
+    assert_eq!(guest.farewell(EndReason::WorkerLost), None);
+}
+
+#[test]
+fn a_client_that_leaves_while_a_query_runs_is_let_go_after_its_answer() {
+    for leave in [EndReason::Terminate, EndReason::ClientClosed] {
+        let mut guest = Guest::seated();
+        guest.client("Q");
+        if leave == EndReason::Terminate {
+            guest.client("X");
+        }
+        guest.session.handle_client_gone(EndReason::ClientClosed);
+        assert_eq!(guest.verdict(), Verdict::CarryOn);
+        guest.worker("T D");
+        assert_eq!(guest.verdict(), Verdict::CarryOn);
+        guest.worker("C Z:T");
+        assert_eq!(guest.farewell(leave), None);
+    }
+}
+
+#[test]
+fn a_client_that_resets_its_connection_is_let_go_at_once() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.session.handle_client_gone(EndReason::ClientClosed);
+    guest.session.handle_client_gone(EndReason::ClientReset);
+    assert_eq!(guest.is_over(), Some(EndReason::ClientReset));
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_copy_is_let_go_at_once() {
+    // Its data will not come any more, and the worker would wait for it with its locks held.
+    for (request, answer) in [("Q", "G"), ("B E S", "2 G"), ("Q", "W")] {
+        let mut guest = Guest::seated();
+        guest.client(request);
+        guest.worker(answer);
+        assert_eq!(guest.is_over(), None);
+        guest.session.handle_client_gone(EndReason::ClientClosed);
+        assert_eq!(guest.is_over(), Some(EndReason::ClientClosed), "{answer}");
+    }
+}
+
+#[test]
+fn malformed_bytes_behind_a_running_query_are_told_after_its_answer() {
+    let mut guest = Guest::seated();
+    let query = messages("Q");
+    assert_eq!(guest.client_bytes(&[&query[..], b"\0\0\0"].concat()), query.len());
+    assert_eq!(guest.client_bytes(b"\0\0\0"), 0, "shown again");
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.worker("C Z:I");
+    let fatal = guest.farewell(EndReason::Malformed).unwrap();
+    assert_eq!(fatal.code, "08P01");
+    assert_eq!(fatal.detail.as_deref(), Some("unknown message type 0x00 from the client."));
+}
+
+#[test]
+fn malformed_bytes_of_the_workers_end_the_session_behind_what_came_before_them() {
+    for nonsense in [&b"\0\0"[..], b"Z\0\0\0\x05?"] {
+        let mut guest = Guest::seated();
+        guest.client("Q");
+        let answer = messages("D D C");
+        let mut bytes = [&answer[..], nonsense].concat();
+        assert_eq!(guest.worker_bytes(&mut bytes), answer.len());
+        let fatal = guest.farewell(EndReason::Malformed).unwrap();
+        assert_eq!(fatal.code, "08P01");
+    }
+}
+
+#[test]
+fn a_flush_is_slipped_in_while_draining_once_for_each_unflushed_execute() {
+    let mut guest = Guest::seated();
+    guest.client("P B E");
+    assert!(!guest.session.take_flush(&guest.drain), "not before the signal");
+    guest.signal();
+    assert!(guest.session.take_flush(&guest.drain));
+    assert!(!guest.session.take_flush(&guest.drain));
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.worker("1 2 D C");
+    assert_eq!(guest.session.activity(), Activity::OpenBatch);
+    guest.client("B E");
+    assert!(guest.session.take_flush(&guest.drain));
+    assert!(!guest.session.take_flush(&guest.drain));
+    guest.client("H S");
+    guest.worker("2 C Z:I");
+    assert!(!guest.session.take_flush(&guest.drain));
+    guest.pass(15);
+    guest.client("P B E H");
+    assert!(!guest.session.take_flush(&guest.drain), "nothing was forwarded");
+}
+
+#[test]
+fn no_flush_is_slipped_into_a_session_that_is_over() {
+    let mut guest = Guest::seated();
+    guest.client("P B E");
+    guest.signal();
+    guest.session.close(EndReason::Quit, &guest.drain, guest.now);
+    assert!(!guest.session.take_flush(&guest.drain));
+}
+
+#[test]
+fn a_replication_stream_that_is_due_is_read_to_its_messages_end() {
+    const SPACE: usize = 4096;
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("W");
+    let mut data = messages("d");
+    guest.worker_bytes(&mut data[..2]);
+    guest.signal();
+    let limit = |guest: &Guest| guest.session.worker_read_limit(SPACE, &guest.drain, guest.now);
+    assert_eq!(limit(&guest), SPACE, "not due yet");
+    guest.pass(15);
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    assert_eq!(limit(&guest), 3);
+    guest.worker_bytes(&mut data[2..5]);
+    assert_eq!((guest.is_over(), limit(&guest)), (None, 4));
+    guest.worker_bytes(&mut data[5..]);
+    assert!(guest.farewell(EndReason::Boundary).is_some());
+}
+
+#[test]
+fn output_that_the_client_does_not_take_keeps_a_finished_request_open() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.client("Q");
+    guest.worker("T D C Z:I");
+    guest.output(10, 20);
+    assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    guest.pass(200);
+    guest.output(10, 10);
+    guest.pass(299);
+    assert_eq!(guest.is_over(), None);
+    guest.output(10, 0);
+    assert_eq!(guest.is_over(), Some(EndReason::Boundary), "it is due, and has all");
+}
+
+#[test]
+fn a_client_that_sends_and_does_not_read_is_stalled_all_the_same() {
+    let mut guest = Guest::seated();
+    guest.client("B E H");
+    guest.worker("2 D");
+    guest.output(0, 30);
+    guest.signal();
+    for _ in 0..2 {
+        guest.pass(150);
+        assert_eq!(guest.client_bytes(b"B"), 1);
+        guest.client_bytes(b"\0\0\0\x04");
+    }
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn a_copy_in_lives_from_the_bytes_that_its_client_sends() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("G");
+    guest.signal();
+    guest.pass(299);
+    guest.client_bytes(&messages("d")[..1]);
+    guest.pass(299);
+    assert_eq!(guest.is_over(), None);
+    guest.worker("N");
+    guest.output(9, 0);
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace), "a notice that it reads is no data");
+}
+
+#[test]
+fn pauses_in_transactions_add_up_from_the_signal_on() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("C Z:T");
+    guest.pass(1000);
+    guest.signal();
+    for _ in 0..12 {
+        guest.pass(299);
+        assert_eq!(guest.is_over(), None);
+        guest.client("Q");
+        guest.pass(1000);
+        assert_eq!(guest.verdict(), Verdict::CarryOn, "the worker's time is free");
+        guest.worker("C Z:T");
+    }
+    guest.pass(11);
+    assert_eq!(guest.is_over(), None);
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::TransactionBudget));
+}
+
+#[test]
+fn executing_is_what_the_worker_took_and_nothing_else() {
+    let mut guest = Guest::seated();
+    for (running, thinking) in [(3, 50), (4, 60)] {
+        guest.client("Q");
+        guest.pass(running);
+        guest.worker("C Z:T");
+        guest.pass(thinking);
+    }
+    assert_eq!((guest.session.executing(), guest.session.answered()), (Duration::from_secs(7), 2));
+}
+
+#[test]
+fn the_next_timeout_is_the_verdicts() {
+    let mut guest = Guest::seated();
+    let after = |guest: &Guest, seconds| Some(guest.now + Duration::from_secs(seconds));
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 900));
+    guest.client("Q");
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), None);
+    guest.worker("C Z:I");
+    guest.signal();
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 15));
+    guest.pass(16);
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 0));
+}
