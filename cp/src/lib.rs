@@ -8,8 +8,8 @@
 pub mod admin;
 mod alarm;
 mod cancel;
-mod connection;
 pub mod config;
+mod connection;
 pub mod core;
 mod course;
 pub mod crew;

@@ -70,7 +70,9 @@ fn scenarios(criterion: &mut Criterion) {
             group.bench_function(name, |bencher| bencher.iter(|| black_box(go(file))));
         }
         group.throughput(Throughput::Elements(files.len() as u64));
-        group.bench_function("scenarios", |bencher| bencher.iter(|| files.iter().for_each(|file| drop(black_box(go(file))))));
+        group.bench_function("scenarios", |bencher| {
+            bencher.iter(|| files.iter().for_each(|file| drop(black_box(go(file)))))
+        });
         group.finish();
     }
 }

@@ -99,13 +99,7 @@ pub enum Event {
     /// A request is over, as its client sees it.
     RequestEnded { conn: Conn, tag: Tag, outcome: Outcome },
     /// The client read a FATAL. `mid_message`: the bytes before it did not end at a message boundary.
-    FatalRead {
-        conn: Conn,
-        code: String,
-        message: String,
-        detail: Option<String>,
-        mid_message: bool,
-    },
+    FatalRead { conn: Conn, code: String, message: String, detail: Option<String>, mid_message: bool },
     /// The client read the end of the stream. `mid_message`: inside a message.
     EofRead { conn: Conn, mid_message: bool },
     /// The client's connection was reset.
@@ -127,11 +121,7 @@ pub enum Event {
     /// A worker began a statement.
     StatementBegan { worker_session: u32, tag: Tag },
     /// A worker's statement is over.
-    StatementEnded {
-        worker_session: u32,
-        tag: Tag,
-        end: StatementEnd,
-    },
+    StatementEnded { worker_session: u32, tag: Tag, end: StatementEnd },
     /// A worker made these inserts durable: each tag once per inserted row set.
     Committed { worker_session: u32, inserts: Vec<Tag> },
     /// A worker threw these inserts away.
@@ -196,9 +186,7 @@ impl History {
     /// When the first SIGTERM or SIGINT was sent: the contract's t = 0.
     pub fn signalled_at(&self) -> Option<Time> {
         self.entries.iter().find_map(|entry| match entry.event {
-            Event::SignalSent {
-                signal: Signal::Term | Signal::Int,
-            } => Some(entry.at),
+            Event::SignalSent { signal: Signal::Term | Signal::Int } => Some(entry.at),
             _ => None,
         })
     }

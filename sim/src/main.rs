@@ -23,12 +23,16 @@ const BAD_FILE: u8 = 2;
 /// Without a command it runs every file under `scenarios/`. Exit codes: 0 everything holds, 1 a promise or an expectation is
 /// broken, 2 a file is bad or there is none.
 #[derive(Debug, Parser)]
-#[command(name = "sim", version, after_help = "Examples:
+#[command(
+    name = "sim",
+    version,
+    after_help = "Examples:
   sim                                        all files under scenarios/
   sim run scenarios/acceptance/*.toml        some files
   sim run FILE --seed 7 --engine turmoil     the run that a failure names
   sim check FILE                             only look for mistakes in the file
-  sim log FILE                               the run's events, one JSON object a line")]
+  sim log FILE                               the run's events, one JSON object a line"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -158,7 +162,10 @@ fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName) ->
 
 fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
     let files = load(files)?;
-    print(&format!("{} good\n", if files.len() == 1 { "1 file is".to_owned() } else { format!("{} files are", files.len()) }))
+    print(&format!(
+        "{} good\n",
+        if files.len() == 1 { "1 file is".to_owned() } else { format!("{} files are", files.len()) }
+    ))
 }
 
 fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String) -> Result<ExitCode, Complaint> {
@@ -211,7 +218,11 @@ fn print(text: &str) -> Result<ExitCode, Complaint> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "wall time is what is reported, and nothing depends on it")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "wall time is what is reported, and nothing depends on it"
+)]
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begin = std::time::Instant::now();
     let result = work();

@@ -101,7 +101,10 @@ fn checked(judgement: &Judgement) -> String {
         words.push(counted(judgement.expectations, "expectation"));
     }
     if judgement.fails_under > 0 {
-        words.push(format!("fails under {}", counted(judgement.fails_under, "old policy").replace("policys", "policies")));
+        words.push(format!(
+            "fails under {}",
+            counted(judgement.fails_under, "old policy").replace("policys", "policies")
+        ));
     }
     words.join(", ")
 }

@@ -92,7 +92,8 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, pod_gone: scenario.events.is_empty() };
-    let shared = Shared { recorder: recorder.clone(), progress: Arc::new(Mutex::new(progress)), notice: Notice::new(progress) };
+    let shared =
+        Shared { recorder: recorder.clone(), progress: Arc::new(Mutex::new(progress)), notice: Notice::new(progress) };
     let world = Arc::new(Mutex::new(None));
 
     let hosts = vec![

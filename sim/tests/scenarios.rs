@@ -1,6 +1,6 @@
 //! One test for each scenario file: adding a file is adding a test.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -22,14 +22,15 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn test(path: &PathBuf) -> Result<(), Failed> {
+fn test(path: &Path) -> Result<(), Failed> {
     let file = scenario::load(path).map_err(|error| error.render(false))?;
-    let another = |file: &_, seed, engine| {
-        sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine)
-    };
+    let another =
+        |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
     let judgement = judge(&file, SEED, EngineName::default(), &another);
     match &judgement.verdict {
         Verdict::Pass => Ok(()),
-        Verdict::Fail(_) | Verdict::NotSupported(_) => Err(sim::report::one(&judgement, Asked { seed: SEED, engine: EngineName::default() }).into()),
+        Verdict::Fail(_) | Verdict::NotSupported(_) => {
+            Err(sim::report::one(&judgement, Asked { seed: SEED, engine: EngineName::default() }).into())
+        }
     }
 }

@@ -1,1 +1,70 @@
-//! Whole-process tests live under `tests/`.
+//! The harness of the whole-process tests: the real binary, real sockets, real clients, a real PostgreSQL.
+//!
+//! The simulator shows the promises under simulated time, with every fault that it can think of. What it can't show is that
+//! the simulated network, the simulated clients and the simulated signals behave like the real ones. That is shown here, with
+//! few cases, short graces and the machine's own clock.
+//!
+//! | module | stands for |
+//! |---|---|
+//! | [`postgres`] | the worker: one PostgreSQL per test process, made for it and gone with it |
+//! | [`control_plane`] | the binary `lastcall` as a process: its flags, its log, its signals, its exit |
+//! | [`client`] | a driver: tokio-postgres |
+//! | [`psql`] | the programs that people use: `psql`, `pgbench` |
+//! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
+//! | [`http`] | the kubelet's probes |
+//! | [`watchdog`] | nothing started here outlives the test process |
+//!
+//! Whatever is missing or takes too long fails the test, with the process's log; nothing is skipped.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests run on the real machine")]
+
+pub mod client;
+pub mod control_plane;
+pub mod http;
+pub mod postgres;
+pub mod psql;
+pub mod raw;
+pub mod watchdog;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// No test takes longer, however slow the machine: what does hangs.
+const TEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at something that will change soon.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How much later than promised something may be seen to happen: other processes want the processors too. Short beside what
+/// happens where a promise is broken, which is nothing at all for a long time.
+pub const SLACK: Duration = Duration::from_secs(3);
+
+/// Runs a test to its end, and fails it if it has none.
+///
+/// On one thread, the test's own: what is printed when it fails is then printed for this test.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    runtime.block_on(async {
+        let done = tokio::time::timeout(TEST_LIMIT, test).await.is_ok();
+        assert!(done, "the test hangs");
+    });
+}
+
+/// Waits for `work`, and fails the test with `what` if it takes longer than `limit`.
+pub async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what}: not within {limit:?}"),
+    }
+}
+
+/// Looks again and again until `look` finds something, and fails the test with `what` after `limit`.
+pub async fn eventually<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < limit, "{what}: not within {limit:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -110,12 +110,8 @@ where
     lines(&recorder.history().entries)
 }
 
-fn run_into<F>(
-    recorder: &Recorder,
-    client: Client,
-    until: Span,
-    server: impl FnOnce(TestWorld, Recorder) -> F,
-) where
+fn run_into<F>(recorder: &Recorder, client: Client, until: Span, server: impl FnOnce(TestWorld, Recorder) -> F)
+where
     F: Future<Output = ()> + Send + 'static,
 {
     TestWorld::run(|world| {

@@ -142,7 +142,11 @@ impl<W: World> Session<W> {
         if batch && self.in_batch == sync {
             self.in_batch = !sync;
             let worker_session = self.take.number;
-            self.record(if sync { Event::BatchSynced { worker_session } } else { Event::BatchBegan { worker_session } });
+            self.record(if sync {
+                Event::BatchSynced { worker_session }
+            } else {
+                Event::BatchBegan { worker_session }
+            });
         }
         match self.carry_out(request).await {
             Ok(()) => {}

@@ -1,0 +1,265 @@
+//! The process under test: the binary `lastcall` as a user starts it, with its flags, its log, its signals and its exit.
+//!
+//! Cargo builds the binaries of a package for that package's own integration tests, not for those of another. So the first
+//! test of a test process has it built, in the profile and into the target directory that the tests were built with: what is
+//! tested is always what the sources say. Where it is built already that takes a fraction of a second.
+//!
+//! The log is kept, and printed when a test fails while its control plane is there.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::postgres::{free_port, postgres};
+use crate::watchdog::Watchdog;
+
+pub use rustix::process::Signal;
+
+/// How long it may take from start to serving: two log lines and two binds.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long any process may take to exit. Tests that promise more say so by what they assert.
+const EXIT_LIMIT: Duration = Duration::from_secs(40);
+/// Another process may take the admin port between its choice and its use: then another is tried.
+const ATTEMPTS: usize = 3;
+
+/// A running `lastcall serve`. Killed when dropped.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// Where clients connect, on 127.0.0.1.
+    pub port: u16,
+    /// Where probes connect, on 127.0.0.1.
+    pub admin: u16,
+    process: Child,
+    watchdog: Option<Watchdog>,
+    log: Log,
+    reader: Option<JoinHandle<()>>,
+    signalled: Option<Instant>,
+}
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// How long after the first signal.
+    pub after: Duration,
+}
+
+impl ControlPlane {
+    /// Starts it in front of the PostgreSQL of this test process, with these flags besides its addresses.
+    pub async fn start(flags: &[&str]) -> ControlPlane {
+        let worker = format!("127.0.0.1:{}", postgres().port);
+        ControlPlane::start_in_front_of(&worker, flags).await
+    }
+
+    /// Starts it in front of `worker`.
+    ///
+    /// # Panics
+    /// If it does not begin to serve.
+    pub async fn start_in_front_of(worker: &str, flags: &[&str]) -> ControlPlane {
+        let mut told = String::new();
+        for _ in 0..ATTEMPTS {
+            let admin = free_port().expect("the machine has free ports");
+            let mut plane = ControlPlane::spawn(worker, admin, flags);
+            let serving = crate::eventually(START_LIMIT, "the process to serve", async || plane.serving());
+            match serving.await {
+                Ok(port) => {
+                    plane.port = port;
+                    return plane;
+                }
+                Err(Ended) => told = plane.log.text(),
+            }
+        }
+        panic!("lastcall does not start:\n{told}");
+    }
+
+    fn spawn(worker: &str, admin: u16, flags: &[&str]) -> ControlPlane {
+        let mut process = command()
+            .args(["serve", "--listen", "127.0.0.1:0", "--worker", worker, "--admin", &format!("127.0.0.1:{admin}")])
+            .args(["--log-format", "json"])
+            .args(flags)
+            // An interrupt from the terminal is for the tests, not for a process that would begin to drain.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built just now");
+        let log = Log::default();
+        let stderr = process.stderr.take().expect("asked for just now");
+        let reader = std::thread::spawn({
+            let log = log.clone();
+            move || log.fill(stderr)
+        });
+        let watchdog = Watchdog::over(process.id(), "KILL", None);
+        ControlPlane { port: 0, admin, process, watchdog: Some(watchdog), log, reader: Some(reader), signalled: None }
+    }
+
+    /// The port on which it serves, once it does; an error if it has ended instead.
+    fn serving(&mut self) -> Option<Result<u16, Ended>> {
+        let line = self.log.lines().into_iter().find(|line| line["message"] == "serving");
+        let port = line.and_then(|line| line["listen"].as_str()?.rsplit_once(':')?.1.parse().ok());
+        if let Some(port) = port {
+            return Some(Ok(port));
+        }
+        (!self.is_running()).then(|| {
+            self.ended();
+            Err(Ended)
+        })
+    }
+
+    /// Opens a session through it.
+    pub async fn connect(&self, application: &str) -> Client {
+        Client::connect(self.port, application).await
+    }
+
+    /// Sends `signal` to the process. Time is measured from the first one on.
+    pub fn signal(&mut self, signal: Signal) {
+        let id = Pid::from_child(&self.process);
+        kill_process(id, signal).expect("it is our child, and was not waited for");
+        self.signalled.get_or_insert_with(Instant::now);
+    }
+
+    /// Sends SIGTERM and waits until the log says that the drain has begun.
+    pub async fn drain(&mut self) {
+        self.signal(Signal::TERM);
+        let begun = async || self.log.lines().iter().any(|line| line["message"] == "drain begins").then_some(());
+        crate::eventually(Duration::from_secs(10), "the drain to begin", begun).await;
+    }
+
+    /// How long ago the first signal was sent.
+    ///
+    /// # Panics
+    /// If there was none.
+    pub fn since_signal(&self) -> Duration {
+        self.signalled.expect("a signal was sent").elapsed()
+    }
+
+    /// Waits until `after` has passed since the first signal. At once, if it has.
+    pub async fn until(&self, after: Duration) {
+        tokio::time::sleep(after.saturating_sub(self.since_signal())).await;
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Waits for its exit.
+    pub async fn exit(&mut self) -> Exit {
+        let process = &mut self.process;
+        let status =
+            crate::eventually(EXIT_LIMIT, "the process's exit", async || process.try_wait().expect("it is our child"));
+        let status = status.await;
+        let after = self.since_signal();
+        self.ended();
+        Exit { code: status.code(), after }
+    }
+
+    /// The lines of its log so far. After the exit: all of them.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.lines()
+    }
+
+    /// The end records in its log.
+    pub fn records(&self) -> Vec<Value> {
+        self.log.lines().into_iter().filter(|line| line["message"] == "session ended").collect()
+    }
+
+    /// It has ended and was waited for: its log is complete, and nobody need watch over it.
+    fn ended(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.release();
+        }
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("reading a log does not panic");
+        }
+    }
+}
+
+/// The process ended where it should have served.
+struct Ended;
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.ended();
+        if std::thread::panicking() {
+            eprintln!("log of lastcall:\n{}", self.log.text());
+        }
+    }
+}
+
+/// What the process writes to standard error, line by line.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn fill(&self, stderr: ChildStderr) {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            self.0.lock().expect("nothing panics while it writes").push(line);
+        }
+    }
+
+    /// The lines that are JSON, as all are but a panic's.
+    fn lines(&self) -> Vec<Value> {
+        let lines = self.0.lock().expect("nothing panics while it writes");
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().expect("nothing panics while it writes").join("\n")
+    }
+}
+
+/// The binary, without arguments, and without any setting from this process's environment.
+pub fn command() -> Command {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let binary = match BINARY.get_or_init(build) {
+        Ok(binary) => binary,
+        Err(why) => panic!("no lastcall to test: {why}"),
+    };
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LASTCALL_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Builds the binary beside the tests, and returns where it is.
+fn build() -> Result<PathBuf, String> {
+    // target/<profile>/deps/<this test>
+    let test = std::env::current_exe().map_err(|error| format!("where is this test? {error}"))?;
+    let (Some(directory), Some(target)) = (test.ancestors().nth(2), test.ancestors().nth(3)) else {
+        return Err(format!("{} is not where cargo puts tests", test.display()));
+    };
+    let profile = match directory.file_name().map(|name| name.to_string_lossy()) {
+        Some(name) if name == "debug" => "dev".to_owned(),
+        Some(name) => name.into_owned(),
+        None => return Err(format!("{} is not where cargo puts tests", test.display())),
+    };
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        // All members, as for the tests: which features the dependencies have is then the same, and they are built once.
+        .args(["build", "--workspace", "--bin", "lastcall", "--locked", "--quiet", "--profile", &profile])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !built.status.success() {
+        return Err(format!("cargo build: {}", String::from_utf8_lossy(&built.stderr)));
+    }
+    Ok(directory.join("lastcall"))
+}

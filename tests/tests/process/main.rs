@@ -1,0 +1,47 @@
+//! The real binary, in front of a real PostgreSQL, over real sockets.
+//!
+//! One file per question. The acceptance criteria of the drain are `idle`, `running` and `transaction`; `policy` shows that
+//! these tests would have caught what was wrong before.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests run on the real machine")]
+#![allow(clippy::unwrap_used, reason = "all of it is tests, their helpers too")]
+
+mod bench;
+mod cancel;
+mod configuration;
+mod data;
+mod idle;
+mod login;
+mod policy;
+mod probe;
+mod record;
+mod refusal;
+mod running;
+mod signal;
+mod stall;
+mod transaction;
+mod worker;
+
+use std::time::Duration;
+
+use process_tests::SLACK;
+use process_tests::control_plane::Exit;
+use tokio_postgres::error::DbError;
+
+/// The FATAL of a session that the drain has closed.
+const ADMIN_SHUTDOWN: (&str, &str) = ("57P01", "terminating connection due to administrator command");
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// SQLSTATE and text of what a session ended with.
+fn told(fatal: &DbError) -> (&str, &str) {
+    (fatal.code().code(), fatal.message())
+}
+
+/// The process ended with `code`, not much later than `by` after the signal.
+#[track_caller]
+fn assert_exit(exit: Exit, code: i32, by: Duration) {
+    assert_eq!(exit.code, Some(code), "{exit:?}");
+    assert!(exit.after < by + SLACK, "{exit:?}, which is too late: it was due after {by:?}");
+}

@@ -1,0 +1,64 @@
+//! What each signal does.
+
+use process_tests::control_plane::{ControlPlane, Signal};
+use process_tests::postgres::postgres;
+use process_tests::psql::psql;
+use process_tests::run;
+
+use super::{ADMIN_SHUTDOWN, assert_exit, millis, told};
+
+#[test]
+fn sigint_drains() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "1s"]).await;
+        let mut client = plane.connect("sigint").await;
+        plane.signal(Signal::INT);
+        let fatal = client.fatal().await;
+        assert_eq!(told(&fatal), ADMIN_SHUTDOWN);
+        assert_exit(plane.exit().await, 0, millis(1000));
+    });
+}
+
+#[test]
+fn sigquit_exits_at_once_whatever_runs() {
+    run(async {
+        let mut plane = ControlPlane::start(&[]).await;
+        let _running = psql(plane.port, "quit", &["select pg_sleep(60)"]);
+        postgres().wait_until_active("quit").await;
+        plane.signal(Signal::QUIT);
+        assert_exit(plane.exit().await, 131, millis(0));
+        assert_eq!(plane.records().len(), 1, "the session has its record all the same");
+    });
+}
+
+#[test]
+fn a_second_sigterm_changes_nothing() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "500ms"]).await;
+        let running = psql(plane.port, "twice", &["select 'the row' from pg_sleep(2)"]);
+        postgres().wait_until_active("twice").await;
+        plane.drain().await;
+        plane.until(millis(700)).await;
+        plane.signal(Signal::TERM);
+        let finished = running.finished().await;
+        assert_eq!(finished.out, "the row\n", "{finished:?}");
+        assert_exit(plane.exit().await, 0, millis(2000));
+    });
+}
+
+#[test]
+fn a_second_sigint_is_the_wall() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "500ms"]).await;
+        let running = psql(plane.port, "impatient", &["select pg_sleep(20)"]);
+        postgres().wait_until_active("impatient").await;
+        plane.signal(Signal::INT);
+        plane.until(millis(1000)).await;
+        assert!(plane.is_running(), "the first SIGINT was the wall already");
+        plane.signal(Signal::INT);
+        let finished = running.finished().await;
+        let exit = plane.exit().await;
+        assert!(finished.err.contains("ERROR:  canceling statement due to user request"), "{finished:?}");
+        assert_exit(exit, 3, millis(1000));
+    });
+}
