@@ -242,7 +242,7 @@ mod tests {
         run(async {
             let port = Port::open().await;
             assert_eq!(port.answer("GET", "/readyz").await, said("200 OK", "ready"));
-            port.lifecycle.change(Lifecycle::Draining { since: port.world.now() });
+            port.lifecycle.change(Lifecycle::Draining { since: port.world.now(), wall: None });
             assert_eq!(port.answer("GET", "/readyz").await, said("503 Service Unavailable", "draining"));
             assert_eq!(port.answer("GET", "/livez").await, said("200 OK", "alive"));
         });

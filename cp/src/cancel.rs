@@ -24,10 +24,18 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::St
         tracing::info!(?key, "cancel request for no session here");
         return;
     };
+    if pass_on(front, worker_key).await {
+        front.registry.count_cancel();
+    }
+    drop(client);
+}
+
+/// Cancels at the worker the statement of the session that has `key` there. Returns whether the worker has taken the request.
+pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> bool {
     let deadline = front.world.now() + PATIENCE;
     let mut alarm = Alarm::new(front.world.clone());
     let mut lifecycle = front.lifecycle.subscribe();
-    let mut deliver: Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> = Box::pin(deliver(front, worker_key));
+    let mut deliver: Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> = Box::pin(deliver(front, key));
     let delivered = std::future::poll_fn(|cx| {
         if let Poll::Ready(delivered) = deliver.as_mut().poll(cx) {
             return Poll::Ready(Some(delivered));
@@ -35,15 +43,12 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::St
         poll_patience(&mut alarm, &mut lifecycle, deadline, cx).map(|()| None)
     })
     .await;
-    match delivered {
-        Some(Ok(())) => {
-            front.registry.count_cancel();
-            tracing::info!(?key, "cancel request passed on");
-        }
+    match &delivered {
+        Some(Ok(())) => tracing::info!(?key, "cancel request passed on"),
         Some(Err(error)) => tracing::warn!(?key, worker = %front.worker, %error, "cancel request not passed on"),
         None => tracing::warn!(?key, worker = %front.worker, "cancel request not passed on in time"),
     }
-    drop(client);
+    matches!(delivered, Some(Ok(())))
 }
 
 async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> std::io::Result<()> {

@@ -63,7 +63,7 @@ struct About<S> {
 /// From the startup packet to the end of the session: why it ended, and what the client has not taken yet.
 async fn session<W: World, M: Meter>(
     front: &Front<W, M>,
-    course: &mut Course<W>,
+    course: &mut Course<W, M>,
     client: &mut W::Stream,
     about: &mut About<W::Stream>,
 ) -> (EndReason, Vec<u8>) {
@@ -98,7 +98,7 @@ async fn session<W: World, M: Meter>(
 /// The end of a session: the worker is let go, the record written, the client told.
 async fn end<W: World, M: Meter>(
     front: &Front<W, M>,
-    mut course: Course<W>,
+    mut course: Course<W, M>,
     client: W::Stream,
     about: About<W::Stream>,
     reason: EndReason,
@@ -130,7 +130,7 @@ fn release<S: AsyncWrite + Unpin>(mut worker: S, working: bool) {
     let _ = Pin::new(&mut worker).poll_shutdown(&mut cx);
 }
 
-fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W>, startup: &Startup, reason: EndReason) {
+fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startup: &Startup, reason: EndReason) {
     let session = course.place.number();
     let Some(began) = course.session.began() else {
         tracing::info!(session, who = %startup.who(), %reason, "connection ended before its session began");
@@ -150,7 +150,12 @@ fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W>, startup: 
 }
 
 /// Ends a connection whose startup packet never came, or can't be used.
-async fn turn_away<W: World, M: Meter>(front: &Front<W, M>, mut course: Course<W>, client: W::Stream, why: NoOpening) {
+async fn turn_away<W: World, M: Meter>(
+    front: &Front<W, M>,
+    mut course: Course<W, M>,
+    client: W::Stream,
+    why: NoOpening,
+) {
     let (reason, fatal) = match why {
         NoOpening::Ended(reason) => (reason, None),
         NoOpening::Gone => (EndReason::ClientClosed, None),

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::alarm::Alarm;
+use crate::cancel;
 use crate::core::drain::Pace;
 use crate::core::{Activity, Drain, EndReason, Session, Settings, Time, Verdict};
 use crate::crew::Crew;
 use crate::lifecycle::Lifecycle;
+use crate::meter::Meter;
 use crate::notice::{Notice, Reader};
 use crate::registry::{Place, Registry};
 use crate::world::World;
@@ -31,19 +33,19 @@ pub(crate) struct Front<W, M> {
 }
 
 /// See the module's text.
-pub(crate) struct Course<W> {
+pub(crate) struct Course<W, M> {
     pub(crate) session: Session,
     pub(crate) drain: Drain,
     pub(crate) place: Place,
-    world: W,
+    front: Front<W, M>,
     lifecycle: Reader<Lifecycle>,
     exiting: bool,
     alarm: Alarm<W>,
     shown: (Activity, Time),
 }
 
-impl<W: World> Course<W> {
-    pub(crate) fn new<M>(front: &Front<W, M>, place: Place) -> Self {
+impl<W: World, M: Meter> Course<W, M> {
+    pub(crate) fn new(front: &Front<W, M>, place: Place) -> Self {
         let now = front.world.now();
         let drain = Drain::new(front.settings.clone());
         let pace = Pace::nth(place.number(), front.pace_offset);
@@ -53,7 +55,7 @@ impl<W: World> Course<W> {
             session,
             drain,
             place,
-            world: front.world.clone(),
+            front: front.clone(),
             lifecycle: front.lifecycle.subscribe(),
             exiting: false,
             alarm: Alarm::new(front.world.clone()),
@@ -61,7 +63,7 @@ impl<W: World> Course<W> {
     }
 
     pub(crate) fn now(&self) -> Time {
-        self.world.now()
+        self.front.world.now()
     }
 
     /// Learns of the drain. Cheap, and wakes the task when there is more to learn.
@@ -69,7 +71,12 @@ impl<W: World> Course<W> {
         while let Poll::Ready(lifecycle) = self.lifecycle.poll_changed(cx) {
             match lifecycle {
                 Lifecycle::Serving => {}
-                Lifecycle::Draining { since } => self.drain.handle_signal(since),
+                Lifecycle::Draining { since, wall } => {
+                    self.drain.handle_signal(since);
+                    if let Some(wall) = wall {
+                        self.drain.handle_wall(wall);
+                    }
+                }
                 Lifecycle::Exiting => self.exiting = true,
             }
         }
@@ -85,12 +92,24 @@ impl<W: World> Course<W> {
             match self.session.poll_verdict(&self.drain, self.now()) {
                 Verdict::CloseNow(reason) => return Poll::Ready(reason),
                 Verdict::CarryOn => break,
-                Verdict::CloseAt(at, _) if self.alarm.poll_at(at, cx) => {}
-                Verdict::CloseAt(..) => break,
+                Verdict::CancelNow => self.cancel(),
+                Verdict::CloseAt(at, _) | Verdict::CancelAt(at) if self.alarm.poll_at(at, cx) => {}
+                Verdict::CloseAt(..) | Verdict::CancelAt(_) => break,
             }
         }
         self.show();
         Poll::Pending
+    }
+
+    /// Cancels the statement at its worker, beside whatever else goes on.
+    fn cancel(&mut self) {
+        self.session.handle_cancelled(self.now());
+        if let Some(key) = self.session.worker_key() {
+            let front = self.front.clone();
+            self.front.crew.spawn(&self.front.world, "wall", async move {
+                cancel::pass_on(&front, key).await;
+            });
+        }
     }
 
     /// The connection is over: nothing is forwarded from here on.

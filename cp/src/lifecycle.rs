@@ -11,6 +11,8 @@ pub enum Lifecycle {
     Draining {
         /// When the signal came.
         since: Time,
+        /// When the wall was called for, if it was.
+        wall: Option<Time>,
     },
     /// Nothing is left to wait for: every task ends now.
     Exiting,

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::core::session::FLUSH;
 use crate::core::{Activity, EndReason};
 use crate::course::Course;
+use crate::meter::Meter;
 use crate::world::World;
 
 /// Bytes read at once, and the most that is kept for a destination that takes no more.
@@ -33,8 +34,8 @@ pub(crate) struct Over {
 
 /// Relays until the session is over. `early` are bytes that the client sent before it had a worker; `startup` goes to the
 /// worker first.
-pub(crate) async fn run<W: World>(
-    course: &mut Course<W>,
+pub(crate) async fn run<W: World, M: Meter>(
+    course: &mut Course<W, M>,
     client: &mut W::Stream,
     worker: &mut W::Stream,
     startup: Vec<u8>,
@@ -82,8 +83,8 @@ impl Pipe {
     }
 }
 
-struct Relay<'a, W: World> {
-    course: &'a mut Course<W>,
+struct Relay<'a, W: World, M> {
+    course: &'a mut Course<W, M>,
     client: &'a mut W::Stream,
     worker: &'a mut W::Stream,
     /// From client to worker.
@@ -95,7 +96,7 @@ struct Relay<'a, W: World> {
     client_ended: bool,
 }
 
-impl<W: World> Relay<'_, W> {
+impl<W: World, M: Meter> Relay<'_, W, M> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
         for _ in 0..ROUNDS {
             self.course.poll_lifecycle(cx);

@@ -132,7 +132,7 @@ impl<W: World, M: Meter> Accept<W, M> {
             while let Poll::Ready(lifecycle) = self.lifecycle.poll_changed(cx) {
                 match lifecycle {
                     Lifecycle::Serving => {}
-                    Lifecycle::Draining { since } => self.drain.handle_signal(since),
+                    Lifecycle::Draining { since, .. } => self.drain.handle_signal(since),
                     Lifecycle::Exiting => return Poll::Ready(()),
                 }
             }
@@ -184,6 +184,8 @@ struct Watch<W: World, M> {
     front: Front<W, M>,
     drain: Drain,
     signal: Option<Signal>,
+    /// SIGINTs so far.
+    interrupts: u32,
     connections_at_signal: usize,
     /// For the end of the lame duck, and for the next report.
     lame_duck: Alarm<W>,
@@ -202,6 +204,7 @@ impl<W: World, M: Meter> Watch<W, M> {
         Watch {
             drain: Drain::new(front.settings.clone()),
             signal: None,
+            interrupts: 0,
             connections_at_signal: 0,
             lame_duck: Alarm::new(front.world.clone()),
             report: Alarm::new(front.world.clone()),
@@ -245,17 +248,22 @@ impl<W: World, M: Meter> Watch<W, M> {
     }
 
     fn handle_signal(&mut self, signal: Signal) {
-        if let Some(first) = self.signal {
+        let now = self.front.world.now();
+        self.interrupts += u32::from(signal == Signal::Int);
+        if let Some((first, since)) = self.signal.zip(self.drain.signal()) {
+            if self.interrupts == 2 {
+                tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
+                return self.front.lifecycle.change(Lifecycle::Draining { since, wall: Some(now) });
+            }
             return tracing::info!(%signal, %first, "signal ignored: the drain is under way");
         }
-        let now = self.front.world.now();
         self.signal = Some(signal);
         self.drain.handle_signal(now);
         self.next_report = now + REPORT_EVERY;
         self.connections_at_signal = self.front.registry.connections();
         self.front.registry.reset_tally();
         // Everything above is settled before any other task learns of the drain.
-        self.front.lifecycle.change(Lifecycle::Draining { since: now });
+        self.front.lifecycle.change(Lifecycle::Draining { since: now, wall: None });
         let rules = &self.front.settings;
         tracing::info!(
             %signal,

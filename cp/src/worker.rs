@@ -27,7 +27,7 @@ pub(crate) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 /// Connects to the worker, again and again. What the client sends meanwhile is kept in `early`, up to one chunk.
 pub(crate) async fn acquire<W: World, M: Meter>(
     front: &Front<W, M>,
-    course: &mut Course<W>,
+    course: &mut Course<W, M>,
     client: &mut W::Stream,
     early: &mut Vec<u8>,
 ) -> Result<W::Stream, EndReason> {
@@ -51,8 +51,8 @@ pub(crate) async fn acquire<W: World, M: Meter>(
 }
 
 /// Runs `work` to its end, or to the connection's.
-async fn until_end<W: World, T>(
-    course: &mut Course<W>,
+async fn until_end<W: World, M: Meter, T>(
+    course: &mut Course<W, M>,
     client: &mut W::Stream,
     early: &mut Vec<u8>,
     work: impl Future<Output = T> + Send,
@@ -69,7 +69,12 @@ async fn until_end<W: World, T>(
 }
 
 /// Takes what an impatient client sends, and notices when it goes.
-fn poll_early<W: World>(course: &mut Course<W>, client: &mut W::Stream, early: &mut Vec<u8>, cx: &mut Context<'_>) {
+fn poll_early<W: World, M: Meter>(
+    course: &mut Course<W, M>,
+    client: &mut W::Stream,
+    early: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) {
     while early.is_empty() {
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
         let mut bytes = ReadBuf::uninit(&mut space);

@@ -57,8 +57,8 @@ impl Client {
 
     /// The first field of the first row that `sql` answers with; empty if there is none.
     ///
-    /// A simple query. After `query` and its kin the driver closes the statement that it has prepared, with a request of its
-    /// own; a FATAL close behind the row would then be the answer to that, which nobody sees.
+    /// A simple query. After `query` and its kin the driver closes the statement that it has prepared, with a request
+    /// of its own; a FATAL close behind the row would then be the answer to that, which nobody sees.
     ///
     /// # Errors
     /// What the server answered, or how the connection ended.

@@ -1,14 +1,16 @@
-//! The process under test: the binary `lastcall` as a user starts it, with its flags, its log, its signals and its exit.
+//! The process under test: the binary `lastcall` as a user starts it, with its flags, its log, its signals and its
+//! exit.
 //!
-//! Cargo builds the binaries of a package for that package's own integration tests, not for those of another. So the first
-//! test of a test process has it built, in the profile and into the target directory that the tests were built with: what is
-//! tested is always what the sources say. Where it is built already that takes a fraction of a second.
+//! Cargo builds the binaries of a package for that package's own integration tests, not for those of another. So the
+//! first test of a test process has it built, in the profile and into the target directory that the tests were built
+//! with: what is tested is always what the sources say. Where it is built already that takes a fraction of a second;
+//! cargo says what it does.
 //!
 //! The log is kept, and printed when a test fails while its control plane is there.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -222,14 +224,21 @@ impl Log {
     }
 }
 
-/// The binary, without arguments, and without any setting from this process's environment.
-pub fn command() -> Command {
+/// The binary's path, once it is built.
+///
+/// # Panics
+/// If it can't be built, with the reason.
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let binary = match BINARY.get_or_init(build) {
+    match BINARY.get_or_init(build) {
         Ok(binary) => binary,
         Err(why) => panic!("no lastcall to test: {why}"),
-    };
-    let mut command = Command::new(binary);
+    }
+}
+
+/// The binary, without arguments, and without any setting from this process's environment.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LASTCALL_") || name == "RUST_LOG" {
             command.env_remove(name);
@@ -251,15 +260,16 @@ fn build() -> Result<PathBuf, String> {
         None => return Err(format!("{} is not where cargo puts tests", test.display())),
     };
     let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        // All members, as for the tests: which features the dependencies have is then the same, and they are built once.
-        .args(["build", "--workspace", "--bin", "lastcall", "--locked", "--quiet", "--profile", &profile])
+        // All members, as for the tests: which features the dependencies have is then the same, and they are built
+        // once.
+        .args(["build", "--workspace", "--bin", "lastcall", "--locked", "--profile", &profile])
         .arg("--target-dir")
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
+        .status()
         .map_err(|error| format!("cargo: {error}"))?;
-    if !built.status.success() {
-        return Err(format!("cargo build: {}", String::from_utf8_lossy(&built.stderr)));
+    if !built.success() {
+        return Err(format!("cargo build has failed ({built}), and said why above"));
     }
     Ok(directory.join("lastcall"))
 }

@@ -21,7 +21,8 @@ impl Prober {
         Ok(Prober(TcpStream::connect(("127.0.0.1", port)).await?))
     }
 
-    /// The status of `GET path`. The answer's body has no more than its first piece, which is all that a probe's answer has.
+    /// The status of `GET path`. The answer's body has no more than its first piece, which is all that a probe's answer
+    /// has.
     ///
     /// # Errors
     /// What the kernel reports, and whatever is no answer.

@@ -1,8 +1,8 @@
 //! The harness of the whole-process tests: the real binary, real sockets, real clients, a real PostgreSQL.
 //!
-//! The simulator shows the promises under simulated time, with every fault that it can think of. What it can't show is that
-//! the simulated network, the simulated clients and the simulated signals behave like the real ones. That is shown here, with
-//! few cases, short graces and the machine's own clock.
+//! The simulator shows the promises under simulated time, with every fault that it can think of. What it can't show is
+//! that the simulated network, the simulated clients and the simulated signals behave like the real ones. That is shown
+//! here, with few cases, short graces and the machine's own clock.
 //!
 //! | module | stands for |
 //! |---|---|
@@ -34,14 +34,20 @@ const TEST_LIMIT: Duration = Duration::from_secs(60);
 /// Pause between two looks at something that will change soon.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How much later than promised something may be seen to happen: other processes want the processors too. Short beside what
-/// happens where a promise is broken, which is nothing at all for a long time.
+/// How much later than promised something may be seen to happen: other processes want the processors too. Short beside
+/// what happens where a promise is broken, which is nothing at all for a long time.
 pub const SLACK: Duration = Duration::from_secs(3);
 
 /// Runs a test to its end, and fails it if it has none.
 ///
 /// On one thread, the test's own: what is printed when it fails is then printed for this test.
+///
+/// # Panics
+/// If there is no binary or no PostgreSQL to test with, or the test takes too long.
 pub fn run(test: impl Future<Output = ()>) {
+    // Made by the first test for all of them, and however long that takes, it is not the test's time.
+    control_plane::binary();
+    postgres::postgres();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
         let done = tokio::time::timeout(TEST_LIMIT, test).await.is_ok();

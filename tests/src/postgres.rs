@@ -1,7 +1,8 @@
 //! A real PostgreSQL: found on this machine, made anew for each test process, and gone with it.
 //!
-//! The server listens on a port of its own on 127.0.0.1 and keeps its data in a temporary directory. Two users log in with
-//! a password, [`BY_MD5`] and [`BY_SCRAM`]; everybody else is let in. It never fsyncs: it is not going to survive anyway.
+//! The server listens on a port of its own on 127.0.0.1 and keeps its data in a temporary directory. Two users log in
+//! with a password, [`BY_MD5`] and [`BY_SCRAM`]; everybody else is let in. It never fsyncs: it is not going to survive
+//! anyway.
 
 use std::fs;
 use std::io;
@@ -108,9 +109,9 @@ impl PostgreSql {
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
             match start_server(&account, &programs, home.path()) {
-                Ok((server, port)) => {
-                    // From here on the watchdog removes it, when the server is gone.
-                    let watchdog = Watchdog::over(server.id(), "QUIT", Some(&home.keep()));
+                Ok((server, watchdog, port)) => {
+                    // The watchdog removes it, when the server is gone.
+                    let _ = home.keep();
                     let server = PostgreSql { port, programs, _server: server, _watchdog: watchdog };
                     server.make_users()?;
                     return Ok(server);
@@ -138,7 +139,7 @@ impl PostgreSql {
 }
 
 /// Starts the server on a free port and waits until it is ready.
-fn start_server(account: &Account, programs: &Path, home: &Path) -> Result<(Child, u16), String> {
+fn start_server(account: &Account, programs: &Path, home: &Path) -> Result<(Child, Watchdog, u16), String> {
     let told = home.join("log");
     let port = free_port().map_err(|error| format!("no free port: {error}"))?;
     let log = fs::File::create(&told).map_err(|error| format!("{}: {error}", told.display()))?;
@@ -164,16 +165,18 @@ fn start_server(account: &Account, programs: &Path, home: &Path) -> Result<(Chil
         .stderr(log)
         .spawn()
         .map_err(|error| format!("postgres: {error}"))?;
+    let watchdog = Watchdog::over(server.id(), "QUIT", Some(home));
     let started = Instant::now();
     loop {
         let said = fs::read_to_string(&told).unwrap_or_default();
         if said.contains("database system is ready to accept connections") {
-            return Ok((server, port));
+            return Ok((server, watchdog, port));
         }
         let ended = server.try_wait().map_err(|error| format!("postgres: {error}"))?;
         if ended.is_some() || started.elapsed() > START_LIMIT {
             let _ = server.kill();
             let _ = server.wait();
+            watchdog.release();
             return Err(format!("postgres did not get ready:\n{said}"));
         }
         std::thread::sleep(crate::LOOK_EVERY);
@@ -189,7 +192,8 @@ pub fn free_port() -> io::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// The directory that has all of [`PROGRAMS`]: first on the `PATH`, then the newest version where distributions keep them.
+/// The directory that has all of [`PROGRAMS`]: first on the `PATH`, then the newest version where distributions keep
+/// them.
 fn find_programs() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path);

@@ -1,17 +1,18 @@
 //! Nothing started by a test process outlives it, however it ends: finished, panicked, interrupted or killed.
 //!
-//! Guards alone don't do: statics are not dropped, and after a SIGKILL nothing is. So for each process there is a little
-//! shell that waits on a pipe from the test process. The kernel closes that pipe when the test process is gone; the shell
-//! then stops the one process whose id it was given, and cleans up behind it. A process that has ended in time is taken off
-//! its watchdog first, so that an id used again is never hit.
+//! Guards alone don't do: statics are not dropped, and after a SIGKILL nothing is. So for each process there is a
+//! little shell that waits on a pipe from the test process. The kernel closes that pipe when the test process is gone;
+//! the shell then stops the one process whose id it was given, and cleans up behind it. A process that has ended in
+//! time is taken off its watchdog first, so that an id used again is never hit.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Waits for the pipe's end, stops the process, and removes what it leaves: at most ten seconds after the signal. A process
-/// that only its new parent has not waited for yet (`Z`) is as good as gone; in a container that can take for ever.
+/// Waits for the pipe's end, stops the process, and removes what it leaves: at most ten seconds after the signal. A
+/// process that only its new parent has not waited for yet (`Z`) is as good as gone; in a container that can take for
+/// ever.
 const SCRIPT: &str = r#"
 read -r released && exit 0
 kill -s "$2" "$1"
@@ -28,8 +29,8 @@ done
 pub struct Watchdog(Child);
 
 impl Watchdog {
-    /// Watches over the process `id`, to be stopped with `signal` (a name as `kill -s` takes it). The directory `leaves` is
-    /// removed afterwards.
+    /// Watches over the process `id`, to be stopped with `signal` (a name as `kill -s` takes it). The directory
+    /// `leaves` is removed afterwards.
     ///
     /// # Panics
     /// If there is no shell.

@@ -19,7 +19,8 @@
 //! 3. *Grace*: new sessions are refused. Each connection has a *due time*; until then its client may do what it likes.
 //! 4. *Boundary*: a connection that is due ends at its first boundary: nothing outstanding, transaction status `I`. Until
 //!    there it gets no work that would move the boundary away ([`Gate::Due`](super::tracker::Gate)).
-//! 5. *Wall*: under the policy `flat`, what is left is ended, running or not.
+//! 5. *Wall*, only where set: what still runs is cancelled at its worker, and what is left is ended. Better than the SIGKILL
+//!    that would come anyway, and never silent.
 //! 6. *Drained*: no connection left and the lame duck over.
 //!
 //! [`Drain::verdict`] is the whole decision. It reads where a connection stands ([`Standing`]), and knows nothing of bytes,
@@ -59,6 +60,10 @@ pub enum Verdict {
     CloseAt(Time, EndReason),
     /// It is over.
     CloseNow(EndReason),
+    /// Its statement will be cancelled at this time if it still runs.
+    CancelAt(Time),
+    /// Its statement is to be cancelled at its worker, now. Tell the session when that is under way.
+    CancelNow,
 }
 
 /// A connection's own place in the second half of the grace, as a fraction of 2³²: 0 is its middle, the rest its end.
@@ -91,6 +96,8 @@ pub struct Standing {
     pub acquired: Time,
     /// Time spent in pauses inside transactions since the signal, without the one that is going on.
     pub paused: Duration,
+    /// When its statement was cancelled because of the wall.
+    pub cancelled: Option<Time>,
 }
 
 /// The drain of one process: its rules, and whether and when it began. The same for all connections.
@@ -98,17 +105,24 @@ pub struct Standing {
 pub struct Drain {
     settings: Arc<Settings>,
     signal: Option<Time>,
+    /// The wall that was called for, whatever the settings say.
+    wall_called: Option<Time>,
 }
 
 impl Drain {
     /// Not draining yet.
     pub fn new(settings: Arc<Settings>) -> Self {
-        Drain { settings, signal: None }
+        Drain { settings, signal: None, wall_called: None }
     }
 
     /// The signal came at `signal`. A later call changes nothing: a drain begins once.
     pub fn handle_signal(&mut self, signal: Time) {
         self.signal.get_or_insert(signal);
+    }
+
+    /// The wall was called for at `now`, during the drain. A later call changes nothing.
+    pub fn handle_wall(&mut self, now: Time) {
+        self.wall_called.get_or_insert(now);
     }
 
     /// When the drain began.
@@ -126,7 +140,7 @@ impl Drain {
         let Some(signal) = self.signal else {
             return Phase::Serving;
         };
-        if self.wall().is_some_and(|wall| now >= wall) {
+        if self.is_walled(now) {
             Phase::Wall
         } else if now < signal + self.settings.lame_duck {
             Phase::LameDuck
@@ -180,12 +194,26 @@ impl Drain {
             Some(due) => self.draining_clock(standing, due),
             None => self.steady_clock(standing),
         };
-        let wall = self.wall().map(|wall| (wall, EndReason::Wall));
-        // At the same time the wall says more than the clock.
-        match [wall, own].into_iter().flatten().min_by_key(|(at, _)| *at) {
+        let own = own.map(|(at, reason)| Verdict::CloseAt(at, reason));
+        let wall = self.wall().map(|wall| self.at_wall(standing, wall));
+        // Once it has fallen the wall is why anything ends; until then, whatever comes first.
+        let first = if self.is_walled(now) { wall } else { wall.into_iter().chain(own).min_by_key(Verdict::at) };
+        match first {
             None => Verdict::CarryOn,
-            Some((at, reason)) if at <= now => Verdict::CloseNow(reason),
-            Some((at, reason)) => Verdict::CloseAt(at, reason),
+            Some(Verdict::CloseAt(at, reason)) if at <= now => Verdict::CloseNow(reason),
+            Some(Verdict::CancelAt(at)) if at <= now => Verdict::CancelNow,
+            Some(verdict) => verdict,
+        }
+    }
+
+    /// What the wall, which stands at `wall`, does to a connection.
+    fn at_wall(&self, standing: &Standing, wall: Time) -> Verdict {
+        let cuts = self.settings.drain_policy == DrainPolicy::Flat;
+        match standing.cancelled {
+            _ if cuts || standing.activity != Activity::Executing => Verdict::CloseAt(wall, EndReason::Wall),
+            None => Verdict::CancelAt(wall),
+            // A worker that does not even cancel is not waited for: the SIGKILL would not wait either.
+            Some(cancelled) => Verdict::CloseAt(cancelled + self.settings.teardown_budget / 2, EndReason::Wall),
         }
     }
 
@@ -197,10 +225,11 @@ impl Drain {
             Activity::Executing | Activity::Closing => None,
             Activity::Acquiring => self.steady_clock(standing),
             Activity::Handshake => {
-                // One that came late, or got its worker late, has a moment even behind the grace.
-                let moment = standing.acquired + rules.close_linger;
-                let grace = ((signal + rules.idle_grace).max(moment), EndReason::ShuttingDown);
-                Some(grace.min((standing.init_deadline, EndReason::HandshakeTimeout)))
+                // One that got its worker only behind the grace, for which it could do nothing, has a moment from there.
+                let grace = signal + rules.idle_grace;
+                let late = standing.acquired > grace;
+                let grace = if late { standing.acquired + rules.close_linger } else { grace };
+                Some((grace, EndReason::ShuttingDown).min((standing.init_deadline, EndReason::HandshakeTimeout)))
             }
             Activity::Idle => Some((due, EndReason::Boundary)),
             Activity::IdleInTransaction => {
@@ -233,11 +262,32 @@ impl Drain {
         }
     }
 
-    /// When everything that is left is ended, running or not. Only the policy `flat` has such a time.
+    /// Whether the wall has fallen at `now`.
+    pub fn is_walled(&self, now: Time) -> bool {
+        self.wall().is_some_and(|wall| wall <= now)
+    }
+
+    /// When everything that is left is ended: as the settings say, or when it was called for.
     fn wall(&self) -> Option<Time> {
-        match self.settings.drain_policy {
-            DrainPolicy::Flat => self.signal.map(|signal| signal + self.settings.handover_drain_timeout),
-            DrainPolicy::IdleAware | DrainPolicy::Unbounded => None,
+        let signal = self.signal?;
+        let rules = &self.settings;
+        let timeout = Some(rules.handover_drain_timeout).filter(|timeout| !timeout.is_zero());
+        let grace = rules.termination_grace.map(|grace| grace.saturating_sub(rules.teardown_budget));
+        let set = match rules.drain_policy {
+            DrainPolicy::IdleAware => timeout.into_iter().chain(grace).min(),
+            DrainPolicy::Flat => timeout,
+            DrainPolicy::Unbounded => None,
+        };
+        set.map(|after| signal + after).into_iter().chain(self.wall_called).min()
+    }
+}
+
+impl Verdict {
+    /// When it comes true; now, at the epoch.
+    fn at(&self) -> Time {
+        match self {
+            Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => *at,
+            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow => Time::EPOCH,
         }
     }
 }

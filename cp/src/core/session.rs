@@ -73,6 +73,7 @@ impl Session {
                 init_deadline: now + drain.settings().session_init_timeout,
                 acquired: now,
                 paused: Duration::ZERO,
+                cancelled: None,
             },
             blocked: false,
             held: false,
@@ -105,6 +106,10 @@ impl Session {
     /// the rest is held.
     pub fn handle_client(&mut self, bytes: &[u8], drain: &Drain, now: Time) -> usize {
         if self.leaving.is_some() || self.closed.is_some() {
+            return 0;
+        }
+        if drain.is_walled(now) {
+            self.held = !bytes.is_empty();
             return 0;
         }
         let gate = if drain.is_due(self.pace, now) { Gate::Due } else { Gate::Open };
@@ -165,6 +170,11 @@ impl Session {
         }
     }
 
+    /// The statement is being cancelled at its worker, as [`Verdict::CancelNow`] asked.
+    pub fn handle_cancelled(&mut self, now: Time) {
+        self.standing.cancelled.get_or_insert(now);
+    }
+
     /// The worker closed or reset its connection: nothing more will come from it.
     pub fn handle_worker_gone(&mut self) {
         self.worker_gone = true;
@@ -195,8 +205,8 @@ impl Session {
     pub fn next_timeout(&self, drain: &Drain, now: Time) -> Option<Time> {
         match self.poll_verdict(drain, now) {
             Verdict::CarryOn => None,
-            Verdict::CloseAt(at, _) => Some(at),
-            Verdict::CloseNow(_) => Some(now),
+            Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => Some(at),
+            Verdict::CloseNow(_) | Verdict::CancelNow => Some(now),
         }
     }
 

@@ -357,6 +357,7 @@ impl Tracker {
             // For a COPY whose CopyInResponse is on its way. Otherwise the worker drops it.
             (Stage::Ready, b'c' | b'f') if self.batch.steps == 0 => {
                 self.batch.copy_ends = self.batch.copy_ends.saturating_add(1);
+                self.batch.flushed = false;
             }
             (Stage::Ready, b'c' | b'f') => {
                 self.batch.copy_ended = true;

@@ -164,9 +164,11 @@ fn an_error_during_a_copy_by_execute_skips_to_the_sync() {
 #[test]
 fn the_end_of_a_copy_sits_in_the_workers_buffer_until_it_is_flushed() {
     // The Flush that went before the data does nothing for the answer behind it.
-    for pipelined in
-        ["> B E H | executing \n < 2 G | copy_in \n > d c | executing", "> B E H c | executing \n < 2 G | executing"]
-    {
+    for pipelined in [
+        "> B E H | executing \n < 2 G | copy_in \n > d c | executing",
+        "> B E H c | executing \n < 2 G | executing",
+        "> B E S H c | executing 1 \n < 2 G | executing",
+    ] {
         let mut tracker = talk(pipelined);
         assert!(tracker.needs_flush(), "{pipelined}");
         tracker.flush_sent();

@@ -41,6 +41,7 @@ fn standing(activity: Activity) -> Standing {
         init_deadline: at(SIGNAL + 50),
         acquired: at(SIGNAL - 10),
         paused: Duration::ZERO,
+        cancelled: None,
     }
 }
 
@@ -58,6 +59,7 @@ fn closed(drain: &Drain, standing: &Standing) -> Option<(Time, EndReason)> {
             assert_eq!(drain.verdict(standing, time + seconds(1)), Verdict::CloseNow(reason));
             Some((time, reason))
         }
+        Verdict::CancelAt(_) | Verdict::CancelNow => panic!("no wall is set that could cancel"),
         Verdict::CloseNow(reason) => panic!("{reason} before the world began"),
     }
 }
@@ -243,7 +245,7 @@ fn a_handshake_ends_with_its_own_timeout_or_the_grace_whichever_is_first() {
 #[test]
 fn a_handshake_whose_worker_came_late_has_a_moment_behind_the_grace() {
     let drain = draining(Settings::default());
-    for (acquired, end) in [(SIGNAL + 24, SIGNAL + 30), (SIGNAL + 26, SIGNAL + 31), (SIGNAL + 40, SIGNAL + 45)] {
+    for (acquired, end) in [(SIGNAL + 24, SIGNAL + 30), (SIGNAL + 30, SIGNAL + 30), (SIGNAL + 40, SIGNAL + 45)] {
         let standing = Standing { acquired: at(acquired), ..standing(Activity::Handshake) };
         assert_eq!(closed(&drain, &standing), Some((at(end), EndReason::ShuttingDown)), "acquired at {acquired}");
     }
@@ -287,4 +289,55 @@ fn consecutive_connections_are_spread_evenly_whatever_the_offset() {
             }
         }
     }
+}
+
+fn walled(change: impl FnOnce(&mut Settings)) -> Drain {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    draining(settings)
+}
+
+#[test]
+fn the_wall_is_the_earlier_of_the_timeout_and_the_end_of_the_termination_grace() {
+    let timeout = walled(|settings| settings.handover_drain_timeout = seconds(900));
+    let grace = walled(|settings| settings.termination_grace = Some(seconds(620)));
+    let both = walled(|settings| {
+        settings.handover_drain_timeout = seconds(900);
+        settings.termination_grace = Some(seconds(620));
+    });
+    for (drain, wall) in [(timeout, 900), (grace, 600), (both, 600)] {
+        assert_eq!(drain.verdict(&standing(Activity::Executing), at(SIGNAL)), Verdict::CancelAt(at(SIGNAL + wall)));
+        assert_eq!(drain.phase(at(SIGNAL + wall - 1)), Phase::Boundary);
+        assert_eq!(drain.phase(at(SIGNAL + wall)), Phase::Wall);
+    }
+}
+
+#[test]
+fn at_the_wall_what_runs_is_cancelled_and_given_a_moment_and_what_does_not_is_closed() {
+    let drain = walled(|settings| settings.handover_drain_timeout = seconds(900));
+    let wall = at(SIGNAL + 900);
+    let running = standing(Activity::Executing);
+    assert_eq!(drain.verdict(&running, wall), Verdict::CancelNow);
+    let cancelled = Standing { cancelled: Some(wall), ..running };
+    let moment = wall + Settings::default().teardown_budget / 2;
+    assert_eq!(drain.verdict(&cancelled, wall), Verdict::CloseAt(moment, EndReason::Wall));
+    assert_eq!(drain.verdict(&cancelled, moment), Verdict::CloseNow(EndReason::Wall));
+    let answered = Standing { activity: Activity::Idle, ..cancelled };
+    assert_eq!(drain.verdict(&answered, wall + seconds(1)), Verdict::CloseNow(EndReason::Wall));
+    for activity in [Activity::IdleInTransaction, Activity::CopyIn, Activity::StreamingOut, Activity::OpenBatch] {
+        let busy = Standing { since: wall, moved: wall, ..standing(activity) };
+        assert_eq!(drain.verdict(&busy, wall), Verdict::CloseNow(EndReason::Wall), "{activity}");
+    }
+}
+
+#[test]
+fn a_wall_that_is_called_for_falls_at_once_and_none_falls_while_serving() {
+    let mut drain = draining(Settings::default());
+    assert_eq!(drain.verdict(&standing(Activity::Executing), at(SIGNAL + 7)), Verdict::CarryOn);
+    drain.handle_wall(at(SIGNAL + 7));
+    assert_eq!(drain.verdict(&standing(Activity::Executing), at(SIGNAL + 7)), Verdict::CancelNow);
+    assert_eq!(drain.verdict(&standing(Activity::Idle), at(SIGNAL + 7)), Verdict::CloseNow(EndReason::Wall));
+    let mut serving = serving(Settings::default());
+    serving.handle_wall(at(SIGNAL));
+    assert_eq!(serving.verdict(&standing(Activity::Executing), at(SIGNAL)), Verdict::CarryOn);
 }

@@ -1,7 +1,7 @@
 //! The real binary, in front of a real PostgreSQL, over real sockets.
 //!
-//! One file per question. The acceptance criteria of the drain are `idle`, `running` and `transaction`; `policy` shows that
-//! these tests would have caught what was wrong before.
+//! One file per question. The acceptance criteria of the drain are `idle`, `running` and `transaction`; `policy` shows
+//! that these tests would have caught what was wrong before.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests run on the real machine")]
 #![allow(clippy::unwrap_used, reason = "all of it is tests, their helpers too")]
 
