@@ -1,8 +1,9 @@
 //! Moving the bytes of one session between its client and its worker.
 //!
-//! One task, both directions, each with a buffer of at most [`CHUNK`] bytes that exists only while its destination takes
-//! nothing: bytes are read onto the stack, shown to the session, and written on at once. A direction reads again when its
-//! buffer is empty, so a slow reader slows its writer and nobody else. An idle session owns no buffer at all.
+//! One task, both directions, each with a buffer of at most [`CHUNK`] bytes, and a Flush of our own, that exists only while
+//! its destination takes nothing: bytes are read onto the stack, shown to the session, and written on at once. A direction
+//! reads again when its buffer is empty, so a slow reader slows its writer and nobody else. An idle session owns no buffer
+//! at all.
 //!
 //! The relay decides nothing: which bytes may pass, and when it is over, is the session's word.
 
@@ -70,6 +71,12 @@ impl Pipe {
         self.cleared = cleared;
     }
 
+    /// Puts `message` behind what is cleared and before what is held back.
+    fn slip_in(&mut self, message: &[u8]) {
+        self.bytes.splice(self.cleared..self.cleared, message.iter().copied());
+        self.cleared += message.len();
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
@@ -123,8 +130,8 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
     /// Shows the session what is held back, and sends what is cleared. Returns whether anything moved.
     fn send_up(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.course.now();
-        if self.up.is_empty() && self.course.session.take_flush(&self.course.drain) {
-            self.up.fill(&FLUSH, FLUSH.len());
+        if self.course.session.take_flush(&self.course.drain) {
+            self.up.slip_in(&FLUSH);
         }
         if self.up.cleared < self.up.bytes.len() {
             let held = &self.up.bytes[self.up.cleared..];

@@ -187,7 +187,7 @@ impl Session {
         }
         // What a client asked for before it left, or before it talked nonsense, is still answered. Not so a COPY whose data
         // will not come any more, or a stream that would never end.
-        let answering = self.tracker.outstanding() > 0 && self.tracker.activity() == Activity::Executing;
+        let answering = self.tracker.activity() == Activity::Executing;
         let owed = answering || !self.tracker.may_speak() || self.blocked;
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
@@ -235,10 +235,13 @@ impl Session {
         reason.fatal(about.as_deref())
     }
 
-    /// Whether a Flush ([`FLUSH`]) is to go to the worker now, behind everything forwarded so far: while draining, so that an
-    /// Execute whose answer sits in the worker's buffer can be told from one that runs. Says so once for each.
+    /// Whether a Flush ([`FLUSH`]) is to go to the worker now, behind everything forwarded so far and before what is held, so
+    /// that an Execute whose answer sits in the worker's buffer can be told from one that runs: while draining, when the
+    /// client leaves, and at any time before half a message, behind which it would be too late. Says so once for each.
     pub fn take_flush(&mut self, drain: &Drain) -> bool {
-        let flush = drain.signal().is_some() && self.closed.is_none() && self.tracker.needs_flush();
+        let wanted = drain.signal().is_some() || self.held || self.leaving.is_some();
+        let possible = self.closed.is_none() && !self.tracker.terminated();
+        let flush = wanted && possible && self.tracker.needs_flush();
         if flush {
             self.tracker.flush_sent();
         }

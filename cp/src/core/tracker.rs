@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::activity::Activity;
-use super::wire::{CancelKey, Framer, Malformed, Side};
+use super::wire::{CancelKey, Framer, Malformed, Side, holds_whole_message};
 
 /// The largest number of sync points that may be forwarded and unanswered. A client that pipelines further is read no more
 /// until answers come.
@@ -232,7 +232,9 @@ impl Tracker {
     /// finished one, and a Flush may be slipped in here to find out.
     pub fn needs_flush(&self) -> bool {
         let batch = &self.batch;
-        let open = batch.executed < batch.executes && !batch.skipping && !batch.flushed;
+        // Behind the data of a COPY whose CopyInResponse has not been seen, the Sync before the data may prove to be none.
+        let copying = batch.copy_ends > 0 && !self.unanswered.is_empty();
+        let open = (batch.executed < batch.executes || copying) && !batch.skipping && !batch.flushed;
         open && self.stage == Stage::Ready && self.frontend.at_boundary()
     }
 
@@ -250,6 +252,9 @@ impl Tracker {
     /// How many of `bytes`, just read from the client or held back before, are to be forwarded now. They count as forwarded
     /// from here on. The rest must be shown again, first, when something has changed.
     ///
+    /// Half a message is not forwarded where [`Tracker::needs_flush`]: behind it there would be no place for the Flush, and
+    /// a client that stops there could not be told from one whose statement runs.
+    ///
     /// # Errors
     /// [`Malformed`] if the very first of `bytes` can't be part of a message. Whatever comes before such a place is
     /// forwarded first.
@@ -258,7 +263,7 @@ impl Tracker {
         while forwarded < bytes.len() {
             let rest = &bytes[forwarded..];
             let kind = self.frontend.kind().unwrap_or(rest[0]);
-            if !self.may_forward(kind, gate) {
+            if !self.may_forward(kind, gate) || (self.needs_flush() && !holds_whole_message(rest)) {
                 break;
             }
             match self.frontend.advance(rest) {

@@ -90,6 +90,14 @@ fn limit(side: Side, kind: u8) -> Option<u32> {
     }
 }
 
+/// Whether the message that `bytes` begin with ends within them.
+pub(super) fn holds_whole_message(bytes: &[u8]) -> bool {
+    match bytes {
+        [_, a, b, c, d, body @ ..] => body.len() + 4 >= u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+        _ => false,
+    }
+}
+
 /// One step through a stream: some bytes of one message, up to its end at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {

@@ -1,6 +1,7 @@
 //! What the tracker makes of COPY, where who waits for whom changes in the middle of a request.
 
 use cp::core::Activity;
+use cp::core::tracker::Gate;
 
 use crate::talk::{client, connected, messages, talk, talk_on};
 
@@ -216,4 +217,16 @@ fn a_replication_stream_owes_the_rest_of_its_message_and_no_more() {
     assert_eq!(tracker.owed_by_stream(), Some(4), "of the body");
     assert_eq!(tracker.observe(&mut data[5..]), Ok(4));
     assert_eq!((tracker.owed_by_stream(), tracker.activity()), (None, Activity::Idle));
+}
+
+#[test]
+fn half_a_message_waits_for_the_flush_of_the_data_sent_ahead() {
+    // The first Sync gets no answer, and the second never comes: only a Flush tells that the COPY is over.
+    let mut tracker = talk("> B E S c | executing 1");
+    let half = &messages("S")[..2];
+    assert_eq!(tracker.forward(half, Gate::Open), Ok(0));
+    assert!(tracker.needs_flush());
+    tracker.flush_sent();
+    assert_eq!(tracker.forward(half, Gate::Open), Ok(2));
+    talk_on(tracker, "< 2 G | executing \n < C | open_batch");
 }

@@ -60,10 +60,10 @@ fn bytes_before_a_malformed_place_are_forwarded() {
     }
     for nonsense in [&b"\0"[..], b"S\0\0\0\x03"] {
         let mut tracker = connected();
-        let before = messages("P B E");
+        let before = messages("P B");
         let bytes = [&before[..], nonsense].concat();
         assert_eq!(tracker.forward(&bytes, Gate::Open), Ok(before.len()), "{nonsense:?}");
         assert!(tracker.forward(&bytes[before.len()..], Gate::Open).is_err(), "{nonsense:?}");
-        assert_eq!(tracker.activity(), Activity::Executing);
+        assert_eq!(tracker.activity(), Activity::OpenBatch);
     }
 }

@@ -306,6 +306,53 @@ fn a_flush_is_slipped_in_while_draining_once_for_each_unflushed_execute() {
 }
 
 #[test]
+fn a_client_that_stops_in_the_middle_of_a_message_behind_an_execute_is_stalled() {
+    // Half a Sync behind the Execute: were it forwarded first, nobody could ask for the answer any more.
+    let mut guest = Guest::seated();
+    let bytes = messages("B E S");
+    let execute = messages("B E").len();
+    assert_eq!(guest.client_bytes(&bytes[..execute + 1]), execute);
+    assert!(guest.session.take_flush(&guest.drain), "even before the signal");
+    assert_eq!(guest.client_bytes(&bytes[execute..execute + 1]), 1);
+    guest.signal();
+    guest.pass(1000);
+    assert_eq!(guest.verdict(), Verdict::CarryOn, "it may be running");
+    guest.worker("2 C");
+    guest.pass(300);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn an_execute_whose_client_leaves_or_talks_nonsense_is_still_let_finish() {
+    for reason in [EndReason::ClientClosed, EndReason::Malformed] {
+        let mut guest = Guest::seated();
+        guest.client("P B E");
+        if reason == EndReason::Malformed {
+            assert_eq!(guest.client_bytes(b"\0"), 0);
+        } else {
+            guest.session.handle_client_gone(reason);
+        }
+        assert!(guest.session.take_flush(&guest.drain), "{reason}");
+        assert_eq!(guest.client_bytes(b"\0"), 0, "shown again");
+        assert_eq!(guest.verdict(), Verdict::CarryOn, "{reason}");
+        guest.worker("1 2 C");
+        assert_eq!(guest.is_over(), Some(reason));
+    }
+}
+
+#[test]
+fn no_flush_follows_a_goodbye() {
+    let mut guest = Guest::seated();
+    guest.client("P B E");
+    guest.signal();
+    guest.client("X");
+    assert!(!guest.session.take_flush(&guest.drain));
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.session.handle_worker_gone();
+    assert_eq!(guest.is_over(), Some(EndReason::Terminate));
+}
+
+#[test]
 fn no_flush_is_slipped_into_a_session_that_is_over() {
     let mut guest = Guest::seated();
     guest.client("P B E");

@@ -142,9 +142,20 @@ fn a_flush_is_wanted_for_an_execute_that_has_none() {
 }
 
 #[test]
-fn no_flush_is_put_into_the_middle_of_a_message() {
-    let mut tracker = talk("> B E | executing");
-    assert_eq!(tracker.forward(&messages("S")[..1], Gate::Open), Ok(1));
+fn half_a_message_waits_for_the_flush_of_the_execute_before_it() {
+    let mut tracker = talk("> B | open_batch");
+    let bytes = messages("E B");
+    let (execute, half) = (messages("E").len(), &bytes[..bytes.len() - 1]);
+    assert_eq!(tracker.forward(half, Gate::Open), Ok(execute));
+    assert!(tracker.needs_flush());
+    tracker.flush_sent();
+    assert_eq!(tracker.forward(&half[execute..], Gate::Open), Ok(half.len() - execute));
+    assert!(!tracker.needs_flush(), "there is no place for one");
+}
+
+#[test]
+fn a_whole_message_waits_for_no_flush() {
+    let tracker = talk("> E B E S | executing 1");
     assert!(!tracker.needs_flush());
 }
 
