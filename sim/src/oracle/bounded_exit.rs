@@ -12,8 +12,8 @@
 //! - **A wall that was reached bounds by itself**: from there the process has `teardown_budget`, and at least
 //!   `close_linger`.
 //! - **No exit at all** breaks the promise, whether the kubelet's SIGKILL or the end of the run came first. Not so if a
-//!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL
-//!   came before the bound: `cp` was not given the time.
+//!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL or
+//!   the end of the run came before the bound: `cp` was not given the time.
 //! - **SIGQUIT**: at once.
 //!
 //! A pod that exits too early breaks other promises, not this one.
@@ -43,7 +43,7 @@ pub fn check(run: &Judged) -> Vec<Violation> {
         }
         None => {
             let end = story.killed.or(story.last).unwrap_or(told);
-            if story.killed.is_some_and(|killed| killed.at <= bound.at) || bound.waits && still_executing(run, end) {
+            if end.at <= bound.at || bound.waits && still_executing(run, end) {
                 return Vec::new();
             }
             let how = if story.killed.is_some() { "was SIGKILLed" } else { "was still there when the run was stopped" };

@@ -165,7 +165,7 @@ impl<'r> Copy<'r> {
         if commits.len() == expected as usize {
             return Ok(());
         }
-        Err((format!("committed {} rows, expected {expected}", commits.len()), commits))
+        Err((format!("committed {} inserts, expected {expected}", commits.len()), commits))
     }
 
     fn ends(&self, expected: &str) -> Result<(), Reason> {
@@ -313,7 +313,7 @@ mod tests {
         let committed = |committed| expecting(1, ExpectClient { committed: Some(committed), ..Default::default() });
         let log = Log::default().session(1.0, "a.1").begun(2.0, "a.1/1", Insert).committed(3.0, &["a.1/1"]);
         assert_eq!(judge(&log, &committed(1)), [""; 0]);
-        assert_eq!(judge(&log, &committed(2)), ["client.a.committed: a.1 committed 1 rows, expected 2"]);
+        assert_eq!(judge(&log, &committed(2)), ["client.a.committed: a.1 committed 1 inserts, expected 2"]);
     }
 
     #[test]

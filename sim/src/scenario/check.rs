@@ -150,8 +150,8 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     if let (Some(committed), Some(inserts)) = (expect.committed, most.inserts)
         && u64::from(committed) > inserts
     {
-        let message = format!("`{name}` can't commit so many rows");
-        problems.push(Problem::new(seen.place("committed"), message, format!("its steps insert {inserts} at most")));
+        let message = format!("`{name}` can't commit so many inserts");
+        problems.push(Problem::new(seen.place("committed"), message, format!("it has {inserts} at most")));
     }
     if let (Some(Answered::Count(answered)), Some(requests)) = (expect.answered, most.requests)
         && u64::from(answered) > requests

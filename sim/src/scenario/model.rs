@@ -156,7 +156,7 @@ pub struct ExpectExit {
 pub struct ExpectClient {
     /// How many requests were answered without an error: a number, or `"all"` that were sent.
     pub answered: Option<Answered>,
-    /// How many rows of this client were committed.
+    /// How many of its inserts were committed; one of several rows counts once.
     pub committed: Option<u32>,
     /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"` (it left by itself),
     /// `"eof"`, `"reset"` (closed without a word), or `"open"`.

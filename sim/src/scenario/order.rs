@@ -35,7 +35,7 @@ pub(super) struct Most {
     pub(super) steps: Option<u64>,
     /// Requests sent.
     pub(super) requests: Option<u64>,
-    /// Rows inserted.
+    /// Inserts, of however many rows.
     pub(super) inserts: Option<u64>,
 }
 
@@ -48,7 +48,7 @@ impl Most {
     }
 
     fn of_step(step: &Step) -> Most {
-        let request = |inserts: u32| Most { steps: Some(1), requests: Some(1), inserts: Some(inserts.into()) };
+        let request = |inserts: u32| Most { steps: Some(1), requests: Some(1), inserts: Some(inserts.min(1).into()) };
         match step {
             Step::Insert(insert) => request(insert.insert),
             Step::Execute(execute) => request(execute.insert),
