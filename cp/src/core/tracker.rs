@@ -4,7 +4,7 @@
 //! come, and knows at every moment the [`Activity`], how many sync points are unanswered, and the transaction status. The
 //! client's direction is also gated: the tracker says how many of the bytes read from a client may be forwarded.
 //!
-//! It keeps counts, not messages: one small [`Segment`] for each sync point that is not answered yet. It does not know time,
+//! It keeps counts, not messages: one small segment for each sync point that is not answered yet. It does not know time,
 //! clocks or the drain.
 //!
 //! Source: PostgreSQL's protocol, "Message Flow", and the server's own loop (`PostgresMain`, `ProcessCopy…`).

@@ -1,7 +1,7 @@
 //! The engine on `turmoil`: a second opinion, from a simulator that knows messages where the other knows sockets.
 //!
 //! Every host has a runtime of its own and gets one turn a tick, whether anything happens there or not: keep hosts few, and
-//! let clients be tasks of one host. The tick comes from the limit of the run (see [`tick`]), and everything happens at ticks:
+//! let clients be tasks of one host. The tick comes from the limit of the run (see `tick`), and everything happens at ticks:
 //! a sleep ends at the first tick that is not before its time, so that all hosts agree on what time it is. A packet takes one
 //! tick. Which host comes first within a tick is drawn from the seed; the order within a host is not.
 //!

@@ -17,7 +17,7 @@
 //! - A window update is sent only when one read frees half of the receive buffer; readers with small buffers would stop a
 //!   transfer for good. [`Stream`] reads that much at a time for them.
 //! - Retransmission counts passes, not time, and in an idle run there are no passes. Nothing is lost here, so
-//!   [`RETRANSMIT_AFTER_PASSES`] keeps it out of the way; a fault that loses packets needs a driver that goes on passing.
+//!   `RETRANSMIT_AFTER_PASSES` keeps it out of the way; a fault that loses packets needs a driver that goes on passing.
 //! - Data for a socket whose process has closed it is taken and acknowledged for ever. Linux answers with RST, and so does
 //!   the packet path.
 //! - A received RST destroys unread data at once. Linux lets the process read it; other kernels don't. The stricter one is

@@ -1,7 +1,7 @@
 //! A simulated client: the steps of one copy of a scenario's client, through a real client library.
 //!
 //! Well-behaved clients run on tokio-postgres, so that what a scenario shows is what an application would see. Steps
-//! that no library does (half a startup packet, a batch without Sync, …) make it a [raw client](super::raw_client)
+//! that no library does (half a startup packet, a batch without Sync, …) make it a raw client
 //! instead.
 //!
 //! A client notices at any step, thinking and idling included, that its connection was closed. It then reads on to the

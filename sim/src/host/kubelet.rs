@@ -1,7 +1,7 @@
 //! The kubelet: probes readiness, sends signals, and SIGKILL when the termination grace is over.
 //!
-//! Two liberties, both stated: a real kubelet probes a terminating pod to its end, this one stops after
-//! [`NEGATIVES`] negative answers behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends
+//! Two liberties, both stated: a real kubelet probes a terminating pod to its end, this one stops after three negative
+//! answers behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends
 //! SIGTERM once, while scenarios may send any signal at any time.
 
 use std::time::Duration;
