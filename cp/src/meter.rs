@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::core::{DrainPolicy, EndReason, Time};
 use crate::world::Signal;
 
@@ -120,7 +118,7 @@ impl Meter for LogMeter {
 }
 
 /// A duration as the log and the reports print it: whole milliseconds below ten seconds, whole seconds above.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Rounded(pub Duration);
 
 impl std::fmt::Display for Rounded {

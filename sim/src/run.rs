@@ -92,8 +92,7 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, pod_gone: scenario.events.is_empty() };
-    let shared =
-        Shared { recorder: recorder.clone(), progress: Arc::new(Mutex::new(progress)), notice: Notice::new(progress) };
+    let shared = Shared { recorder: recorder.clone(), progress: Notice::new(progress) };
     let world = Arc::new(Mutex::new(None));
 
     let hosts = vec![
@@ -148,18 +147,15 @@ fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) 
 #[derive(Clone)]
 struct Shared {
     recorder: Recorder,
-    progress: Arc<Mutex<Progress>>,
-    notice: Notice<Progress>,
+    progress: Notice<Progress>,
 }
 
 impl Shared {
+    /// All of a run's tasks are on one thread: nobody changes it between the look and the change.
     fn change(&self, change: impl FnOnce(&mut Progress)) {
-        let now = {
-            let mut progress = self.progress.lock().expect("nothing panics while it holds this");
-            change(&mut progress);
-            *progress
-        };
-        self.notice.change(now);
+        let mut progress = self.progress.value();
+        change(&mut progress);
+        self.progress.change(progress);
     }
 }
 
@@ -177,7 +173,7 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
     }
     let watch = shared.clone();
     shared.recorder.on_pod_gone(move || watch.change(|progress| progress.pod_gone = true));
-    let mut progress = shared.notice.subscribe();
+    let mut progress = shared.progress.subscribe();
     std::future::poll_fn(|cx| {
         while let Poll::Ready(progress) = progress.poll_changed(cx) {
             if progress.clients_left == 0 && progress.pod_gone {

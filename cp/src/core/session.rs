@@ -42,7 +42,6 @@ enum Door {
 pub struct Session {
     tracker: Tracker,
     door: Door,
-    pace: Pace,
     standing: Standing,
     /// The client's socket takes no more of what the worker sent.
     blocked: bool,
@@ -64,7 +63,6 @@ impl Session {
         Session {
             tracker: Tracker::new(own_key),
             door: Door::Startup,
-            pace,
             standing: Standing {
                 activity: Activity::Handshake,
                 since: now,
@@ -112,7 +110,7 @@ impl Session {
             self.held = !bytes.is_empty();
             return 0;
         }
-        let gate = if drain.is_due(self.pace, now) { Gate::Due } else { Gate::Open };
+        let gate = if drain.is_due(self.standing.pace, now) { Gate::Due } else { Gate::Open };
         let forwarded = self.tracker.forward(bytes, gate).unwrap_or_else(|malformed| {
             self.malformed = Some(malformed);
             self.leaving = Some(EndReason::Malformed);
@@ -252,7 +250,7 @@ impl Session {
     /// end of its message and no further, so that there is a place for the FATAL.
     pub fn worker_read_limit(&self, space: usize, drain: &Drain, now: Time) -> usize {
         match self.tracker.owed_by_stream() {
-            Some(owed) if drain.is_due(self.pace, now) => space.min(owed),
+            Some(owed) if drain.is_due(self.standing.pace, now) => space.min(owed),
             _ => space,
         }
     }

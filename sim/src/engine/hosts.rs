@@ -20,11 +20,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cp::core::Time;
-use cp::world::Signal;
+use cp::world::{Signal, World};
 use futures_util::future::BoxFuture;
 use tokio::task::AbortHandle;
 
-use super::TaskPanic;
+use super::{SimWorld, TaskPanic};
 use crate::random::Streams;
 
 /// How often tasks may be polled without time moving. A drain of 10,000 sessions in one instant stays below a tenth of it; a
@@ -33,6 +33,33 @@ const MAX_POLLS_PER_INSTANT: u64 = 2_000_000;
 
 /// How many task names a [`Hosts::busiest`] names.
 const NAMED_AS_BUSY: usize = 3;
+
+/// A world whose hosts are kept here. What the harness does to a world is the same on every engine.
+pub(super) trait Registered: World {
+    fn hosts(&self) -> &Hosts;
+}
+
+impl<W: Registered> SimWorld for W {
+    fn send_signal(&self, host: &str, signal: Signal) {
+        self.hosts().send_signal(host, signal);
+    }
+
+    fn kill(&self, host: &str) {
+        self.hosts().kill(host);
+    }
+
+    fn tasks(&self, host: &str) -> Vec<&'static str> {
+        self.hosts().tasks(host)
+    }
+
+    fn finish(&self) {
+        self.hosts().finish();
+    }
+
+    fn panics(&self) -> Vec<TaskPanic> {
+        self.hosts().panics()
+    }
+}
 
 /// All hosts of one run.
 pub(super) struct Hosts {

@@ -36,8 +36,8 @@ use cp::world::{Signal, World as _};
 
 use self::stream::Windows;
 pub use self::stream::{Listener, Stream};
-use super::hosts::{Hosts, Turn, message};
-use super::{Capabilities, Ending, Engine, Host, Plan, SimWorld, TaskPanic};
+use super::hosts::{Hosts, Registered, Turn, message};
+use super::{Capabilities, Ending, Engine, Host, Plan};
 
 /// What tokio's timer wheel tells apart.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -206,25 +206,9 @@ fn port(address: &str) -> io::Result<u16> {
     port.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} has no port")))
 }
 
-impl SimWorld for World {
-    fn send_signal(&self, host: &str, signal: Signal) {
-        self.shared.hosts.send_signal(host, signal);
-    }
-
-    fn kill(&self, host: &str) {
-        self.shared.hosts.kill(host);
-    }
-
-    fn tasks(&self, host: &str) -> Vec<&'static str> {
-        self.shared.hosts.tasks(host)
-    }
-
-    fn finish(&self) {
-        self.shared.hosts.finish();
-    }
-
-    fn panics(&self) -> Vec<TaskPanic> {
-        self.shared.hosts.panics()
+impl Registered for World {
+    fn hosts(&self) -> &Hosts {
+        &self.shared.hosts
     }
 }
 

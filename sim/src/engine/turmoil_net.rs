@@ -46,8 +46,8 @@ use tokio::time::Instant;
 
 use self::packets::{Packets, Unfinished};
 pub use self::stream::{Listener, Stream};
-use super::hosts::{Hosts, Turn};
-use super::{Capabilities, Ending, Engine, Host, Plan, SimWorld, TaskPanic};
+use super::hosts::{Hosts, Registered, Turn};
+use super::{Capabilities, Ending, Engine, Host, Plan};
 
 /// What tokio's timer wheel tells apart, and so what a packet takes at least.
 const TICK: Duration = Duration::from_millis(1);
@@ -298,25 +298,9 @@ impl cp::world::World for World {
     }
 }
 
-impl SimWorld for World {
-    fn send_signal(&self, host: &str, signal: Signal) {
-        self.shared.hosts.send_signal(host, signal);
-    }
-
-    fn kill(&self, host: &str) {
-        self.shared.hosts.kill(host);
-    }
-
-    fn tasks(&self, host: &str) -> Vec<&'static str> {
-        self.shared.hosts.tasks(host)
-    }
-
-    fn finish(&self) {
-        self.shared.hosts.finish();
-    }
-
-    fn panics(&self) -> Vec<TaskPanic> {
-        self.shared.hosts.panics()
+impl Registered for World {
+    fn hosts(&self) -> &Hosts {
+        &self.shared.hosts
     }
 }
 
@@ -325,6 +309,7 @@ mod tests {
     use cp::world::Listener as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::SimWorld as _;
     use super::*;
 
     #[test]
