@@ -253,6 +253,7 @@ impl<W: World, M: Meter> Watch<W, M> {
         if let Some((first, since)) = self.signal.zip(self.drain.signal()) {
             if self.interrupts == 2 {
                 tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
+                self.drain.handle_wall(now);
                 return self.front.lifecycle.change(Lifecycle::Draining { since, wall: Some(now) });
             }
             return tracing::info!(%signal, %first, "signal ignored: the drain is under way");
