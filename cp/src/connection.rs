@@ -111,13 +111,13 @@ async fn end<W: World, M: Meter>(
     }
     record(front, &course, &about.startup, reason);
     if reason == EndReason::Quit {
-        return course.place.leave(reason, front.world.now());
+        return course.leave(reason);
     }
     let fatal = course.session.farewell(&front.worker);
     if fatal.is_some() || !unsent.is_empty() && !reason.by_client() {
         say(front, client, unsent, fatal).await;
     }
-    course.place.leave(reason, front.world.now());
+    course.leave(reason);
 }
 
 /// Says goodbye to a worker whose session is over. One that is `working` would not read it: its connection is just closed.
@@ -173,7 +173,7 @@ async fn turn_away<W: World, M: Meter>(
     if let Some(fatal) = fatal {
         say(front, client, Vec::new(), Some(fatal)).await;
     }
-    course.place.leave(reason, front.world.now());
+    course.leave(reason);
 }
 
 /// Sends what is left and the last word, and lets the client read it.

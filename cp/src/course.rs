@@ -12,7 +12,7 @@ use crate::core::drain::Pace;
 use crate::core::{Activity, Drain, EndReason, Session, Settings, Time, Verdict};
 use crate::crew::Crew;
 use crate::lifecycle::Lifecycle;
-use crate::meter::Meter;
+use crate::meter::{Change, Meter};
 use crate::notice::{Notice, Reader};
 use crate::registry::{Place, Registry};
 use crate::world::World;
@@ -50,7 +50,7 @@ impl<W: World, M: Meter> Course<W, M> {
         let drain = Drain::new(front.settings.clone());
         let pace = Pace::nth(place.number(), front.pace_offset);
         let session = Session::new(place.own_key(), pace, &drain, now);
-        Course {
+        let course = Course {
             shown: (session.activity(), session.since()),
             session,
             drain,
@@ -59,7 +59,9 @@ impl<W: World, M: Meter> Course<W, M> {
             lifecycle: front.lifecycle.subscribe(),
             exiting: false,
             alarm: Alarm::new(front.world.clone()),
-        }
+        };
+        course.tell();
+        course
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -125,7 +127,19 @@ impl<W: World, M: Meter> Course<W, M> {
         if self.shown != shows {
             self.shown = shows;
             self.place.update(shows.0, shows.1, self.session.worker_key());
+            self.tell();
         }
+    }
+
+    fn tell(&self) {
+        let (activity, since) = self.shown;
+        self.front.meter.activity_changed(&Change { connection: self.place.number(), activity, since });
+    }
+
+    /// The connection is gone: its place is free.
+    pub(crate) fn leave(self, reason: EndReason) {
+        let left = self.place.leave(reason, self.front.world.now());
+        self.front.meter.connection_left(&left);
     }
 }
 

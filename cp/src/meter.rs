@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::core::{DrainPolicy, EndReason, Time};
+use crate::core::{Activity, DrainPolicy, EndReason, Time};
 use crate::world::Signal;
 
 /// Takes end records and the drain's report.
@@ -15,8 +15,26 @@ pub trait Meter: Clone + Send + Sync + 'static {
     /// A session that had begun (its first ReadyForQuery was sent) has ended. Called exactly once for each.
     fn session_ended(&self, record: &EndRecord);
 
+    /// A connection, a handshake included, does something else now: for gauges of who is here and why. A connection that
+    /// changes back between two looks at it is not told of. Does nothing unless implemented.
+    fn activity_changed(&self, _change: &Change) {}
+
+    /// A connection has left, whether its session had begun or not. Does nothing unless implemented.
+    fn connection_left(&self, _left: &Left) {}
+
     /// Hands everything recorded so far to where it must survive the process. The drain waits for it before it exits.
     fn flush(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// What a connection does from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Number of the connection, unique in this process; its session's number if it becomes one.
+    pub connection: u32,
+    /// What it does.
+    pub activity: Activity,
+    /// Since when.
+    pub since: Time,
 }
 
 /// One session, at its end.
@@ -61,16 +79,16 @@ pub struct DrainReport {
     pub refused: u64,
     /// Cancel requests served since the signal.
     pub cancels: u64,
-    /// The session that was the last to leave, and when: who held the pod.
-    pub last: Option<LastOut>,
+    /// The connection that was the last to leave, and when: who held the pod.
+    pub last: Option<Left>,
 }
 
-/// The session that left last.
+/// A connection that has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastOut {
-    /// Number of the session.
+pub struct Left {
+    /// Its number, which is its session's.
     pub session: u32,
-    /// `application_name`, or `user` where there is none.
+    /// `application_name`, or the user where there is none, or the peer's address before either is known.
     pub who: String,
     /// Why it ended.
     pub reason: EndReason,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::core::wire::CancelKey;
 use crate::core::{Activity, EndReason, Time};
-use crate::meter::LastOut;
+use crate::meter::Left;
 
 /// The live connections of this process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +51,7 @@ pub(crate) struct Tally {
     /// Cancel requests that were served.
     pub(crate) cancels: u64,
     /// The last to leave.
-    pub(crate) last: Option<LastOut>,
+    pub(crate) last: Option<Left>,
 }
 
 impl Registry {
@@ -174,9 +174,11 @@ impl Place {
     }
 
     /// Gives the place back, saying why.
-    pub(crate) fn leave(mut self, reason: EndReason, now: Time) {
+    pub(crate) fn leave(mut self, reason: EndReason, now: Time) -> Left {
         self.reason = Some(reason);
         self.left_at = now;
+        let who = self.registry.book().entries.get(&self.number).map(|entry| entry.who.clone()).unwrap_or_default();
+        Left { session: self.number, who, reason, at: now }
     }
 
     /// Gives the place back without a trace: it was a cancel request, not a session.
@@ -193,7 +195,7 @@ impl Drop for Place {
             }
             if let (Some(entry), Some(reason)) = (entry, self.reason) {
                 *book.tally.ended_by.entry(reason.name()).or_default() += 1;
-                book.tally.last = Some(LastOut { session: self.number, who: entry.who, reason, at: self.left_at });
+                book.tally.last = Some(Left { session: self.number, who: entry.who, reason, at: self.left_at });
             }
             if book.entries.is_empty() { book.waiter.take() } else { None }
         };

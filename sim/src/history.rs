@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cp::core::Time;
-use cp::meter::{EndRecord, Exit};
+use cp::core::{Activity, Time};
+use cp::meter::{EndRecord, Exit, Left};
 use cp::world::Signal;
 use serde::Serialize;
 
@@ -90,6 +90,8 @@ pub enum Event {
     // Clients
     /// A client starts to connect.
     Connecting { conn: Conn },
+    /// All of its startup packet was handed to the network: from here on it can be told things.
+    StartupSent { conn: Conn },
     /// It got its first ReadyForQuery: the session has begun.
     SessionBegan { conn: Conn },
     /// TCP could not be opened.
@@ -104,7 +106,12 @@ pub enum Event {
     EofRead { conn: Conn, mid_message: bool },
     /// The client's connection was reset.
     ResetRead { conn: Conn },
-    /// The client ended the connection itself: `disconnect` (Terminate), `close` (FIN without Terminate), `reset`.
+    /// The client stopped reading.
+    ReadingStopped { conn: Conn },
+    /// It reads again.
+    ReadingResumed { conn: Conn },
+    /// The client ended the connection itself: `disconnect` (Terminate), `close` (FIN without Terminate), `reset`, `vanish`
+    /// (without a packet).
     ClientLeft { conn: Conn, how: &'static str },
     /// The client sends a cancel request for its running request.
     CancelSent { conn: Conn, tag: Tag },
@@ -120,6 +127,10 @@ pub enum Event {
     BatchSynced { worker_session: u32 },
     /// A worker began a statement.
     StatementBegan { worker_session: u32, tag: Tag },
+    /// In the middle of a statement, a worker waits for its client: to send the data of a COPY, or to take output.
+    WorkerWaits { worker_session: u32 },
+    /// It goes on with the statement: a byte has moved.
+    WorkerGoesOn { worker_session: u32 },
     /// A worker's statement is over.
     StatementEnded { worker_session: u32, tag: Tag, end: StatementEnd },
     /// A worker made these inserts durable: each tag once per inserted row set.
@@ -143,6 +154,17 @@ pub enum Event {
     Recorded {
         #[serde(serialize_with = "debug")]
         record: EndRecord,
+    },
+    /// One of `cp`'s connections does something else now.
+    ActivityChanged {
+        connection: u32,
+        #[serde(serialize_with = "display")]
+        activity: Activity,
+    },
+    /// One of `cp`'s connections has left.
+    ConnectionLeft {
+        #[serde(serialize_with = "debug")]
+        left: Left,
     },
     /// `cp`'s main function returned. `tasks`: names of tasks of its own that are still there.
     PodExited {

@@ -36,6 +36,18 @@ pub fn since_signal(history: &History, at: Time) -> String {
     }
 }
 
+/// Whether a whole run shows it: what the clients and the workers do says the same as what `cp` says of its connections.
+fn tells(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::ActivityChanged { .. }
+            | Event::ConnectionLeft { .. }
+            | Event::StartupSent { .. }
+            | Event::WorkerWaits { .. }
+            | Event::WorkerGoesOn { .. }
+    )
+}
+
 /// The contract's t = 0, or the first signal of another kind.
 fn zero(history: &History) -> Option<Time> {
     let any = history.entries.iter().find(|entry| matches!(entry.event, Event::SignalSent { .. }));
@@ -115,7 +127,7 @@ impl<'a> Speaker<'a> {
         let mut lines: Vec<Line> = Vec::new();
         let mut seen: BTreeMap<(Who, String), u64> = BTreeMap::new();
         let mut groups: BTreeMap<(Who, String, u64), usize> = BTreeMap::new();
-        for entry in &history.entries {
+        for entry in history.entries.iter().filter(|entry| tells(&entry.event)) {
             let who = self.who(&entry.event);
             let mut middle = false;
             let what = what(&entry.event, |tag| {
@@ -154,6 +166,7 @@ impl<'a> Speaker<'a> {
     fn who(&self, event: &Event) -> Who {
         match event {
             Event::Connecting { conn }
+            | Event::StartupSent { conn }
             | Event::SessionBegan { conn }
             | Event::ConnectFailed { conn, .. }
             | Event::RequestSent { conn, .. }
@@ -161,6 +174,8 @@ impl<'a> Speaker<'a> {
             | Event::FatalRead { conn, .. }
             | Event::EofRead { conn, .. }
             | Event::ResetRead { conn }
+            | Event::ReadingStopped { conn }
+            | Event::ReadingResumed { conn }
             | Event::ClientLeft { conn, .. }
             | Event::CancelSent { conn, .. }
             | Event::ClientDone { conn } => Who::Client { name: conn.client.clone(), copy: conn.copy, worker: false },
@@ -168,6 +183,8 @@ impl<'a> Speaker<'a> {
             | Event::BatchBegan { worker_session }
             | Event::BatchSynced { worker_session }
             | Event::StatementBegan { worker_session, .. }
+            | Event::WorkerWaits { worker_session }
+            | Event::WorkerGoesOn { worker_session }
             | Event::StatementEnded { worker_session, .. }
             | Event::Committed { worker_session, .. }
             | Event::RolledBack { worker_session, .. }
@@ -175,7 +192,11 @@ impl<'a> Speaker<'a> {
                 self.client(self.applications.get(worker_session).copied().unwrap_or("?"), true)
             }
             Event::Recorded { record } => self.client(&record.application, false),
-            Event::PodStarted | Event::PodExited { .. } | Event::Panicked { .. } => Who::Pod,
+            Event::PodStarted
+            | Event::ActivityChanged { .. }
+            | Event::ConnectionLeft { .. }
+            | Event::PodExited { .. }
+            | Event::Panicked { .. } => Who::Pod,
             Event::SignalSent { .. } | Event::ReadinessProbed { .. } | Event::Killed => Who::Kubelet,
             Event::OutOfTime => Who::Simulator,
         }
@@ -224,6 +245,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
     match event {
         Event::Connecting { conn } if conn.attempt > 1 => format!("connects (attempt {})", conn.attempt),
         Event::Connecting { .. } => "connects".to_owned(),
+        Event::StartupSent { .. } => "startup packet sent".to_owned(),
         Event::SessionBegan { .. } => "session began".to_owned(),
         Event::ConnectFailed { error, .. } => format!("could not connect: {error}"),
         Event::RequestSent { tag, kind, .. } => format!("{}sent: {}", about(tag), word(*kind)),
@@ -236,6 +258,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         }
         Event::EofRead { mid_message, .. } => format!("read the end of the stream{}", inside(*mid_message)),
         Event::ResetRead { .. } => "was reset".to_owned(),
+        Event::ReadingStopped { .. } => "stops reading".to_owned(),
+        Event::ReadingResumed { .. } => "reads again".to_owned(),
         Event::ClientLeft { how, .. } => format!("left: {how}"),
         Event::CancelSent { tag, .. } => format!("{}cancel sent", about(tag)),
         Event::ClientDone { .. } => "has done all its steps".to_owned(),
@@ -243,6 +267,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::BatchBegan { .. } => "a batch began".to_owned(),
         Event::BatchSynced { .. } => "the batch's Sync came".to_owned(),
         Event::StatementBegan { tag, .. } => format!("{}began", about(tag)),
+        Event::WorkerWaits { .. } => "waits for the client".to_owned(),
+        Event::WorkerGoesOn { .. } => "goes on".to_owned(),
         Event::StatementEnded { tag, end, .. } => match end {
             StatementEnd::Complete => format!("{}complete", about(tag)),
             StatementEnd::Failed(code) => format!("{}failed with {code}", about(tag)),
@@ -256,6 +282,10 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::SignalSent { signal } => format!("sends {signal}"),
         Event::ReadinessProbed { ready: true } => "finds it ready".to_owned(),
         Event::ReadinessProbed { ready: false } => "finds it not ready".to_owned(),
+        Event::ActivityChanged { connection, activity } => format!("connection {connection} is {activity}"),
+        Event::ConnectionLeft { left } => {
+            format!("connection {} ({}) has left: {}", left.session, left.who, left.reason)
+        }
         Event::Recorded { record } => format!("end record: {}", record.reason),
         Event::PodExited { exit, tasks } if tasks.is_empty() => format!("exits with code {}", exit.code),
         Event::PodExited { exit, tasks } => format!("exits with code {}, leaving {}", exit.code, tasks.join(", ")),

@@ -1,7 +1,7 @@
 //! The pod: runs the control plane's own code, `cp::server::serve`, and writes down what it hands out.
 
 use cp::core::Settings;
-use cp::meter::{EndRecord, Meter};
+use cp::meter::{Change, EndRecord, Left, Meter};
 use cp::server::{Service, serve};
 
 use crate::engine::SimWorld;
@@ -42,6 +42,15 @@ struct HistoryMeter<W> {
 impl<W: SimWorld> Meter for HistoryMeter<W> {
     fn session_ended(&self, record: &EndRecord) {
         self.recorder.record(self.world.now(), Event::Recorded { record: record.clone() });
+    }
+
+    fn activity_changed(&self, change: &Change) {
+        let Change { connection, activity, .. } = *change;
+        self.recorder.record(self.world.now(), Event::ActivityChanged { connection, activity });
+    }
+
+    fn connection_left(&self, left: &Left) {
+        self.recorder.record(self.world.now(), Event::ConnectionLeft { left: left.clone() });
     }
 
     async fn flush(&self) {}

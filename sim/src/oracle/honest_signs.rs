@@ -228,7 +228,7 @@ mod tests {
     use std::time::Duration;
 
     use cp::core::DrainPolicy;
-    use cp::meter::LastOut;
+    use cp::meter::Left;
     use cp::world::Signal;
 
     use super::super::fixture::{Log, error};
@@ -403,7 +403,7 @@ mod tests {
         let two = client().session(71.0, "b.1").goodbye(75.0, "b.1").goodbye(85.0, "a.1").exit(85.0, 0);
         let named = |session, reason| {
             let who = if session == 1 { "a.1" } else { "b.1" }.to_owned();
-            let last = LastOut { session, who, reason, at: Time::from_epoch(Duration::from_secs(85)) };
+            let last = Left { session, who, reason, at: Time::from_epoch(Duration::from_secs(85)) };
             two.clone().but_reported(|report| report.last = Some(last)).judge(check).len()
         };
         assert_eq!(named(1, EndReason::Boundary), 0);

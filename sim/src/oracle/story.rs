@@ -232,7 +232,14 @@ impl<'a> Story<'a> {
                 self.killed.get_or_insert(moment);
             }
             Event::ClientDone { .. }
+            | Event::StartupSent { .. }
+            | Event::ReadingStopped { .. }
+            | Event::ReadingResumed { .. }
+            | Event::WorkerWaits { .. }
+            | Event::WorkerGoesOn { .. }
             | Event::RolledBack { .. }
+            | Event::ActivityChanged { .. }
+            | Event::ConnectionLeft { .. }
             | Event::ReadinessProbed { .. }
             | Event::Panicked { .. }
             | Event::OutOfTime => {}
