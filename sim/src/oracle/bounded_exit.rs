@@ -9,6 +9,8 @@
 //! - **Not every statement counts**, or a hot client could move L for ever, which the contract rules out. After
 //!   `idle_grace` every connection is due and gets no new work at a boundary. So a request counts if it was sent by then, or
 //!   inside a transaction whose BEGIN counts.
+//! - **A session that was let in waits for its worker** for up to `worker_queue_timeout`, which is the worker's time and not
+//!   its client's; once it has one it has `close_linger` to become ready.
 //! - **A wall that was reached bounds by itself**: from there the process has `teardown_budget`, and at least
 //!   `close_linger`.
 //! - **No exit at all** breaks the promise, whether the kubelet's SIGKILL or the end of the run came first. Not so if a
@@ -28,12 +30,7 @@ use crate::scenario::model::Promise;
 /// At most one violation.
 pub fn check(run: &Judged) -> Vec<Violation> {
     let story = &run.story;
-    let Some(told) = story.signals.first().map(|(moment, _)| *moment) else {
-        return Vec::new();
-    };
-    let bounds =
-        [story.quit().map(|quit| Bound::of_quit(run, quit)), story.signal().map(|signal| Bound::of_drain(run, signal))];
-    let Some(bound) = bounds.into_iter().flatten().min_by_key(|bound| bound.at) else {
+    let (Some(told), Some(bound)) = (story.signals.first().map(|(moment, _)| *moment), bound(run)) else {
         return Vec::new();
     };
     let (what, shown) = match story.exit {
@@ -54,11 +51,21 @@ pub fn check(run: &Judged) -> Vec<Violation> {
     vec![Violation::new(Promise::BoundedExit, what, evidence.into_iter().flatten())]
 }
 
-/// When the process had to be gone.
-struct Bound {
-    at: Time,
+/// When the process has to be gone; none if it was never told to go.
+pub fn bound(run: &Judged) -> Option<Bound> {
+    let story = &run.story;
+    let bounds =
+        [story.quit().map(|quit| Bound::of_quit(run, quit)), story.signal().map(|signal| Bound::of_drain(run, signal))];
+    bounds.into_iter().flatten().min_by_key(|bound| bound.at)
+}
+
+/// When the process has to be gone, and why then.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The time.
+    pub at: Time,
     /// The terms of the sum, for people.
-    why: String,
+    pub why: String,
     /// The entry that sets it, if there is one.
     shown: Option<Moment>,
     /// Whether it may be late as long as a worker is executing.
@@ -78,7 +85,12 @@ impl Bound {
             let why = format!("last work {}, a clock of {}", run.when(last), words(clock));
             (last + clock, why, shown)
         });
-        let (at, why, shown) = worked.into_iter().chain([idle]).max_by_key(|(at, ..)| *at).expect("idle is there");
+        let waited = last_wait_for_a_worker(run, signal).map(|(until, shown)| {
+            let why = format!("a wait for a worker {}, close_linger {}", run.when(until), words(close_linger));
+            (until + close_linger, why, Some(shown))
+        });
+        let terms = worked.into_iter().chain(waited).chain([idle]);
+        let (at, why, shown) = terms.max_by_key(|(at, ..)| *at).expect("idle is there");
         let why = format!("{why}, close_linger {}, flush", words(close_linger));
         let drained = Bound { at: at + close_linger + run.slack(), why, shown, waits: true };
         match run.wall() {
@@ -99,11 +111,11 @@ fn last_work(run: &Judged, signal: Moment) -> Option<(Time, Option<Moment>)> {
     let pod_end = story.gone().or(story.last)?;
     let executing = counted(run).flat_map(|request| {
         let moved = request.end().filter(|(_, outcome)| **outcome == Outcome::Complete).map(|(moment, _)| moment);
-        let executed = story.statements_of(request).map(move |statement| match statement.end {
-            Some((end, _)) => end.min(pod_end),
-            None => pod_end,
-        });
-        executed.chain(moved)
+        let executed = story.statements_of(request).map(move |statement| statement.last_moved(pod_end));
+        let read = story.connection_of(request).reading.iter().map(|(changed, _)| *changed);
+        let read =
+            read.filter(move |changed| *changed > request.sent && request.end().is_none_or(|(end, _)| end > *changed));
+        executed.chain(read).chain(moved)
     });
     let executing = executing.filter(|moment| moment.at >= signal.at).map(|moment| (moment.at, Some(moment)));
     let open = story.connections.iter().any(|connection| in_transaction(run, connection, signal.at));
@@ -112,6 +124,21 @@ fn last_work(run: &Judged, signal: Moment) -> Option<(Time, Option<Moment>)> {
     let batches = batches.filter(|batch| batch.began.at <= last_due);
     let batches = batches.map(|batch| (batch.began.at.max(signal.at), Some(batch.began)));
     executing.chain(batches).chain(open.then_some((signal.at, None))).max_by_key(|(at, _)| *at)
+}
+
+/// Until when, behind the last due time, a session that was let in may have waited for its worker, and its startup packet.
+fn last_wait_for_a_worker(run: &Judged, signal: Moment) -> Option<(Time, Moment)> {
+    let Settings { lame_duck, idle_grace, worker_queue_timeout, .. } = *run.settings;
+    let story = &run.story;
+    let waits = story.connections.iter().filter_map(|connection| {
+        let startup = connection.startup.filter(|startup| startup.at <= signal.at + lame_duck + run.slack())?;
+        let application = connection.conn.application();
+        let taken = story.worker_sessions.values().map(|session| (session.application, session.began));
+        let taken = taken.filter(|(taken, began)| *taken == application && *began > startup).map(|(_, began)| began.at);
+        let until = taken.chain([startup.at + worker_queue_timeout]).min()?;
+        Some((until, startup))
+    });
+    waits.filter(|(until, _)| *until > signal.at + idle_grace).max_by_key(|(until, _)| *until)
 }
 
 /// Whether a statement that counts was running at this moment.
@@ -153,7 +180,7 @@ fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::super::fixture::Log;
+    use super::super::fixture::{Log, conn};
     use super::*;
     use crate::history::Event;
     use crate::history::RequestKind::{Begin, Commit, Query};
@@ -203,6 +230,37 @@ mod tests {
         };
         assert!(holds(&running(1_305.0)));
         assert!(!holds(&running(1_306.0)));
+    }
+
+    #[test]
+    fn what_waits_for_its_client_moves_the_bound_no_further_than_its_last_byte() {
+        let waiting = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
+        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1 });
+        assert!(holds(&waiting.clone().exit(404.0, 0)));
+        assert!(!holds(&waiting.clone().exit(406.0, 0)));
+        let moved = waiting.event(200.0, Event::WorkerGoesOn { worker_session: 1 });
+        assert!(holds(&moved.clone().event(200.0, Event::WorkerWaits { worker_session: 1 }).exit(504.0, 0)));
+        let ended = moved.statement_ended(300.0, "a.1/1", crate::history::StatementEnd::Complete);
+        assert!(holds(&ended.exit(604.0, 0)));
+    }
+
+    #[test]
+    fn a_reader_that_stops_moves_the_bound_to_where_it_stopped() {
+        let stopped = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
+        let stopped = stopped.statement_ended(61.0, "a.1/1", crate::history::StatementEnd::Complete);
+        let stopped = stopped.event(500.0, Event::ReadingStopped { conn: conn("a.1") });
+        assert!(holds(&stopped.clone().exit(804.0, 0)));
+        assert!(!holds(&stopped.exit(806.0, 0)));
+    }
+
+    #[test]
+    fn a_session_that_was_let_in_may_wait_for_its_worker() {
+        let waiting = Log::default().term(60.0).connecting(62.0, "a.1");
+        let waiting = waiting.event(62.0, Event::StartupSent { conn: conn("a.1") });
+        assert!(holds(&waiting.clone().exit(131.0, 0)));
+        assert!(!holds(&waiting.exit(133.0, 0)));
+        let late = Log::default().term(60.0).connecting(67.0, "a.1");
+        assert!(!holds(&late.event(67.0, Event::StartupSent { conn: conn("a.1") }).exit(131.0, 0)));
     }
 
     #[test]

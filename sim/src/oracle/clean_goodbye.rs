@@ -5,9 +5,8 @@
 //! before the EOF, an EOF without a FATAL, and a session that the process forgot (its exit told the client nothing)
 //! break it. A reset after FATAL and EOF does not: by then everything has been said.
 //!
-//! Before the startup packet is complete there is nobody to tell. The log does not show that packet, so a connection that
-//! never had a session may be closed without a word; if it was told something, then properly. After SIGKILL and SIGQUIT
-//! nobody is owed a goodbye.
+//! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word; if it was
+//! told something, then properly. A client that does not read is owed nothing. After SIGKILL and SIGQUIT nobody is.
 
 use super::story::{Connection, Moment};
 use super::{Judged, Violation};
@@ -20,7 +19,7 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 
 fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let (what, shown) = flaw(run, connection)?;
-    if run.story.shot_before(shown) || connection.left_before(shown) {
+    if run.story.shot_before(shown) || connection.left_before(shown) || connection.deaf_at(shown).is_some() {
         return None;
     }
     let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
@@ -38,7 +37,7 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     if let Some(second) = connection.fatals.get(1) {
         return Some(("read a second FATAL", second.moment));
     }
-    let owed = connection.began.is_some() || told.is_some();
+    let owed = connection.startup.is_some() || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),
         (Some((eof, _)), Some(reset)) if owed && reset < eof => Some(("was reset", reset)),
@@ -95,6 +94,23 @@ mod tests {
         assert_eq!(client().reset(80.0, "a.1").judge(check), ["a.1#1 was reset 20s after the signal"]);
         assert_eq!(told().reset(80.0, "a.1").judge(check).len(), 1);
         assert_eq!(told().reset(80.0, "a.1").eof(80.0, "a.1").judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_is_owed_a_goodbye_from_its_startup_packet_on() {
+        let connecting = Log::default().connecting(1.0, "a.1").term(60.0);
+        assert_eq!(connecting.clone().eof(80.0, "a.1").judge(check), [""; 0]);
+        let started = connecting.event(61.0, Event::StartupSent { conn: conn("a.1") });
+        assert_eq!(started.clone().eof(80.0, "a.1").judge(check).len(), 1);
+        assert_eq!(started.fatal(80.0, "a.1", "57P03", None).eof(80.0, "a.1").judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_owed_nothing() {
+        let deaf = client().event(70.0, Event::ReadingStopped { conn: conn("a.1") });
+        assert_eq!(deaf.clone().exit(100.0, 0).judge(check), [""; 0]);
+        let reads = deaf.event(75.0, Event::ReadingResumed { conn: conn("a.1") });
+        assert_eq!(reads.exit(100.0, 0).judge(check).len(), 1);
     }
 
     #[test]

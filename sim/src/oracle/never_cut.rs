@@ -38,7 +38,7 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
             (over, "its client never got an answer".to_owned())
         }
     };
-    if story.shot_before(ended) || connection.left_before(ended) || run.at_wall(ended) || stalled(request) {
+    if story.shot_before(ended) || connection.left_before(ended) || run.at_wall(ended) || stalled(run, request, ended) {
         return None;
     }
     let what = format!(
@@ -65,11 +65,18 @@ fn cancelled(request: &Request, ended: Moment, code: &str) -> bool {
     code == "57014" && request.cancels.iter().any(|cancel| *cancel < ended)
 }
 
-/// Whether the client let `stall_grace` pass: in an open batch, as a reader that stopped reading, or inside COPY.
-///
-/// No such client can be judged yet: the log does not say where a batch ends or when a client reads.
-fn stalled(_: &Request) -> bool {
-    false
+/// Whether the client let `stall_grace` pass while a drain ran: the worker waited for it all that time, to send the data of
+/// a COPY or to take output; or it did not read, and what the worker had finished was still on its way.
+fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
+    let Some(signal) = run.story.signal() else {
+        return false;
+    };
+    let long_ago = |since: Moment| since.at.max(signal.at) + run.settings.stall_grace <= ended.at + run.slack();
+    let waited = run.story.statements_of(request).any(|statement| {
+        let moved = statement.last_moved(ended);
+        statement.waits.iter().any(|(began, _)| *began == moved) && long_ago(moved)
+    });
+    waited || run.story.connection_of(request).deaf_at(ended).is_some_and(long_ago)
 }
 
 #[cfg(test)]
@@ -78,8 +85,9 @@ mod tests {
 
     use cp::core::DrainPolicy;
 
-    use super::super::fixture::{Log, error};
+    use super::super::fixture::{Log, conn, error};
     use super::*;
+    use crate::history::Event;
     use crate::history::RequestKind::Query;
 
     /// A query that began before the signal and that FATAL 57P01 ended 15 minutes after it.
@@ -159,6 +167,42 @@ mod tests {
         let of_another = Log::default().session(1.0, "bi.1").sent(1.0, "bi.1/1", Query).session(1.0, "etl.1");
         let of_another = of_another.begun(5.0, "etl.1/1", Query).cancel(69.9, "bi.1/1");
         assert_eq!(end(of_another).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_for_whom_the_worker_waited_through_stall_grace_cut_itself() {
+        let waits = |at: f64| running().event(at, Event::WorkerWaits { worker_session: 1 });
+        let closed = |log: Log, at: f64| {
+            let log = log.statement_ended(at, "etl.1/1", StatementEnd::Aborted).fatal(at, "etl.1", "57P01", None);
+            log.ended(at, "etl.1/1", error("57P01")).judge(check).len()
+        };
+        assert_eq!(closed(waits(100.0), 400.0), 0);
+        assert_eq!(closed(waits(100.0), 399.0), 1);
+        let moved = waits(100.0).event(300.0, Event::WorkerGoesOn { worker_session: 1 });
+        assert_eq!(closed(moved.clone(), 400.0), 1);
+        assert_eq!(closed(moved.event(300.0, Event::WorkerWaits { worker_session: 1 }), 600.0), 0);
+    }
+
+    #[test]
+    fn before_the_signal_no_stall_is_too_long() {
+        let log = Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query);
+        let log = log.event(6.0, Event::WorkerWaits { worker_session: 1 }).term(1000.0);
+        let closed = |at: f64| {
+            let log = log.clone().statement_ended(at, "etl.1/1", StatementEnd::Aborted);
+            log.fatal(at, "etl.1", "57P01", None).ended(at, "etl.1/1", error("57P01")).judge(check).len()
+        };
+        assert_eq!(closed(1100.0), 1);
+        assert_eq!(closed(1300.0), 0);
+    }
+
+    #[test]
+    fn a_reader_that_stopped_for_stall_grace_gave_its_answer_up() {
+        let stopped = running().event(70.0, Event::ReadingStopped { conn: conn("etl.1") });
+        let finished = stopped.statement_ended(71.0, "etl.1/1", StatementEnd::Complete);
+        let closed =
+            |at: f64| finished.clone().reset(at, "etl.1").ended(at, "etl.1/1", Outcome::Lost).judge(check).len();
+        assert_eq!(closed(370.0), 0);
+        assert_eq!(closed(369.0), 1);
     }
 
     #[test]

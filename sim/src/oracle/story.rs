@@ -58,8 +58,12 @@ pub(super) struct Connection<'a> {
     pub(super) conn: &'a Conn,
     /// When the client started to connect, or the first that the log has of it.
     pub(super) connecting: Moment,
+    /// When its startup packet was on its way: from here on it can be told things.
+    pub(super) startup: Option<Moment>,
     /// Its first ReadyForQuery.
     pub(super) began: Option<Moment>,
+    /// When it stopped reading (false) and read again (true).
+    pub(super) reading: Vec<(Moment, bool)>,
     /// The FATALs it read.
     pub(super) fatals: Vec<FatalRead<'a>>,
     /// Its first end of the stream, and whether that was inside a message.
@@ -129,6 +133,8 @@ pub(super) struct Statement<'a> {
     pub(super) worker_session: u32,
     pub(super) began: Moment,
     pub(super) end: Option<(Moment, &'a StatementEnd)>,
+    /// When its worker began to wait for the client, and went on.
+    pub(super) waits: Vec<(Moment, Option<Moment>)>,
     /// Index into [`Story::requests`]; `None` if no client sent it.
     pub(super) request: Option<usize>,
 }
@@ -156,6 +162,21 @@ impl<'a> Story<'a> {
         match event {
             Event::Connecting { conn } => {
                 self.connection(moment, conn);
+            }
+            Event::StartupSent { conn } => {
+                self.connection(moment, conn).startup.get_or_insert(moment);
+            }
+            Event::ReadingStopped { conn } => self.connection(moment, conn).reading.push((moment, false)),
+            Event::ReadingResumed { conn } => self.connection(moment, conn).reading.push((moment, true)),
+            Event::WorkerWaits { worker_session } => {
+                if let Some(statement) = self.running(*worker_session) {
+                    statement.waits.push((moment, None));
+                }
+            }
+            Event::WorkerGoesOn { worker_session } => {
+                if let Some((_, went_on)) = self.running(*worker_session).and_then(|running| running.waits.last_mut()) {
+                    went_on.get_or_insert(moment);
+                }
             }
             Event::SessionBegan { conn } => {
                 self.connection(moment, conn).began.get_or_insert(moment);
@@ -204,7 +225,14 @@ impl<'a> Story<'a> {
                 if let Some(request) = request {
                     self.requests[request].statements.push(self.statements.len());
                 }
-                let statement = Statement { tag, worker_session: *worker_session, began: moment, end: None, request };
+                let statement = Statement {
+                    tag,
+                    worker_session: *worker_session,
+                    began: moment,
+                    end: None,
+                    waits: Vec::new(),
+                    request,
+                };
                 self.statements.push(statement);
             }
             Event::StatementEnded { worker_session, tag, end } => {
@@ -232,11 +260,6 @@ impl<'a> Story<'a> {
                 self.killed.get_or_insert(moment);
             }
             Event::ClientDone { .. }
-            | Event::StartupSent { .. }
-            | Event::ReadingStopped { .. }
-            | Event::ReadingResumed { .. }
-            | Event::WorkerWaits { .. }
-            | Event::WorkerGoesOn { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
@@ -253,12 +276,20 @@ impl<'a> Story<'a> {
         }
     }
 
+    /// The statement that a worker's session is in the middle of. Log order: it is the last that began there.
+    fn running(&mut self, worker_session: u32) -> Option<&mut Statement<'a>> {
+        let last = self.statements.iter_mut().rev().find(|statement| statement.worker_session == worker_session);
+        last.filter(|statement| statement.end.is_none())
+    }
+
     fn connection(&mut self, moment: Moment, conn: &'a Conn) -> &mut Connection<'a> {
         let index = *self.by_conn.entry(conn).or_insert_with(|| {
             self.connections.push(Connection {
                 conn,
                 connecting: moment,
+                startup: None,
                 began: None,
+                reading: Vec::new(),
                 fatals: Vec::new(),
                 eof: None,
                 reset: None,
@@ -361,9 +392,26 @@ impl<'a> Connection<'a> {
         self.left.is_some_and(|(left, _)| left < moment)
     }
 
+    /// Since when it had not been reading at this moment, if it was not.
+    pub(super) fn deaf_at(&self, moment: Moment) -> Option<Moment> {
+        let last = self.reading.iter().rev().find(|(changed, _)| *changed < moment)?;
+        (!last.1).then_some(last.0)
+    }
+
     /// Whether it was there at this time.
     pub(super) fn open_at(&self, at: Time) -> bool {
         self.connecting.at <= at && self.ending().is_none_or(|(end, _)| end.at > at)
+    }
+}
+
+impl Statement<'_> {
+    /// The last instant up to `until` at which its worker was executing, or a byte of it moved.
+    pub(super) fn last_moved(&self, until: Moment) -> Moment {
+        let end = self.end.map_or(until, |(end, _)| end.min(until));
+        match self.waits.iter().rev().find(|(began, _)| *began < end) {
+            Some((began, went_on)) if went_on.is_none_or(|went_on| went_on > end) => *began,
+            _ => end,
+        }
     }
 }
 
