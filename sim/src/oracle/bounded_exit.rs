@@ -8,7 +8,7 @@
 //!   signal makes L at least the signal: its clock starts there.
 //! - **Not every statement counts**, or a hot client could move L for ever, which the contract rules out. After
 //!   `idle_grace` every connection is due and gets no new work at a boundary. So a request counts if it was sent by then, or
-//!   inside a transaction whose BEGIN counts.
+//!   inside a transaction whose BEGIN counts and whose pauses since the signal come to no more than `transaction_budget`.
 //! - **A session that was let in waits for its worker** for up to `worker_queue_timeout`, which is the worker's time and not
 //!   its client's; once it has one it has `close_linger` to become ready.
 //! - **A wall that was reached bounds by itself**: from there the process has `teardown_budget`, and at least
@@ -19,6 +19,8 @@
 //! - **SIGQUIT**: at once.
 //!
 //! A pod that exits too early breaks other promises, not this one.
+
+use std::time::Duration;
 
 use cp::core::{Settings, Time};
 
@@ -147,13 +149,22 @@ fn still_executing(run: &Judged, at: Moment) -> bool {
     counted(run).any(|request| run.story.statements_of(request).any(running))
 }
 
-/// The begun requests that the drain had to wait for: sent before the last due time, or in a transaction that was.
+/// The begun requests that the drain had to wait for: sent before the last due time, or in a transaction that was and that
+/// has not used up its pauses.
 fn counted<'r>(run: &'r Judged) -> impl Iterator<Item = &'r Request<'r>> {
-    let last_due = run.story.signal().map(|signal| signal.at + run.settings.idle_grace + run.slack());
+    let Settings { idle_grace, transaction_budget, .. } = *run.settings;
+    let signal = run.story.signal().map(|signal| signal.at);
+    let last_due = signal.map(|signal| signal + idle_grace + run.slack());
     run.story.connections.iter().flat_map(move |connection| {
         let (mut in_transaction, mut counts) = (false, true);
+        let (mut paused, mut answered) = (Duration::ZERO, None);
         run.story.requests_of(connection).filter(move |request| {
-            counts = last_due.is_none_or(|due| request.sent.at <= due) || (in_transaction && counts);
+            if in_transaction && let Some((answered, signal)) = answered.zip(signal) {
+                paused += request.sent.at.since(std::cmp::max(answered, signal));
+            }
+            answered = request.end().map(|(end, _)| end.at);
+            let lasts = transaction_budget.is_zero() || paused <= transaction_budget;
+            counts = last_due.is_none_or(|due| request.sent.at <= due) || (in_transaction && counts && lasts);
             match request.kind {
                 RequestKind::Begin => in_transaction = !matches!(request.end(), Some((_, Outcome::Error(_)))),
                 RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
@@ -290,6 +301,19 @@ mod tests {
         assert!(holds(&log.clone().exit(700.0, 0)));
         let again = log.answered(403.0, 404.0, "a.1/4", Begin).answered(690.0, 700.0, "a.1/5", Query);
         assert!(!holds(&again.exit(720.0, 0)));
+    }
+
+    #[test]
+    fn work_in_a_transaction_counts_until_its_pauses_have_used_up_the_budget() {
+        let ping = |log: Log, minute: u32| {
+            let at = 60.0 * f64::from(minute);
+            log.answered(at, at + 1.0, &format!("a.1/{}", minute + 2), Query)
+        };
+        let begun = Log::default().session(1.0, "a.1").answered(2.0, 3.0, "a.1/1", Begin).term(60.0);
+        let to = |last: u32| (2..=last).step_by(4).fold(begun.clone(), ping).exit(60.0 * f64::from(last) + 5.0, 0);
+        assert!(holds(&to(58)));
+        assert!(!holds(&to(90)));
+        assert!(holds(&to(90).with(|settings| settings.transaction_budget = Duration::ZERO)));
     }
 
     #[test]
