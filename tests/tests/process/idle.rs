@@ -69,6 +69,33 @@ fn connections_that_never_become_sessions_do_not_hold_the_process() {
 }
 
 #[test]
+fn half_a_message_is_idle_and_its_client_is_told_that_it_was_not_executed() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "2s"]).await;
+        let request = raw::query("create table half_a_message ()");
+        let mut never = Raw::session(plane.port, "never the rest").await;
+        never.send(&request[..12]).await;
+        // The other half comes while the process drains, before its connection is due.
+        let mut late = Raw::session(plane.port, "late").await;
+        late.send(&raw::query("select 1")[..12]).await;
+
+        plane.drain().await;
+        late.send(&raw::query("select 1")[12..]).await;
+        let answer: Vec<_> = late.messages.rest().await.unwrap().into_iter().map(|message| message.tag).collect();
+        let rest = never.messages.rest().await.unwrap();
+        drop((never, late));
+        let exit = plane.exit().await;
+
+        assert_eq!(answer, *b"TDCZE");
+        let [fatal] = &rest[..] else { panic!("{rest:?}") };
+        let fatal = fatal.error().unwrap();
+        assert_eq!((fatal[&'C'].as_str(), fatal[&'M'].as_str()), ADMIN_SHUTDOWN);
+        assert_eq!(fatal[&'D'], "The last request was not executed.");
+        assert_exit(exit, 0, millis(2000));
+    });
+}
+
+#[test]
 fn with_nobody_there_the_process_exits_when_the_lame_duck_is_over() {
     run(async {
         let mut plane = ControlPlane::start(&["--lame-duck", "500ms", "--idle-grace", "30s"]).await;

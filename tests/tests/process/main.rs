@@ -8,6 +8,7 @@
 mod bench;
 mod cancel;
 mod configuration;
+mod copy;
 mod data;
 mod idle;
 mod login;
