@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `GET /readyz` | 200 `ready` while serving; 503 `draining` from the signal on |
 //! | `GET /livez` | 200 `alive` as long as the process runs, drains included |
+//! | `/drain` | see [`drain`] |
 //!
 //! Promises: a probe is answered however many silent connections others hold open, and no connection here delays the exit.
-//! It knows nothing of sessions, and an admin connection never counts as one.
+//! An admin connection never counts as one.
 //!
 //! Not `axum::serve`: that spawns its tasks on its own, where the world can't see them.
+
+pub(crate) mod drain;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,6 +28,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 
+use self::drain::Desk;
 use crate::alarm::Alarm;
 use crate::crew::Crew;
 use crate::lifecycle::Lifecycle;
@@ -41,14 +45,15 @@ const MAX_BUFFER: usize = 16 * 1024;
 /// Pause after a failed accept: where descriptors have run out, the next attempt fails as fast as this one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers HTTP on `listener` until `lifecycle` reads [`Lifecycle::Exiting`]. Then the task that accepts and those of all
+/// Answers HTTP on `listener` until the lifecycle reads [`Lifecycle::Exiting`]. Then the task that accepts and those of all
 /// connections end at once; `crew` counts them.
-pub fn spawn<W: World>(world: &W, crew: &Crew, listener: W::Listener, lifecycle: Notice<Lifecycle>) {
-    crew.spawn(world, "admin", accept(world.clone(), crew.clone(), listener, lifecycle));
+pub(crate) fn spawn<W: World>(crew: &Crew, listener: W::Listener, desk: Desk<W>) {
+    crew.spawn(&desk.world.clone(), "admin", accept(crew.clone(), listener, desk));
 }
 
-async fn accept<W: World>(world: W, crew: Crew, listener: W::Listener, lifecycle: Notice<Lifecycle>) {
-    let routes = routes(lifecycle.clone());
+async fn accept<W: World>(crew: Crew, listener: W::Listener, desk: Desk<W>) {
+    let (world, lifecycle) = (desk.world.clone(), desk.lifecycle.clone());
+    let routes = routes(desk);
     let mut accepting = Accepting::new(world.clone(), listener, lifecycle.subscribe());
     // Those that have ended are dropped before each count, so there are never more than `MAX_ADMIN_CONNECTIONS`.
     let mut open: VecDeque<Weak<Notice<Tenure>>> = VecDeque::new();
@@ -70,14 +75,15 @@ async fn accept<W: World>(world: W, crew: Crew, listener: W::Listener, lifecycle
 }
 
 /// What is answered to which request.
-fn routes(lifecycle: Notice<Lifecycle>) -> Router {
-    Router::new().route("/readyz", get(readyz)).route("/livez", get(livez)).with_state(lifecycle)
+fn routes<W: World>(desk: Desk<W>) -> Router {
+    let probes = Router::new().route("/readyz", get(readyz::<W>)).route("/livez", get(livez));
+    probes.merge(drain::routes()).with_state(desk)
 }
 
-async fn readyz(State(lifecycle): State<Notice<Lifecycle>>) -> (StatusCode, &'static str) {
-    match lifecycle.value() {
+async fn readyz<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, &'static str) {
+    match desk.lifecycle.value() {
         Lifecycle::Serving => (StatusCode::OK, "ready"),
-        Lifecycle::Draining { .. } | Lifecycle::Exiting => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Lifecycle::Draining(_) | Lifecycle::Exiting => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     }
 }
 
@@ -109,9 +115,7 @@ async fn serve_connection<W: World>(
     let mut tenure = tenure.subscribe();
     let mut lifecycle = lifecycle.subscribe();
     std::future::poll_fn(|cx| {
-        if poll_reads(&mut lifecycle, Lifecycle::Exiting, cx).is_ready()
-            || poll_reads(&mut tenure, Tenure::Over, cx).is_ready()
-        {
+        if lifecycle.poll_reads(Lifecycle::Exiting, cx).is_ready() || tenure.poll_reads(Tenure::Over, cx).is_ready() {
             return Poll::Ready(());
         }
         connection.as_mut().poll(cx).map(|end| {
@@ -122,16 +126,6 @@ async fn serve_connection<W: World>(
         })
     })
     .await;
-}
-
-/// Ready once the notice reads `wanted`.
-fn poll_reads<T: Copy + PartialEq>(reader: &mut Reader<T>, wanted: T, cx: &mut Context<'_>) -> Poll<()> {
-    while let Poll::Ready(value) = reader.poll_changed(cx) {
-        if value == wanted {
-            return Poll::Ready(());
-        }
-    }
-    Poll::Pending
 }
 
 /// The accepting side of the port.
@@ -151,7 +145,7 @@ impl<W: World> Accepting<W> {
 
     /// The next connection, or `None` when the process exits.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<W::Stream>> {
-        if poll_reads(&mut self.lifecycle, Lifecycle::Exiting, cx).is_ready() {
+        if self.lifecycle.poll_reads(Lifecycle::Exiting, cx).is_ready() {
             return Poll::Ready(None);
         }
         loop {
@@ -178,10 +172,13 @@ mod tests {
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::core::Time;
-    use crate::world::TokioWorld;
+    use crate::lifecycle::{Cause, Draining};
+    use crate::orders::{Order, orders};
+    use crate::world::{Signal, TokioWorld};
 
     /// An admin port on this machine.
     struct Port {
@@ -189,6 +186,8 @@ mod tests {
         address: SocketAddr,
         lifecycle: Notice<Lifecycle>,
         crew: Crew,
+        /// Nobody takes orders here.
+        _orders: mpsc::Receiver<Order>,
     }
 
     impl Port {
@@ -197,8 +196,11 @@ mod tests {
             let listener = world.bind("127.0.0.1:0").await.unwrap();
             let address = Listener::local_addr(&listener).unwrap();
             let (lifecycle, crew) = (Notice::new(Lifecycle::Serving), Crew::default());
-            spawn(&world, &crew, listener, lifecycle.clone());
-            Port { world, address, lifecycle, crew }
+            let (orders, taken) = orders();
+            let (settings, registry) = Default::default();
+            let desk = Desk { world: world.clone(), settings, registry, lifecycle: lifecycle.clone(), orders };
+            spawn(&crew, listener, desk);
+            Port { world, address, lifecycle, crew, _orders: taken }
         }
 
         async fn connect(&self) -> <TokioWorld as World>::Stream {
@@ -242,7 +244,9 @@ mod tests {
         run(async {
             let port = Port::open().await;
             assert_eq!(port.answer("GET", "/readyz").await, said("200 OK", "ready"));
-            port.lifecycle.change(Lifecycle::Draining { since: port.world.now(), wall: None });
+            let (since, signal) = (port.world.now(), Signal::Term);
+            let draining = Draining { since, cause: Cause::Signal(signal), signal: Some(signal), wall: None };
+            port.lifecycle.change(Lifecycle::Draining(draining));
             assert_eq!(port.answer("GET", "/readyz").await, said("503 Service Unavailable", "draining"));
             assert_eq!(port.answer("GET", "/livez").await, said("200 OK", "alive"));
         });

@@ -1,11 +1,24 @@
 //! One timer for one task, cheap to move: clocks that are set anew with every message cost nothing.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::task::Context;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use crate::core::Time;
 use crate::world::World;
+
+/// Waits for `work`, until `deadline`; none if it was not done by then.
+pub(crate) async fn within<W: World, T>(world: &W, deadline: Time, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut alarm = Alarm::new(world.clone());
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if alarm.poll_at(deadline, cx) { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
 
 type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 

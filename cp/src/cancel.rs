@@ -1,15 +1,12 @@
 //! Cancel requests: served in every phase, until the process exits. Whoever holds the process up must be able to let go.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::alarm::Alarm;
+use crate::alarm::within;
 use crate::core::wire::CancelKey;
-use crate::course::{Front, poll_patience};
+use crate::course::Front;
 use crate::meter::Meter;
 use crate::world::World;
 
@@ -33,16 +30,7 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::St
 /// Cancels at the worker the statement of the session that has `key` there. Returns whether the worker has taken the request.
 pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> bool {
     let deadline = front.world.now() + PATIENCE;
-    let mut alarm = Alarm::new(front.world.clone());
-    let mut lifecycle = front.lifecycle.subscribe();
-    let mut deliver: Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> = Box::pin(deliver(front, key));
-    let delivered = std::future::poll_fn(|cx| {
-        if let Poll::Ready(delivered) = deliver.as_mut().poll(cx) {
-            return Poll::Ready(Some(delivered));
-        }
-        poll_patience(&mut alarm, &mut lifecycle, deadline, cx).map(|()| None)
-    })
-    .await;
+    let delivered = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await.flatten();
     match &delivered {
         Some(Ok(())) => tracing::info!(?key, "cancel request passed on"),
         Some(Err(error)) => tracing::warn!(?key, worker = %front.worker, %error, "cancel request not passed on"),

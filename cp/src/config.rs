@@ -30,7 +30,7 @@ pub struct Config {
     pub listen: String,
     /// Where the worker is, as `host:port`.
     pub worker: String,
-    /// Where `/readyz` and `/livez` are served, as `host:port`, if anywhere.
+    /// Where `/readyz`, `/livez` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
     /// Form of the log.
     pub log_format: LogFormat,

@@ -3,18 +3,21 @@
 //! Every stage (startup, finding a worker, relaying) polls [`Course::poll_end`] beside its own work, so the drain and the
 //! clocks reach a connection wherever it is.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::alarm::Alarm;
 use crate::cancel;
 use crate::core::drain::Pace;
-use crate::core::{Activity, Drain, EndReason, Session, Settings, Time, Verdict};
+use crate::core::{Drain, EndReason, Session, Settings, Time, Verdict};
 use crate::crew::Crew;
 use crate::lifecycle::Lifecycle;
 use crate::meter::{Change, Meter};
 use crate::notice::{Notice, Reader};
-use crate::registry::{Place, Registry};
+use crate::registry::{Place, Registry, Shown};
 use crate::world::World;
 
 /// What all connections of a process share.
@@ -32,6 +35,21 @@ pub(crate) struct Front<W, M> {
     pub(crate) pace_offset: u32,
 }
 
+impl<W, M> Front<W, M> {
+    /// Does `work`, unless the process exits before it is done.
+    pub(crate) async fn unless_exiting<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut lifecycle = self.lifecycle.subscribe();
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            lifecycle.poll_reads(Lifecycle::Exiting, cx).map(|()| None)
+        })
+        .await
+    }
+}
+
 /// See the module's text.
 pub(crate) struct Course<W, M> {
     pub(crate) session: Session,
@@ -41,7 +59,7 @@ pub(crate) struct Course<W, M> {
     lifecycle: Reader<Lifecycle>,
     exiting: bool,
     alarm: Alarm<W>,
-    shown: (Activity, Time),
+    shown: Shown,
 }
 
 impl<W: World, M: Meter> Course<W, M> {
@@ -51,7 +69,7 @@ impl<W: World, M: Meter> Course<W, M> {
         let pace = Pace::nth(place.number(), front.pace_offset);
         let session = Session::new(place.own_key(), pace, &drain, now);
         let course = Course {
-            shown: (session.activity(), session.since()),
+            shown: Shown { activity: session.activity(), since: session.since(), clock: None },
             session,
             drain,
             place,
@@ -71,15 +89,11 @@ impl<W: World, M: Meter> Course<W, M> {
     /// Learns of the drain. Cheap, and wakes the task when there is more to learn.
     pub(crate) fn poll_lifecycle(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(lifecycle) = self.lifecycle.poll_changed(cx) {
-            match lifecycle {
-                Lifecycle::Serving => {}
-                Lifecycle::Draining { since, wall } => {
-                    self.drain.handle_signal(since);
-                    if let Some(wall) = wall {
-                        self.drain.handle_wall(wall);
-                    }
-                }
-                Lifecycle::Exiting => self.exiting = true,
+            self.exiting = lifecycle == Lifecycle::Exiting;
+            let before = self.drain.signal();
+            lifecycle.tell(&mut self.drain);
+            if before.is_some() && self.drain.signal() != before {
+                self.session.handle_recall();
             }
         }
     }
@@ -121,18 +135,26 @@ impl<W: World, M: Meter> Course<W, M> {
         self.show();
     }
 
-    /// Lets the registry know what the connection is doing, if that has changed.
+    /// Lets the registry know what the connection is doing, if that has changed, and which clock runs. A clock that every
+    /// byte sets anew is shown anew once a second, and only while somebody may ask what the drain waits for.
     fn show(&mut self) {
-        let shows = (self.session.activity(), self.session.since());
-        if self.shown != shows {
-            self.shown = shows;
-            self.place.update(shows.0, shows.1, self.session.worker_key());
+        let (activity, since) = (self.session.activity(), self.session.since());
+        let changed = (activity, since) != (self.shown.activity, self.shown.since);
+        if !changed && self.drain.signal().is_none() {
+            return;
+        }
+        let clock = self.session.clock(&self.drain, self.now());
+        if changed || !is_near(self.shown.clock, clock) {
+            self.shown = Shown { activity, since, clock };
+            self.place.update(self.shown, self.session.worker_key());
+        }
+        if changed {
             self.tell();
         }
     }
 
     fn tell(&self) {
-        let (activity, since) = self.shown;
+        let Shown { activity, since, .. } = self.shown;
         self.front.meter.activity_changed(&Change { connection: self.place.number(), activity, since });
     }
 
@@ -143,6 +165,16 @@ impl<W: World, M: Meter> Course<W, M> {
     }
 }
 
+/// Whether two clocks are the same for whoever reads them in whole seconds.
+fn is_near(shown: Option<(Time, &'static str)>, clock: Option<(Time, &'static str)>) -> bool {
+    match (shown, clock) {
+        (Some((shown_at, shown)), Some((at, clock))) => {
+            shown == clock && at.since(shown_at).max(shown_at.since(at)) < Duration::from_secs(1)
+        }
+        (shown, clock) => shown == clock,
+    }
+}
+
 /// Waits until `at` or until the process exits, whichever comes first.
 pub(crate) fn poll_patience<W: World>(
     alarm: &mut Alarm<W>,
@@ -150,10 +182,8 @@ pub(crate) fn poll_patience<W: World>(
     at: Time,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    while let Poll::Ready(lifecycle) = lifecycle.poll_changed(cx) {
-        if lifecycle == Lifecycle::Exiting {
-            return Poll::Ready(());
-        }
+    if lifecycle.poll_reads(Lifecycle::Exiting, cx).is_ready() {
+        return Poll::Ready(());
     }
     if alarm.poll_at(at, cx) { Poll::Ready(()) } else { Poll::Pending }
 }

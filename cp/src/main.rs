@@ -196,6 +196,11 @@ Signals:
   SIGTERM, SIGINT  drain; a second SIGTERM is ignored, a second SIGINT is the wall
   SIGQUIT          exit at once
 
+On the admin port:
+  POST /drain      drain without a signal
+  DELETE /drain    take that back, as long as no signal has come
+  GET /drain       what the drain waits for, and until when
+
 Exit codes:
   0    drained: every session ended as promised
   1    failed, for example an address in use

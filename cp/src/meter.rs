@@ -8,7 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::core::{Activity, DrainPolicy, EndReason, Time};
-use crate::world::Signal;
+use crate::lifecycle::Cause;
 
 /// Takes end records and the drain's report.
 pub trait Meter: Clone + Send + Sync + 'static {
@@ -63,11 +63,11 @@ pub struct EndRecord {
 /// The whole story of one drain: the last line of the log, and what the exit code summarises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainReport {
-    /// The signal that started the drain.
-    pub signal: Signal,
+    /// What began the drain.
+    pub cause: Cause,
     /// The policy under which it ran.
     pub policy: DrainPolicy,
-    /// When the signal came.
+    /// When the signal, or the request, came.
     pub started: Time,
     /// When the last session was gone, or the process gave up on it.
     pub ended: Time,
@@ -138,6 +138,13 @@ impl Meter for LogMeter {
 /// A duration as the log and the reports print it: whole milliseconds below ten seconds, whole seconds above.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounded(pub Duration);
+
+impl Rounded {
+    /// So many milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Rounded(Duration::from_millis(millis))
+    }
+}
 
 impl std::fmt::Display for Rounded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -87,6 +87,18 @@ impl<T: Copy> Reader<T> {
     }
 }
 
+impl<T: Copy + PartialEq> Reader<T> {
+    /// Ready once it reads `wanted`.
+    pub fn poll_reads(&mut self, wanted: T, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(value) = self.poll_changed(cx) {
+            if value == wanted {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
+
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         lock(&self.board).asleep.remove(&self.id);

@@ -32,13 +32,21 @@ struct Book {
 pub(crate) struct Entry {
     /// `application_name`, or the user where there is none, or the peer's address before either is known.
     pub(crate) who: String,
+    pub(crate) shown: Shown,
+    own_key: CancelKey,
+    worker_key: Option<CancelKey>,
+    is_session: bool,
+}
+
+/// What a connection shows to whoever asks about it from outside its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
     /// What it is doing.
     pub(crate) activity: Activity,
     /// Since when.
     pub(crate) since: Time,
-    own_key: CancelKey,
-    worker_key: Option<CancelKey>,
-    is_session: bool,
+    /// The clock that runs for it, and when that ends it if nothing happens before.
+    pub(crate) clock: Option<(Time, &'static str)>,
 }
 
 /// How many left, why, and who was the last.
@@ -67,8 +75,13 @@ impl Registry {
         }
         let number = book.last_number;
         let own_key = CancelKey::new(number, secret);
-        let entry =
-            Entry { who, activity: Activity::Handshake, since: now, own_key, worker_key: None, is_session: false };
+        let entry = Entry {
+            who,
+            shown: Shown { activity: Activity::Handshake, since: now, clock: None },
+            own_key,
+            worker_key: None,
+            is_session: false,
+        };
         book.entries.insert(number, entry);
         Place { registry: self.clone(), number, own_key, reason: None, left_at: now }
     }
@@ -78,9 +91,19 @@ impl Registry {
         self.book().entries.len()
     }
 
-    /// The live connections, oldest first.
-    pub(crate) fn entries(&self) -> Vec<(u32, Entry)> {
-        self.book().entries.iter().map(|(number, entry)| (*number, entry.clone())).collect()
+    /// The `limit` live connections that have been doing what they do for longest, those first, and how many there are in
+    /// all. Copies no more than it returns.
+    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Entry)>) {
+        let book = self.book();
+        let mut order: Vec<(Time, u32)> =
+            book.entries.iter().map(|(number, entry)| (entry.shown.since, *number)).collect();
+        if limit < order.len() {
+            order.select_nth_unstable(limit);
+            order.truncate(limit);
+        }
+        order.sort_unstable();
+        let longest = order.into_iter().filter_map(|(_, number)| Some((number, book.entries.get(&number)?.clone())));
+        (book.entries.len(), longest.collect())
     }
 
     /// The key with which the worker of the session that has `key` cancels its statement.
@@ -165,10 +188,9 @@ impl Place {
     }
 
     /// Says what the connection is doing.
-    pub(crate) fn update(&self, activity: Activity, since: Time, worker_key: Option<CancelKey>) {
+    pub(crate) fn update(&self, shown: Shown, worker_key: Option<CancelKey>) {
         if let Some(entry) = self.registry.book().entries.get_mut(&self.number) {
-            entry.activity = activity;
-            entry.since = since;
+            entry.shown = shown;
             entry.worker_key = worker_key;
         }
     }

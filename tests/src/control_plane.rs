@@ -157,13 +157,18 @@ impl ControlPlane {
 
     /// Waits for its exit.
     pub async fn exit(&mut self) -> Exit {
+        let code = self.ends().await;
+        Exit { code, after: self.since_signal() }
+    }
+
+    /// Waits for its exit, whether a signal was sent or not: its exit code, none if a signal ended it.
+    pub async fn ends(&mut self) -> Option<i32> {
         let process = &mut self.process;
         let status =
             crate::eventually(EXIT_LIMIT, "the process's exit", async || process.try_wait().expect("it is our child"));
         let status = status.await;
-        let after = self.since_signal();
         self.ended();
-        Exit { code: status.code(), after }
+        status.code()
     }
 
     /// The lines of its log so far. After the exit: all of them.

@@ -50,6 +50,22 @@ impl Prober {
     }
 }
 
+/// Status and body of one `METHOD path` with these headers (`Name: value\r\n` each), on a connection of its own.
+///
+/// # Errors
+/// What the kernel reports, and whatever is no answer.
+pub async fn ask(port: u16, request: &str, headers: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("{request} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    while answer.len() <= MAX_ANSWER && stream.read_buf(&mut answer).await? > 0 {}
+    let (status, _) = parse(&answer).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let text = String::from_utf8_lossy(&answer);
+    let (_, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    Ok((status, body.to_owned()))
+}
+
 /// The status of one `GET path` on a connection of its own.
 ///
 /// # Errors

@@ -69,7 +69,7 @@ fn places() -> [Entry; 5] {
         place(
             "admin",
             "unset",
-            "where `/readyz` and `/livez` are served, as `host:port`",
+            "where `/readyz`, `/livez` and `/drain` are served, as `host:port`",
             &format!("{ADDRESS}, or unset"),
         ),
         entry("log_format", "FORMAT", "text", "form of the log on stderr: `text` or `json`", "one of text, json"),

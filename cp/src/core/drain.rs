@@ -4,7 +4,7 @@
 //! For a client a clock runs. That is enough for both promises: clients that do nothing can't hold the process, and nothing
 //! that is executing is cut.
 //!
-//! Time runs from the signal, t = 0:
+//! Time runs from the signal, or from the request that stands for one, t = 0:
 //!
 //! ```text
 //!        signal        lame_duck                      idle_grace
@@ -22,6 +22,8 @@
 //! 5. *Wall*, only where set: what still runs is cancelled at its worker, and what is left is ended. Better than the SIGKILL
 //!    that would come anyway, and never silent.
 //! 6. *Drained*: no connection left and the lame duck over.
+//!
+//! A drain that was taken back leaves no trace: the steady clocks run again, and the next drain begins at its own t = 0.
 //!
 //! [`Drain::verdict`] is the whole decision. It reads where a connection stands ([`Standing`]), and knows nothing of bytes,
 //! sockets or tasks.
@@ -49,6 +51,20 @@ pub enum Phase {
     Wall,
     /// Nothing is left to wait for.
     Drained,
+}
+
+impl Phase {
+    /// The name used in logs and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Serving => "serving",
+            Phase::LameDuck => "lame_duck",
+            Phase::Grace => "grace",
+            Phase::Boundary => "boundary",
+            Phase::Wall => "wall",
+            Phase::Drained => "drained",
+        }
+    }
 }
 
 /// What is to become of a connection.
@@ -115,9 +131,16 @@ impl Drain {
         Drain { settings, signal: None, wall_called: None }
     }
 
-    /// The signal came at `signal`. A later call changes nothing: a drain begins once.
+    /// The signal, or the request that stands for it, came at `signal`. A later call changes nothing: a drain begins once.
     pub fn handle_signal(&mut self, signal: Time) {
         self.signal.get_or_insert(signal);
+    }
+
+    /// The drain was taken back, its wall with it. Each session must be told too
+    /// ([`Session::handle_recall`](super::session::Session::handle_recall)).
+    pub fn handle_recall(&mut self) {
+        self.signal = None;
+        self.wall_called = None;
     }
 
     /// The wall was called for at `now`, during the drain. A later call changes nothing.

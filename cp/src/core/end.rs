@@ -82,6 +82,28 @@ impl EndReason {
         }
     }
 
+    /// The clock that ends a session for this reason, by the name of its setting; none if no clock does.
+    pub const fn clock(self) -> Option<&'static str> {
+        match self {
+            EndReason::WorkerUnreachable => Some("worker_queue_timeout"),
+            EndReason::IdleTimeout => Some("idle_timeout"),
+            EndReason::HandshakeTimeout => Some("session_init_timeout"),
+            EndReason::Boundary | EndReason::ShuttingDown => Some("idle_grace"),
+            EndReason::TransactionGrace => Some("transaction_grace"),
+            EndReason::TransactionBudget => Some("transaction_budget"),
+            EndReason::StallGrace => Some("stall_grace"),
+            // Which setting it stands at depends on what else is set.
+            EndReason::Wall => Some("wall"),
+            EndReason::Terminate
+            | EndReason::ClientClosed
+            | EndReason::ClientReset
+            | EndReason::WorkerLost
+            | EndReason::Malformed
+            | EndReason::TooManyConnections
+            | EndReason::Quit => None,
+        }
+    }
+
     /// Whether the client ended the session, rather than `cp` or the worker.
     pub const fn by_client(self) -> bool {
         matches!(self, EndReason::Terminate | EndReason::ClientClosed | EndReason::ClientReset)

@@ -173,6 +173,12 @@ impl Session {
         self.standing.cancelled.get_or_insert(now);
     }
 
+    /// The drain was taken back: what the next one counts, it counts from zero.
+    pub fn handle_recall(&mut self) {
+        self.standing.paused = Duration::ZERO;
+        self.standing.cancelled = None;
+    }
+
     /// The worker closed or reset its connection: nothing more will come from it.
     pub fn handle_worker_gone(&mut self) {
         self.worker_gone = true;
@@ -252,6 +258,19 @@ impl Session {
         match self.tracker.owed_by_stream() {
             Some(owed) if drain.is_due(self.standing.pace, now) => space.min(owed),
             _ => space,
+        }
+    }
+
+    /// The clock that runs for it, by the name of its setting, and when that ends it if nothing happens before; none while
+    /// it waits for its worker.
+    pub fn clock(&self, drain: &Drain, now: Time) -> Option<(Time, &'static str)> {
+        if self.closed.is_some() {
+            return Some((self.standing.since + drain.settings().close_linger, "close_linger"));
+        }
+        match self.poll_verdict(drain, now) {
+            Verdict::CloseAt(at, reason) => reason.clock().map(|clock| (at, clock)),
+            Verdict::CancelAt(at) => Some((at, "wall")),
+            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow => None,
         }
     }
 

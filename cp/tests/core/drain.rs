@@ -174,6 +174,22 @@ fn nobody_is_due_before_the_signal_and_a_second_signal_changes_nothing() {
 }
 
 #[test]
+fn a_drain_that_is_taken_back_leaves_the_steady_clocks_and_the_next_one_begins_anew() {
+    let mut drain = draining(Settings::default());
+    drain.handle_wall(at(SIGNAL + 3));
+    drain.handle_recall();
+    let later = SIGNAL + 100;
+    assert_eq!((drain.phase(at(later)), drain.signal(), drain.earliest_exit()), (Phase::Serving, None, None));
+    assert!(drain.accepts(at(later)) && !drain.is_due(Pace(0), at(1 << 40)));
+    for activity in Activity::ALL {
+        let steady = closed(&serving(Settings::default()), &standing(activity));
+        assert_eq!(closed(&drain, &standing(activity)), steady, "{activity}");
+    }
+    drain.handle_signal(at(later));
+    assert_eq!((drain.due(Pace(0)), drain.phase(at(later))), (Some(at(later + 15)), Phase::LameDuck));
+}
+
+#[test]
 fn transaction_grace_runs_anew_in_each_pause() {
     let drain = draining(Settings::default());
     let pause = Standing { since: at(SIGNAL + 200), ..standing(Activity::IdleInTransaction) };

@@ -62,6 +62,11 @@ impl Guest {
         self.drain.handle_signal(self.now);
     }
 
+    fn recall(&mut self) {
+        self.drain.handle_recall();
+        self.session.handle_recall();
+    }
+
     fn pass(&mut self, seconds: u64) {
         self.now = self.now + Duration::from_secs(seconds);
     }
@@ -473,4 +478,74 @@ fn the_next_timeout_is_the_verdicts() {
     assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 15));
     guest.pass(16);
     assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 0));
+}
+
+#[test]
+fn pauses_of_a_drain_that_was_taken_back_do_not_count_in_the_next_one() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("C Z:T");
+    guest.signal();
+    // Eleven pauses of five minutes less a second: five minutes and eleven seconds are left of the budget.
+    for _ in 0..11 {
+        guest.pass(299);
+        guest.client("Q");
+        guest.worker("C Z:T");
+    }
+    guest.recall();
+    guest.pass(4000);
+    assert_eq!(guest.verdict(), Verdict::CarryOn, "no clock runs in a transaction while serving");
+    guest.signal();
+    for _ in 0..2 {
+        guest.pass(299);
+        assert_eq!(guest.is_over(), None);
+        guest.client("Q");
+        guest.worker("C Z:T");
+    }
+    guest.pass(300);
+    assert_eq!(guest.is_over(), Some(EndReason::TransactionGrace));
+}
+
+#[test]
+fn a_statement_that_was_cancelled_at_the_wall_of_a_drain_that_was_taken_back_is_cancelled_anew_in_the_next_one() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    assert_eq!(guest.verdict(), Verdict::CancelNow);
+    guest.session.handle_cancelled(guest.now);
+    guest.recall();
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    assert_eq!(guest.verdict(), Verdict::CancelNow);
+}
+
+#[test]
+fn a_request_that_was_held_when_it_was_due_passes_when_the_drain_is_taken_back() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.pass(15);
+    assert_eq!(guest.client("Q"), 0);
+    guest.recall();
+    assert_eq!(guest.client("Q"), messages("Q").len());
+}
+
+#[test]
+fn the_clock_that_runs_has_the_name_of_its_setting() {
+    let mut guest = Guest::at_the_door();
+    let clock =
+        |guest: &Guest| guest.session.clock(&guest.drain, guest.now).map(|(at, name)| (at.since(guest.now), name));
+    let seconds = Duration::from_secs;
+    assert_eq!(clock(&guest), Some((seconds(60), "session_init_timeout")));
+    guest = Guest::seated();
+    assert_eq!(clock(&guest), Some((seconds(900), "idle_timeout")));
+    guest.signal();
+    assert_eq!(clock(&guest), Some((seconds(15), "idle_grace")));
+    guest.client("Q");
+    assert_eq!(clock(&guest), None);
+    guest.worker("C Z:T");
+    assert_eq!(clock(&guest), Some((seconds(300), "transaction_grace")));
+    guest.session.close(EndReason::Boundary, &guest.drain, guest.now);
+    assert_eq!(clock(&guest), Some((seconds(5), "close_linger")));
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cp::core::{EndReason, Settings, Time};
+use cp::lifecycle::Cause;
 use cp::meter::{DrainReport, EndRecord, Exit};
 use cp::world::Signal;
 
@@ -239,7 +240,7 @@ impl Log {
             _ => None,
         })?;
         let mut report = DrainReport {
-            signal,
+            cause: Cause::Signal(signal),
             policy: self.settings.drain_policy,
             started,
             ended: seconds(at),

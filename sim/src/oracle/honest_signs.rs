@@ -10,6 +10,7 @@
 //!   higher than the sessions by at most the number of those. After SIGQUIT the totals are not judged: nobody waits for them.
 
 use cp::core::{EndReason, Time};
+use cp::lifecycle::Cause;
 use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit};
 
 use super::story::{Moment, Request};
@@ -128,8 +129,8 @@ fn report(run: &Judged, exit: Moment, code: &Exit) -> Vec<Violation> {
         (None, _) => return Vec::new(),
     };
     let mut wrong = Vec::new();
-    if report.signal != first {
-        wrong.push(format!("says that {} began the drain, but that was {first}", report.signal));
+    if report.cause != Cause::Signal(first) {
+        wrong.push(format!("says that {} began the drain, but that was {first}", report.cause));
     }
     if report.policy != run.settings.drain_policy {
         wrong.push(format!("says policy {:?}, but that was {:?}", report.policy, run.settings.drain_policy));
@@ -345,7 +346,7 @@ mod tests {
     #[test]
     fn the_report_names_the_signal_the_policy_and_the_times() {
         let lies: [fn(&mut DrainReport); 5] = [
-            |report| report.signal = Signal::Int,
+            |report| report.cause = Cause::Signal(Signal::Int),
             |report| report.policy = DrainPolicy::Flat,
             |report| report.started = Time::EPOCH,
             |report| report.ended = Time::EPOCH,

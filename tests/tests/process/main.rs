@@ -16,6 +16,7 @@ mod policy;
 mod probe;
 mod record;
 mod refusal;
+mod request;
 mod running;
 mod signal;
 mod stall;

@@ -1,0 +1,259 @@
+//! The watch over the process, from its first order to stop to its end.
+//!
+//! The one place where the lifecycle changes: signals and orders come in, the registry empties, and the process is over as
+//! soon as that is true. What a drain then does to each connection is not decided here but in
+//! [`core::drain`](crate::core::drain).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::alarm::{Alarm, within};
+use crate::core::{Drain, DrainPolicy, EndReason, Time};
+use crate::course::Front;
+use crate::lifecycle::{Cause, Draining, Lifecycle};
+use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
+use crate::orders::{Answer, Ask, Order};
+use crate::registry::Tally;
+use crate::status::Status;
+use crate::world::{Signal, World};
+
+/// How often a drain says what it waits for.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How many connections it names each time, those that wait longest first.
+const REPORT_AT_MOST: usize = 10;
+/// How long the last tasks may take to end, once nothing is left for them to do.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+/// See the module's text.
+pub(crate) struct Watch<W: World, M> {
+    front: Front<W, M>,
+    orders: mpsc::Receiver<Order>,
+    /// What all tasks were told last.
+    lifecycle: Lifecycle,
+    drain: Drain,
+    /// SIGINTs so far.
+    interrupts: u32,
+    connections_at_signal: usize,
+    /// For the end of the lame duck, and for the next report.
+    lame_duck: Alarm<W>,
+    report: Alarm<W>,
+    next_report: Time,
+}
+
+enum Happened {
+    Signal(Signal),
+    Order(Order),
+    Drained,
+    TimeToReport,
+}
+
+impl<W: World, M: Meter> Watch<W, M> {
+    pub(crate) fn new(front: Front<W, M>, orders: mpsc::Receiver<Order>) -> Self {
+        Watch {
+            orders,
+            lifecycle: Lifecycle::Serving,
+            drain: Drain::new(front.settings.clone()),
+            interrupts: 0,
+            connections_at_signal: 0,
+            lame_duck: Alarm::new(front.world.clone()),
+            report: Alarm::new(front.world.clone()),
+            next_report: Time::EPOCH,
+            front,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Exit {
+        let world = self.front.world.clone();
+        let mut signals = Box::pin(world.next_signal());
+        loop {
+            match std::future::poll_fn(|cx| self.poll(signals.as_mut(), cx)).await {
+                Happened::Signal(Signal::Quit) => return self.quit().await,
+                Happened::Signal(signal) => {
+                    self.handle_signal(signal);
+                    signals = Box::pin(world.next_signal());
+                }
+                Happened::Order(Order { ask, answer }) => {
+                    // Whoever asked may have hung up; it is done all the same.
+                    let _ = answer.send(self.handle_order(ask));
+                }
+                Happened::TimeToReport => self.say_what_it_waits_for(),
+                Happened::Drained => return self.exit().await,
+            }
+        }
+    }
+
+    fn poll(&mut self, signals: Pin<&mut impl Future<Output = Signal>>, cx: &mut Context<'_>) -> Poll<Happened> {
+        if let Poll::Ready(signal) = signals.poll(cx) {
+            return Poll::Ready(Happened::Signal(signal));
+        }
+        if let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
+            return Poll::Ready(Happened::Order(order));
+        }
+        let Some(earliest_exit) = self.drain.earliest_exit() else {
+            return Poll::Pending;
+        };
+        let lame_duck_over = self.lame_duck.poll_at(earliest_exit, cx);
+        if self.front.registry.poll_empty(cx).is_ready() && lame_duck_over {
+            return Poll::Ready(Happened::Drained);
+        }
+        if self.report.poll_at(self.next_report, cx) {
+            self.next_report = self.next_report + REPORT_EVERY;
+            return Poll::Ready(Happened::TimeToReport);
+        }
+        Poll::Pending
+    }
+
+    fn handle_signal(&mut self, signal: Signal) {
+        self.interrupts += u32::from(signal == Signal::Int);
+        let Lifecycle::Draining(draining) = self.lifecycle else {
+            return self.begin(Cause::Signal(signal));
+        };
+        let first = draining.signal.unwrap_or(signal);
+        let draining = Draining { signal: Some(first), ..draining };
+        if self.interrupts == 2 {
+            tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
+            let wall = Some(self.front.world.now());
+            self.change(Lifecycle::Draining(Draining { wall, ..draining }));
+        } else if self.lifecycle == Lifecycle::Draining(draining) {
+            tracing::info!(%signal, %first, "signal ignored: the drain is under way");
+        } else {
+            tracing::info!(%signal, "the drain by request can't be taken back any more");
+            self.change(Lifecycle::Draining(draining));
+        }
+    }
+
+    fn handle_order(&mut self, ask: Ask) -> Answer {
+        match (ask, self.lifecycle) {
+            (_, Lifecycle::Exiting) => Answer::Exiting,
+            (Ask::Begin, Lifecycle::Draining(_)) => Answer::UnderWay,
+            (Ask::Begin, Lifecycle::Serving) => {
+                self.begin(Cause::Request);
+                Answer::Begun
+            }
+            (Ask::Recall, Lifecycle::Serving) => Answer::NoDrain,
+            (Ask::Recall, Lifecycle::Draining(Draining { signal: Some(signal), .. })) => Answer::Signalled(signal),
+            (Ask::Recall, Lifecycle::Draining(_)) if self.front.settings.drain_policy != DrainPolicy::IdleAware => {
+                Answer::Deaf
+            }
+            (Ask::Recall, Lifecycle::Draining(draining)) => {
+                let lasted = self.front.world.now().since(draining.since);
+                tracing::info!(
+                    lasted = %Rounded(lasted),
+                    connections = self.front.registry.connections(),
+                    "drain taken back"
+                );
+                self.change(Lifecycle::Serving);
+                Answer::Recalled
+            }
+        }
+    }
+
+    fn begin(&mut self, cause: Cause) {
+        let now = self.front.world.now();
+        self.next_report = now + REPORT_EVERY;
+        self.connections_at_signal = self.front.registry.connections();
+        self.front.registry.reset_tally();
+        let signal = if let Cause::Signal(signal) = cause { Some(signal) } else { None };
+        // Everything above is settled before any other task learns of the drain.
+        self.change(Lifecycle::Draining(Draining { since: now, cause, signal, wall: None }));
+        let rules = &self.front.settings;
+        tracing::info!(
+            %cause,
+            policy = %rules.drain_policy,
+            connections = self.connections_at_signal,
+            lame_duck = %Rounded(rules.lame_duck),
+            idle_grace = %Rounded(rules.idle_grace),
+            "drain begins"
+        );
+    }
+
+    fn change(&mut self, lifecycle: Lifecycle) {
+        self.lifecycle = lifecycle;
+        lifecycle.tell(&mut self.drain);
+        self.front.lifecycle.change(lifecycle);
+    }
+
+    fn say_what_it_waits_for(&self) {
+        let now = self.front.world.now();
+        let status = Status::new(self.lifecycle, &self.drain, &self.front.registry, now, REPORT_AT_MOST);
+        tracing::info!(
+            phase = %self.drain.phase(now).name(),
+            draining_for = %Rounded(now.since(self.drain.signal().unwrap_or(now))),
+            connections = status.connections,
+            waiting_for = %status.in_one_line(),
+            "drain waits"
+        );
+    }
+
+    /// Nothing is left to wait for.
+    async fn exit(mut self) -> Exit {
+        // From here on nothing is taken back: whoever asks is told so.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
+        // Time spent from here on is the meter's, and bounded like everything else in a drain.
+        let deadline = self.front.world.now() + self.front.settings.teardown_budget;
+        if within(&self.front.world, deadline, self.front.meter.flush()).await.is_none() {
+            tracing::error!("the meter did not flush within teardown_budget: end records may be lost");
+        }
+        let tally = self.front.registry.tally();
+        let code = if tally.ended_by.contains_key(EndReason::Wall.name()) { EXIT_WALL } else { EXIT_DRAINED };
+        self.finish(code, tally).await
+    }
+
+    /// SIGQUIT: every session is ended where it stands, and recorded.
+    async fn quit(self) -> Exit {
+        tracing::warn!(connections = self.front.registry.connections(), "SIGQUIT: exiting at once");
+        let tally = self.front.registry.tally();
+        self.finish(EXIT_QUIT, tally).await
+    }
+
+    async fn finish(self, code: u8, tally: Tally) -> Exit {
+        let world = &self.front.world;
+        let ended = world.now();
+        self.front.lifecycle.change(Lifecycle::Exiting);
+        if within(world, ended + LAST_TASKS, self.front.crew.gone()).await.is_none() {
+            tracing::error!(tasks = self.front.crew.tasks(), "tasks are left at exit");
+        }
+        let Lifecycle::Draining(Draining { since: started, cause, .. }) = self.lifecycle else {
+            return Exit { code, report: None };
+        };
+        let report = DrainReport {
+            cause,
+            policy: self.front.settings.drain_policy,
+            started,
+            ended,
+            connections_at_signal: self.connections_at_signal,
+            ended_by: tally.ended_by,
+            refused: tally.refused,
+            cancels: tally.cancels,
+            last: tally.last,
+        };
+        tell(&report, code);
+        Exit { code, report: Some(report) }
+    }
+}
+
+/// The drain's whole story in one line.
+fn tell(report: &DrainReport, code: u8) {
+    let ended_by: Vec<String> = report.ended_by.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    let last = report.last.as_ref().map(|last| {
+        let held = Rounded(last.at.since(report.started));
+        format!("{} ({}) left last, after {held}: {}", last.who, last.session, last.reason)
+    });
+    tracing::info!(
+        code,
+        cause = %report.cause,
+        policy = %report.policy,
+        took = %Rounded(report.ended.since(report.started)),
+        connections_at_signal = report.connections_at_signal,
+        ended_by = %ended_by.join(", "),
+        refused = report.refused,
+        cancels = report.cancels,
+        last = %last.as_deref().unwrap_or("nobody was here"),
+        "drain over"
+    );
+}
