@@ -37,6 +37,8 @@ const NAMED_AS_BUSY: usize = 3;
 /// A world whose hosts are kept here. What the harness does to a world is the same on every engine.
 pub(super) trait Registered: World {
     fn hosts(&self) -> &Hosts;
+    fn reset(&self, stream: Self::Stream);
+    fn vanish(&self, stream: &Self::Stream);
 }
 
 impl<W: Registered> SimWorld for W {
@@ -46,6 +48,14 @@ impl<W: Registered> SimWorld for W {
 
     fn kill(&self, host: &str) {
         self.hosts().kill(host);
+    }
+
+    fn reset(&self, stream: Self::Stream) {
+        Registered::reset(self, stream);
+    }
+
+    fn vanish(&self, stream: &Self::Stream) {
+        Registered::vanish(self, stream);
     }
 
     fn tasks(&self, host: &str) -> Vec<&'static str> {

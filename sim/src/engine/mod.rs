@@ -100,6 +100,14 @@ pub trait SimWorld: World {
     /// machine lives on: its kernel closes the sockets, with FIN or, where bytes were unread, RST.
     fn kill(&self, host: &str);
 
+    /// Closes a connection with RST: what was not sent yet is never sent, and the peer's next read or write fails.
+    fn reset(&self, stream: Self::Stream);
+
+    /// The machine at this end of the connection is gone: no packet of it arrives any more, in either direction, and nobody is
+    /// told. The peer's kernel finds out as a real one does, by its own clocks. The stream itself stays as it is; reads of it
+    /// never end.
+    fn vanish(&self, stream: &Self::Stream);
+
     /// Names of the tasks of `host` that have not ended, sorted; a name that several have comes several times.
     fn tasks(&self, host: &str) -> Vec<&'static str>;
 
@@ -163,6 +171,18 @@ pub struct Capabilities {
     pub backpressure: bool,
     /// Times far into a long run are as exact as at its beginning: to 1 ms.
     pub exact_times: bool,
+    /// A process can close a connection with RST when it likes: [`SimWorld::reset`].
+    pub abortive_close: bool,
+    /// A machine can vanish: [`SimWorld::vanish`].
+    pub vanish: bool,
+    /// Packets between hosts can be lost, and come through later as TCP would see to it.
+    pub packet_loss: bool,
+    /// Packets between hosts can be held and released.
+    pub hold: bool,
+    /// The time that packets between hosts take can be changed.
+    pub latency: bool,
+    /// A host that was killed can be started again.
+    pub restart: bool,
 }
 
 impl Capabilities {
@@ -173,6 +193,12 @@ impl Capabilities {
             (self.reset, needed.reset, "reset"),
             (self.backpressure, needed.backpressure, "backpressure"),
             (self.exact_times, needed.exact_times, "exact times"),
+            (self.abortive_close, needed.abortive_close, "abortive close"),
+            (self.vanish, needed.vanish, "vanishing machines"),
+            (self.packet_loss, needed.packet_loss, "packet loss"),
+            (self.hold, needed.hold, "held packets"),
+            (self.latency, needed.latency, "changing latency"),
+            (self.restart, needed.restart, "restarts"),
         ];
         pairs.into_iter().filter(|(has, needs, _)| *needs && !has).map(|(_, _, name)| name).collect()
     }

@@ -61,8 +61,18 @@ impl Engine for Turmoil {
 
     const NAME: &'static str = "turmoil";
 
-    const SUPPORTS: Capabilities =
-        Capabilities { half_close: true, reset: true, backpressure: true, exact_times: false };
+    const SUPPORTS: Capabilities = Capabilities {
+        half_close: true,
+        reset: true,
+        backpressure: true,
+        exact_times: false,
+        abortive_close: false,
+        vanish: false,
+        packet_loss: false,
+        hold: false,
+        latency: false,
+        restart: false,
+    };
 
     fn resolution(limit: Duration) -> Duration {
         tick(limit)
@@ -210,6 +220,19 @@ impl Registered for World {
     fn hosts(&self) -> &Hosts {
         &self.shared.hosts
     }
+
+    fn reset(&self, _stream: Stream) {
+        not_supported("close with RST");
+    }
+
+    fn vanish(&self, _stream: &Stream) {
+        not_supported("let a machine vanish");
+    }
+}
+
+/// Whoever asks has not looked at [`Engine::SUPPORTS`], and the run would show something that never happened.
+fn not_supported(what: &str) -> ! {
+    panic!("{} can't {what}", Turmoil::NAME)
 }
 
 #[cfg(test)]

@@ -75,8 +75,18 @@ impl Engine for TurmoilNet {
 
     const NAME: &'static str = "turmoil-net";
 
-    const SUPPORTS: Capabilities =
-        Capabilities { half_close: true, reset: true, backpressure: true, exact_times: true };
+    const SUPPORTS: Capabilities = Capabilities {
+        half_close: true,
+        reset: true,
+        backpressure: true,
+        exact_times: true,
+        abortive_close: true,
+        vanish: true,
+        packet_loss: true,
+        hold: true,
+        latency: true,
+        restart: true,
+    };
 
     fn resolution(_limit: Duration) -> Duration {
         TICK
@@ -301,6 +311,14 @@ impl cp::world::World for World {
 impl Registered for World {
     fn hosts(&self) -> &Hosts {
         &self.shared.hosts
+    }
+
+    fn reset(&self, stream: Stream) {
+        stream.reset();
+    }
+
+    fn vanish(&self, stream: &Stream) {
+        lock(&self.shared.unfinished).vanish(stream.flow());
     }
 }
 

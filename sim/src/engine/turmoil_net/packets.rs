@@ -40,6 +40,8 @@ pub(super) struct Unfinished {
     orphans: BTreeSet<Flow>,
     /// To be reset in the next pass. At most one a stream.
     resets: Vec<Flow>,
+    /// Both directions of the connections whose machine at one end is gone.
+    vanished: BTreeSet<Flow>,
 }
 
 impl Unfinished {
@@ -49,6 +51,11 @@ impl Unfinished {
 
     pub(super) fn reset(&mut self, flow: Flow) {
         self.resets.push(flow);
+    }
+
+    pub(super) fn vanish(&mut self, flow: Flow) {
+        self.vanished.insert(flow);
+        self.vanished.insert(flow.reversed());
     }
 }
 
@@ -134,6 +141,9 @@ impl Packets {
     /// A packet arrives at its host.
     fn arrive(&mut self, packet: Packet, net: &EnterGuard, now: Duration) {
         let own = flow(&packet).reversed();
+        if lock(&self.shared.unfinished).vanished.contains(&own) {
+            return;
+        }
         let has_data = matches!(&packet.payload, Transport::Tcp(segment) if !segment.payload.is_empty());
         if has_data && lock(&self.shared.unfinished).orphans.remove(&own) {
             net.deliver(reset(own.reversed()));
