@@ -192,12 +192,16 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
 fn needs(scenario: &Scenario) -> Capabilities {
     let mut needed = Capabilities::default();
     for client in &scenario.clients {
-        visit(&client.steps, &mut |step| {
+        visit(&client.steps, &mut |step| match step.word() {
             // A client that never stops sending is closed over bytes that it has sent and nobody has read.
-            if matches!(step, Step::Pipeline(_)) {
+            "pipeline" => {
                 needed.reset = true;
                 needed.half_close = true;
             }
+            "reset" => needed.abortive_close = true,
+            "vanish" => needed.vanish = true,
+            "read" => needed.backpressure = true,
+            _ => {}
         });
     }
     needed

@@ -24,7 +24,7 @@ use cp::world::{Signal, World};
 use futures_util::future::BoxFuture;
 use tokio::task::AbortHandle;
 
-use super::{SimWorld, TaskPanic};
+use super::{Link, SimWorld, TaskPanic};
 use crate::random::Streams;
 
 /// How often tasks may be polled without time moving. A drain of 10,000 sessions in one instant stays below a tenth of it; a
@@ -37,6 +37,12 @@ const NAMED_AS_BUSY: usize = 3;
 /// A world whose hosts are kept here. What the harness does to a world is the same on every engine.
 pub(super) trait Registered: World {
     fn hosts(&self) -> &Hosts;
+    fn reset(&self, stream: Self::Stream);
+    fn vanish(&self, stream: &Self::Stream);
+    fn alias(&self, name: &str) -> Self;
+    fn link(&self, between: [&str; 2], link: Link);
+    /// Another host, whose process was killed, as a process that starts there finds it one step later: without a socket.
+    fn on(&self, host: usize) -> (Self, Duration);
 }
 
 impl<W: Registered> SimWorld for W {
@@ -46,6 +52,45 @@ impl<W: Registered> SimWorld for W {
 
     fn kill(&self, host: &str) {
         self.hosts().kill(host);
+    }
+
+    fn start<F>(&self, host: &str, main: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let index = self.hosts().index(host);
+        self.hosts().revive(index);
+        let (world, step) = self.on(index);
+        let main = main(world.clone());
+        let ready = world.sleep_until(world.now() + step);
+        world.spawn("main", async move {
+            ready.await;
+            main.await;
+        });
+    }
+
+    fn freeze(&self, host: &str) {
+        self.hosts().freeze(host);
+    }
+
+    fn thaw(&self, host: &str) {
+        self.hosts().thaw(host);
+    }
+
+    fn reset(&self, stream: Self::Stream) {
+        Registered::reset(self, stream);
+    }
+
+    fn vanish(&self, stream: &Self::Stream) {
+        Registered::vanish(self, stream);
+    }
+
+    fn alias(&self, name: &str) -> Self {
+        Registered::alias(self, name)
+    }
+
+    fn link(&self, between: [&str; 2], link: Link) {
+        Registered::link(self, between, link);
     }
 
     fn tasks(&self, host: &str) -> Vec<&'static str> {
@@ -88,6 +133,8 @@ struct HostState {
     /// At most one of each, as in a real kernel.
     pending_signals: BTreeSet<Rank>,
     signal_waker: Option<Waker>,
+    /// The tasks that would have run while the process is stopped; none while it is not.
+    frozen: Option<BTreeMap<u64, Waker>>,
 }
 
 struct Running {
@@ -106,6 +153,7 @@ impl Hosts {
             polls: BTreeMap::new(),
             pending_signals: BTreeSet::new(),
             signal_waker: None,
+            frozen: None,
         });
         let state =
             State { hosts: hosts.collect(), panics: Vec::new(), polls_at_instant: 0, finished: None, stuck: None };
@@ -183,10 +231,39 @@ impl Hosts {
         let aborts: Vec<AbortHandle> = {
             let host = &mut self.lock().hosts[host];
             host.alive = false;
+            host.frozen = None;
+            host.pending_signals.clear();
             host.tasks.values().filter_map(|task| task.abort.clone()).collect()
         };
         for abort in aborts {
             abort.abort();
+        }
+    }
+
+    /// After a kill: tasks may be spawned again.
+    fn revive(&self, host: usize) {
+        self.lock().hosts[host].alive = true;
+    }
+
+    fn freeze(&self, host: &str) {
+        let host = self.index(host);
+        self.lock().hosts[host].frozen.get_or_insert_default();
+    }
+
+    fn thaw(&self, host: &str) {
+        let host = self.index(host);
+        let wakers = self.lock().hosts[host].frozen.take().unwrap_or_default();
+        wakers.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether a task must wait because its process is stopped; it is woken when that ends.
+    fn is_frozen(&self, host: usize, task: u64, cx: &Context<'_>) -> bool {
+        match &mut self.lock().hosts[host].frozen {
+            Some(waiting) => {
+                waiting.insert(task, cx.waker().clone());
+                true
+            }
+            None => false,
         }
     }
 
@@ -264,8 +341,13 @@ impl Hosts {
         words.join(", ")
     }
 
+    /// The host of this name, if there is one.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|host| *host == name)
+    }
+
     fn index(&self, name: &str) -> usize {
-        match self.names.iter().position(|host| *host == name) {
+        match self.find(name) {
             Some(index) => index,
             None => panic!("no host of this run is called {name:?}"),
         }
@@ -330,6 +412,9 @@ impl<T: Turn> Future for Task<T> {
         let Some(future) = &mut this.future else {
             return Poll::Ready(());
         };
+        if this.hosts.is_frozen(this.host, this.id, cx) {
+            return Poll::Pending;
+        }
         this.turn.begin();
         let polled = if this.hosts.count_poll(this.host, this.name) {
             catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))

@@ -9,7 +9,7 @@
 //! | cost grows with | events and open sockets | simulated time and hosts |
 //! | time | exact to 1 ms, always | exact to the tick: 1 ms up to 10 min, 144 ms for 24 h |
 //! | latency | 1 ms, and by the seed 1 ms more | one tick |
-//! | the seed decides | latency of each packet, order between connections | order between hosts |
+//! | the seed decides | latency of each packet; in which order everything happens that is due in the same millisecond | order between hosts |
 //! | a reset | destroys what the other side has not read | comes after what the other side has not read |
 //! | sockets | TCP's own states and windows | messages, with a window of ours on top |
 //!
@@ -100,6 +100,35 @@ pub trait SimWorld: World {
     /// machine lives on: its kernel closes the sockets, with FIN or, where bytes were unread, RST.
     fn kill(&self, host: &str);
 
+    /// Starts a process on a host whose last one was killed, at least one resolution step after that: `main` runs as its
+    /// first task. What its kernel still had of the old process is gone.
+    fn start<F>(&self, host: &str, main: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static;
+
+    /// SIGSTOP: no task of `host` runs until [`SimWorld::thaw`]. Its kernel goes on taking bytes and, where
+    /// the engine has one that does it by itself, connections.
+    fn freeze(&self, host: &str);
+
+    /// SIGCONT.
+    fn thaw(&self, host: &str);
+
+    /// Closes a connection with RST: what was not sent yet is never sent, and the peer's next read or write fails.
+    fn reset(&self, stream: Self::Stream);
+
+    /// The same world, whose connections go by `name` besides: [`SimWorld::link`] finds them by it. The name is passed on
+    /// to clones.
+    fn alias(&self, name: &str) -> Self;
+
+    /// Changes what lies between two ends from now on, in both directions: two hosts, or a host and the connections that go
+    /// by a name.
+    fn link(&self, between: [&str; 2], link: Link);
+
+    /// The machine at this end of the connection is gone: no packet of it arrives any more, in either direction, and nobody is
+    /// told. The peer's kernel finds out as a real one does, by its own clocks. The stream itself stays as it is; reads of it
+    /// never end.
+    fn vanish(&self, stream: &Self::Stream);
+
     /// Names of the tasks of `host` that have not ended, sorted; a name that several have comes several times.
     fn tasks(&self, host: &str) -> Vec<&'static str>;
 
@@ -108,6 +137,21 @@ pub trait SimWorld: World {
 
     /// The panics of tasks so far, in order. A panic ends its task and nothing else, as with tokio.
     fn panics(&self) -> Vec<TaskPanic>;
+}
+
+/// What happens to the packets between two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// They are lost.
+    Partition,
+    /// They are not lost any more. What was lost comes through when TCP sends it again.
+    Heal,
+    /// They wait.
+    Hold,
+    /// Those that wait go on, in their order.
+    Release,
+    /// They take so long, one way.
+    Latency(Duration),
 }
 
 /// A task that panicked.
@@ -163,6 +207,18 @@ pub struct Capabilities {
     pub backpressure: bool,
     /// Times far into a long run are as exact as at its beginning: to 1 ms.
     pub exact_times: bool,
+    /// A process can close a connection with RST when it likes: [`SimWorld::reset`].
+    pub abortive_close: bool,
+    /// A machine can vanish: [`SimWorld::vanish`].
+    pub vanish: bool,
+    /// Packets between hosts can be lost, and come through later as TCP would see to it.
+    pub packet_loss: bool,
+    /// Packets between hosts can be held and released.
+    pub hold: bool,
+    /// The time that packets between hosts take can be changed.
+    pub latency: bool,
+    /// A host that was killed can be started again.
+    pub restart: bool,
 }
 
 impl Capabilities {
@@ -173,6 +229,12 @@ impl Capabilities {
             (self.reset, needed.reset, "reset"),
             (self.backpressure, needed.backpressure, "backpressure"),
             (self.exact_times, needed.exact_times, "exact times"),
+            (self.abortive_close, needed.abortive_close, "abortive close"),
+            (self.vanish, needed.vanish, "vanishing machines"),
+            (self.packet_loss, needed.packet_loss, "packet loss"),
+            (self.hold, needed.hold, "held packets"),
+            (self.latency, needed.latency, "changing latency"),
+            (self.restart, needed.restart, "restarts"),
         ];
         pairs.into_iter().filter(|(has, needs, _)| *needs && !has).map(|(_, _, name)| name).collect()
     }

@@ -1,5 +1,7 @@
 //! What both engines promise, each shown on both. Here: time, tasks, signals, seeds; sockets have a file of their own.
 
+mod faults;
+mod order;
 mod sockets;
 
 use std::pin::pin;

@@ -3,7 +3,9 @@
 //! Every host has a runtime of its own and gets one turn a tick, whether anything happens there or not: keep hosts few, and
 //! let clients be tasks of one host. The tick comes from the limit of the run (see `tick`), and everything happens at ticks:
 //! a sleep ends at the first tick that is not before its time, so that all hosts agree on what time it is. A packet takes one
-//! tick. Which host comes first within a tick is drawn from the seed; the order within a host is not.
+//! tick. Which host comes first within a tick is drawn from the seed. Tasks of one host that are due in the same tick
+//! run in the order in which their timers were set, under every seed: races inside the control plane are for the other
+//! engine to find.
 //!
 //! Remarks on `turmoil` 0.7.2, each handled here or to be known:
 //!
@@ -37,7 +39,7 @@ use cp::world::{Signal, World as _};
 use self::stream::Windows;
 pub use self::stream::{Listener, Stream};
 use super::hosts::{Hosts, Registered, Turn, message};
-use super::{Capabilities, Ending, Engine, Host, Plan};
+use super::{Capabilities, Ending, Engine, Host, Link, Plan};
 
 /// What tokio's timer wheel tells apart.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -61,8 +63,18 @@ impl Engine for Turmoil {
 
     const NAME: &'static str = "turmoil";
 
-    const SUPPORTS: Capabilities =
-        Capabilities { half_close: true, reset: true, backpressure: true, exact_times: false };
+    const SUPPORTS: Capabilities = Capabilities {
+        half_close: true,
+        reset: true,
+        backpressure: true,
+        exact_times: false,
+        abortive_close: false,
+        vanish: false,
+        packet_loss: false,
+        hold: false,
+        latency: false,
+        restart: false,
+    };
 
     fn resolution(limit: Duration) -> Duration {
         tick(limit)
@@ -210,6 +222,31 @@ impl Registered for World {
     fn hosts(&self) -> &Hosts {
         &self.shared.hosts
     }
+
+    fn reset(&self, _stream: Stream) {
+        not_supported("close with RST");
+    }
+
+    fn vanish(&self, _stream: &Stream) {
+        not_supported("let a machine vanish");
+    }
+
+    fn alias(&self, _name: &str) -> Self {
+        self.clone()
+    }
+
+    fn link(&self, _between: [&str; 2], _link: Link) {
+        not_supported("change a link");
+    }
+
+    fn on(&self, _host: usize) -> (Self, Duration) {
+        not_supported("start a process again");
+    }
+}
+
+/// Whoever asks has not looked at [`Engine::SUPPORTS`], and the run would show something that never happened.
+fn not_supported(what: &str) -> ! {
+    panic!("{} can't {what}", Turmoil::NAME)
 }
 
 #[cfg(test)]

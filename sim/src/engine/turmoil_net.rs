@@ -1,14 +1,19 @@
 //! The engine on `turmoil-net`: real socket states, and idle time for nothing.
 //!
-//! All hosts share one paused current-thread tokio runtime; `turmoil-net` gives each a socket stack without a clock. The
-//! driver decides when packets move. It waits for a packet that is due or for any activity of a task, and tokio jumps over
-//! the time between. On activity it sleeps 1 ms, so that everything that is ready has run, then moves packets once. So a run
-//! costs one pass per millisecond in which something happens, and nothing for the others: 24 h of silence cost microseconds.
-//! A pass visits every socket.
+//! All hosts share one current-thread tokio runtime without timers; `turmoil-net` gives each a socket stack without a clock.
+//! Time is a number that the driver keeps. It lets the tasks run until all of them wait, looks for the next instant in which
+//! anything is due (a timer, a packet, or the first millisecond after a task did something, in which its packets leave), and
+//! moves the time there. So a run costs one pass over the sockets per millisecond in which something happens, and nothing for
+//! the others: 24 h of silence cost microseconds.
 //!
-//! Why this is deterministic: one thread; tokio's run queue is first in, first out; timers have 1 ms; the driver is the
-//! runtime's root future, so at each new millisecond it runs before any task of that millisecond, and a pass sees exactly
-//! what was sent in the milliseconds before.
+//! **The same instant.** Everything that is due in one millisecond, timers and arriving packets alike, happens one after the
+//! other in an order drawn from the seed, and between two of them every task runs until it waits again. So where a signal, a
+//! client's step, a due time and a packet fall together, enough seeds show every order. Packets of one connection in one
+//! direction stay in theirs. A task that is woken by one of them and looks at the clock sees the instant that it is: that
+//! another timer has not had its turn yet is not to be seen.
+//!
+//! Why this is deterministic: one thread; tokio's run queue is first in, first out; times are whole milliseconds; and the
+//! driver acts only while all tasks wait, so a pass sees exactly what was sent in the milliseconds before.
 //!
 //! Remarks on `turmoil-net` 0.1.0, each handled here or to be known:
 //!
@@ -16,25 +21,29 @@
 //!   and come again only by retransmission: the packet path corrects the window.
 //! - A window update is sent only when one read frees half of the receive buffer; readers with small buffers would stop a
 //!   transfer for good. [`Stream`] reads that much at a time for them.
-//! - Retransmission counts passes, not time, and in an idle run there are no passes. Nothing is lost here, so
-//!   `RETRANSMIT_AFTER_PASSES` keeps it out of the way; a fault that loses packets needs a driver that goes on passing.
+//! - Retransmission counts passes, not time, and in an idle run there are no passes. It is switched off, and the packet path
+//!   does it instead: see [`links`].
 //! - Data for a socket whose process has closed it is taken and acknowledged for ever. Linux answers with RST, and so does
 //!   the packet path.
 //! - A received RST destroys unread data at once. Linux lets the process read it; other kernels don't. The stricter one is
 //!   right for us: a FATAL that a reset could destroy counts as destroyed.
-//! - There is no TIME-WAIT, no keepalive, no Nagle, no congestion; sequence numbers start at a constant.
+//! - There is no TIME-WAIT, no Nagle, no congestion; keepalive and the user timeout are the packet path's; sequence numbers start at a constant.
 //! - A connection that is given up while its SYN is on the way leaves a dead entry in the other side's table.
+//! - There is no SO_REUSEADDR: a port can't be listened on while old connections of it linger. A process that is started
+//!   again finds none.
 //! - A host's connections to itself don't pass the packet path: no latency, no choice of the seed.
-#![expect(clippy::disallowed_methods, reason = "an engine is where simulated time comes from")]
 
+mod links;
 mod packets;
 mod stream;
+mod timers;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ::turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
@@ -42,14 +51,16 @@ use ::turmoil_net::{EnterGuard, HostId, KernelConfig, Net};
 use cp::core::Time;
 use cp::world::{Signal, World as _};
 use tokio::runtime;
-use tokio::time::Instant;
 
-use self::packets::{Packets, Unfinished};
+use self::links::Links;
+use self::packets::{Arriving, Packets, Unfinished};
 pub use self::stream::{Listener, Stream};
+use self::timers::{Key, Sleep, Timers};
 use super::hosts::{Hosts, Registered, Turn};
-use super::{Capabilities, Ending, Engine, Host, Plan};
+use super::{Capabilities, Ending, Engine, Host, Link, Plan};
+use crate::random;
 
-/// What tokio's timer wheel tells apart, and so what a packet takes at least.
+/// What is told apart, and so what a packet takes at least.
 const TICK: Duration = Duration::from_millis(1);
 
 /// Of every socket. Small enough that a reader which stops is felt soon; see [`Stream`] for the reads it asks for.
@@ -57,10 +68,6 @@ const RECEIVE_BUFFER: u16 = 32 * 1024;
 
 /// Of every listener: above the clients that a scenario may have, and all of a host's ephemeral ports.
 const BACKLOG: usize = 16_384;
-
-/// A round trip takes at most 4 passes. No packet is ever lost, so a retransmission would only be noise; two orders of
-/// magnitude keep it away from any delay that a later fault adds.
-const RETRANSMIT_AFTER_PASSES: u32 = 1_000;
 
 /// Nearly three hours in which something happens every millisecond; a run that needs more waits for something that does
 /// not come, or should be cut in two.
@@ -75,8 +82,18 @@ impl Engine for TurmoilNet {
 
     const NAME: &'static str = "turmoil-net";
 
-    const SUPPORTS: Capabilities =
-        Capabilities { half_close: true, reset: true, backpressure: true, exact_times: true };
+    const SUPPORTS: Capabilities = Capabilities {
+        half_close: true,
+        reset: true,
+        backpressure: true,
+        exact_times: true,
+        abortive_close: true,
+        vanish: true,
+        packet_loss: true,
+        hold: true,
+        latency: true,
+        restart: true,
+    };
 
     fn resolution(_limit: Duration) -> Duration {
         TICK
@@ -90,35 +107,33 @@ impl Engine for TurmoilNet {
 /// Runs the hosts. Returns how many passes it took, too.
 fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
     let mut net = Net::with_config(
-        KernelConfig::default()
-            .recv_buf_cap(RECEIVE_BUFFER.into())
-            .default_backlog(BACKLOG)
-            .retx_threshold(RETRANSMIT_AFTER_PASSES),
+        KernelConfig::default().recv_buf_cap(RECEIVE_BUFFER.into()).default_backlog(BACKLOG).retx_threshold(u32::MAX),
     );
     let ids: Vec<HostId> = hosts.iter().map(|host| net.add_host(host.name)).collect();
+    let addresses = hosts.iter().map(|host| net.lookup(host.name)).collect();
     let net = net.enter();
     // Declared after the network, so dropped before it: the tasks that are left close their sockets when they are dropped.
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O asks nothing of the machine");
+    let runtime =
+        runtime::Builder::new_current_thread().build().expect("a runtime without I/O and timers asks for nothing");
 
     let registry = Hosts::new(plan.seed, hosts.iter().map(|host| host.name).collect());
     let ended = runtime.block_on(async {
         let shared = Arc::new(Shared {
             hosts: registry.clone(),
-            epoch: Instant::now(),
+            ids,
             limit: plan.limit,
-            pulse: Mutex::default(),
+            turns: AtomicU64::new(0),
+            timers: Mutex::default(),
             unfinished: Mutex::default(),
+            links: Mutex::new(Links::new(addresses)),
         });
-        for (index, (host, id)) in hosts.into_iter().zip(ids).enumerate() {
-            let world = World { shared: shared.clone(), index, id };
+        for (index, host) in hosts.into_iter().enumerate() {
+            let world = World { shared: shared.clone(), index, alias: None };
             world.clone().spawn("main", async move { (host.main)(world).await });
         }
         let packets = Packets::new(plan.seed, shared.clone());
-        Driver { net: &net, shared, packets, passes: 0 }.drive().await
+        let order = random::Stream::new(plan.seed, "driver", "order");
+        Driver { net: &net, shared, packets, order, passes: 0, turns_seen: 0 }.drive().await
     });
     registry.close();
     ended
@@ -128,52 +143,94 @@ struct Driver<'a> {
     net: &'a EnterGuard,
     shared: Arc<Shared>,
     packets: Packets,
+    order: random::Stream,
     passes: u64,
+    /// How many turns there had been at the last pass.
+    turns_seen: u64,
+}
+
+/// What happens at its instant.
+enum Due {
+    Timer(Key),
+    Packets(Arriving),
 }
 
 impl Driver<'_> {
     async fn drive(mut self) -> (Ending, u64) {
         let ending = loop {
-            self.wait().await;
+            self.settle().await;
             if let Some(ending) = self.ending() {
                 break ending;
             }
-            self.passes += 1;
-            self.packets.pass(self.net, self.shared.elapsed());
+            let now = self.next();
+            self.shared.hosts.set_now(now);
+            if now >= self.shared.limit {
+                break Ending::OutOfTime { at: Time::from_epoch(self.shared.limit) };
+            }
+            self.happen(now).await;
         };
         (ending, self.passes)
     }
 
-    /// Waits until there may be packets to move: the first millisecond after the next activity, or when a packet is due.
-    async fn wait(&self) {
-        let due = self.packets.next_due().unwrap_or(Duration::MAX).min(self.shared.limit);
-        let mut due = pin!(self.shared.sleep_until(due));
-        let active = poll_fn(|cx| match self.shared.poll_active(cx) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => due.as_mut().poll(cx).map(|()| false),
-        })
-        .await;
-        if active {
-            self.shared.sleep_until(self.shared.elapsed() + TICK).await;
+    /// Lets the tasks run until all of them wait.
+    async fn settle(&self) {
+        loop {
+            let before = self.shared.turns();
+            // The runtime comes back here after a round over its run queue; a round without a turn found it empty.
+            tokio::task::yield_now().await;
+            if self.shared.turns() == before {
+                return;
+            }
         }
-        // Only now: all activity up to here is of the milliseconds that the coming pass looks at.
-        self.shared.rest();
+    }
+
+    /// The next instant in which something is due.
+    fn next(&self) -> Duration {
+        let leaving = (self.turns_seen != self.shared.turns()).then(|| self.shared.elapsed() + TICK);
+        let timers = lock(&self.shared.timers).next_due();
+        let due = [leaving, timers, self.packets.next_due(), lock(&self.shared.links).next_due()];
+        due.into_iter().flatten().fold(self.shared.limit, Duration::min)
+    }
+
+    /// Everything that is due at `now`, in an order drawn from the seed.
+    async fn happen(&mut self, now: Duration) {
+        if self.turns_seen != self.shared.turns() {
+            self.turns_seen = self.shared.turns();
+            self.passes += 1;
+            self.packets.leave(self.net, now);
+        }
+        self.packets.clocks(self.net, now);
+        let timers: Vec<Key> = lock(&self.shared.timers).due(now).collect();
+        let arriving = self.packets.take_due(now).into_iter().map(Due::Packets);
+        let due = timers.into_iter().map(Due::Timer).chain(arriving);
+        let mut due: Vec<(u64, Due)> = due.map(|due| (self.order.next_u64(), due)).collect();
+        due.sort_by_key(|(rank, _)| *rank);
+        for (_, due) in due {
+            match due {
+                Due::Timer(key) => {
+                    let waker = lock(&self.shared.timers).fire(key);
+                    waker.into_iter().for_each(std::task::Waker::wake);
+                }
+                Due::Packets(packets) => {
+                    // Whoever is not woken by them answers all the same: with an acknowledgement, which wants a pass.
+                    self.shared.act();
+                    self.packets.arrive(packets, self.net, now);
+                }
+            }
+            self.settle().await;
+        }
     }
 
     fn ending(&self) -> Option<Ending> {
-        let now = self.shared.elapsed();
         if let Some(at) = self.shared.hosts.finished() {
             return Some(Ending::Finished { at });
         }
         if let Some(why) = self.shared.hosts.stuck() {
             return Some(Ending::Stuck { at: self.shared.hosts.now(), why });
         }
-        if now >= self.shared.limit {
-            return Some(Ending::OutOfTime { at: Time::from_epoch(self.shared.limit) });
-        }
         if self.passes >= MAX_PASSES {
             let why = format!("{MAX_PASSES} passes over the network; busiest: {}", self.shared.hosts.busiest());
-            return Some(Ending::Stuck { at: Time::from_epoch(now), why });
+            return Some(Ending::Stuck { at: self.shared.hosts.now(), why });
         }
         None
     }
@@ -182,54 +239,35 @@ impl Driver<'_> {
 /// What the driver and all hosts share.
 struct Shared {
     hosts: Arc<Hosts>,
-    epoch: Instant,
+    ids: Vec<HostId>,
     limit: Duration,
-    pulse: Mutex<Pulse>,
+    /// How often a host had its turn, or a packet arrived: whether there is anything to move.
+    turns: AtomicU64,
+    timers: Mutex<Timers>,
     unfinished: Mutex<Unfinished>,
-}
-
-/// Whether tasks have run since the last pass, and the driver while it waits for that.
-#[derive(Default)]
-struct Pulse {
-    active: bool,
-    driver: Option<Waker>,
+    links: Mutex<Links>,
 }
 
 impl Shared {
     fn elapsed(&self) -> Duration {
-        self.epoch.elapsed()
+        self.hosts.now().since_epoch()
     }
 
-    fn sleep_until(&self, since_epoch: Duration) -> tokio::time::Sleep {
-        tokio::time::sleep_until(self.epoch + since_epoch)
-    }
-
-    fn poll_active(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut pulse = lock(&self.pulse);
-        if pulse.active {
-            return Poll::Ready(());
-        }
-        pulse.driver = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn rest(&self) {
-        lock(&self.pulse).active = false;
+    fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     fn act(&self) {
-        let driver = {
-            let mut pulse = lock(&self.pulse);
-            pulse.active = true;
-            pulse.driver.take()
-        };
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// A time in whole ticks, rounded up; none if it is beyond all runs.
+fn whole_ticks(time: Duration) -> Option<Duration> {
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).ok().map(Duration::from_millis)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while it holds this")
 }
 
@@ -238,19 +276,25 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub struct World {
     shared: Arc<Shared>,
     index: usize,
-    id: HostId,
+    /// What its connections are called besides.
+    alias: Option<Arc<str>>,
+}
+
+impl World {
+    fn id(&self) -> HostId {
+        self.shared.ids[self.index]
+    }
 }
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "World({:?})", self.id)
+        write!(f, "World({:?})", self.id())
     }
 }
 
 impl Turn for World {
     fn begin(&self) {
-        ::turmoil_net::set_current(self.id);
-        self.shared.hosts.set_now(self.shared.elapsed());
+        ::turmoil_net::set_current(self.id());
     }
 
     fn end(&self) {
@@ -267,14 +311,7 @@ impl cp::world::World for World {
     }
 
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()> + Send + 'static {
-        // Nothing happens at the limit any more; and tokio's timers don't reach much further than two years.
-        let sleep = (at.since_epoch() < self.shared.limit).then(|| self.shared.sleep_until(at.since_epoch()));
-        async move {
-            match sleep {
-                Some(sleep) => sleep.await,
-                None => std::future::pending().await,
-            }
-        }
+        Sleep::until(at.since_epoch(), self.shared.clone())
     }
 
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -286,7 +323,17 @@ impl cp::world::World for World {
     }
 
     async fn connect(&self, address: &str) -> io::Result<Stream> {
-        Stream::new(TcpStream::connect(address).await?, self.shared.clone())
+        let mut connecting = pin!(TcpStream::connect(address));
+        let mut asked = self.is_own(address);
+        let tcp = poll_fn(|cx| {
+            let polled = connecting.as_mut().poll(cx);
+            // The first poll that waits has sent the SYN.
+            if polled.is_pending() && !std::mem::replace(&mut asked, true) {
+                lock(&self.shared.links).connects(self.index, self.alias.clone());
+            }
+            polled
+        });
+        Stream::new(tcp.await?, self.shared.clone())
     }
 
     fn random(&self, purpose: &'static str) -> u64 {
@@ -301,6 +348,40 @@ impl cp::world::World for World {
 impl Registered for World {
     fn hosts(&self) -> &Hosts {
         &self.shared.hosts
+    }
+
+    fn reset(&self, stream: Stream) {
+        stream.reset();
+    }
+
+    fn vanish(&self, stream: &Stream) {
+        lock(&self.shared.links).vanish(stream.flow(), self.shared.elapsed());
+    }
+
+    fn alias(&self, name: &str) -> Self {
+        World { alias: Some(name.into()), ..self.clone() }
+    }
+
+    fn link(&self, between: [&str; 2], link: Link) {
+        let between = between.map(|end| self.shared.hosts.find(end).ok_or(end));
+        lock(&self.shared.links).set(between, link, self.shared.elapsed());
+        // What was held leaves with the next pass, also if nobody else does anything.
+        self.shared.act();
+    }
+
+    fn on(&self, host: usize) -> (Self, Duration) {
+        let address = lock(&self.shared.links).address(host);
+        lock(&self.shared.unfinished).forget(::turmoil_net::netstat(address).entries.iter().filter_map(links::sends));
+        (World { shared: self.shared.clone(), index: host, alias: None }, TICK)
+    }
+}
+
+impl World {
+    /// Whether an address is this host's own: such packets never leave it.
+    fn is_own(&self, address: &str) -> bool {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let ip = host.parse::<IpAddr>().ok().or_else(|| ::turmoil_net::lookup_host(host));
+        ip.is_some_and(|ip| ip.is_loopback() || lock(&self.shared.links).host(ip) == Some(self.index))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The way of a packet between two hosts: how long it takes, in which order it arrives, and what is put right on the way.
 //!
-//! Each packet takes 1 ms, and by the seed 1 ms more. Packets of one connection in one direction keep their order (the
-//! stack drops what arrives out of order); between connections, those that are due in the same pass arrive in an order drawn
-//! from the seed. Every packet comes by [`Packets::send`] and [`Packets::arrive`]: these are the places for a fault that
-//! holds, delays or loses packets.
+//! Each packet takes 1 ms, or what its link says, and by the seed 1 ms more. Packets of one connection in one direction keep
+//! their order (the stack drops what arrives out of order); between connections, and between packets and timers, those that
+//! are due in the same millisecond have an order drawn from the seed. Every packet comes by [`Packets::send`] and
+//! [`Packets::arrive`], and there by the [`Links`](super::links::Links), which lose or hold it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use ::turmoil_net::{EnterGuard, Packet, TcpFlags, TcpSegment, Transport};
 use bytes::Bytes;
 
+use super::links::Rung;
 use super::{RECEIVE_BUFFER, Shared, TICK, lock};
 use crate::random;
 
@@ -27,7 +28,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    fn reversed(self) -> Flow {
+    pub(super) fn reversed(self) -> Flow {
         Flow { from: self.to, to: self.from }
     }
 }
@@ -40,6 +41,8 @@ pub(super) struct Unfinished {
     orphans: BTreeSet<Flow>,
     /// To be reset in the next pass. At most one a stream.
     resets: Vec<Flow>,
+    /// To be reset as well, without a word to the peer.
+    forgotten: Vec<Flow>,
 }
 
 impl Unfinished {
@@ -47,9 +50,20 @@ impl Unfinished {
         self.orphans.insert(flow);
     }
 
+    pub(super) fn forget(&mut self, flows: impl Iterator<Item = Flow>) {
+        self.forgotten.extend(flows);
+    }
+
     pub(super) fn reset(&mut self, flow: Flow) {
         self.resets.push(flow);
     }
+}
+
+/// Packets of one flow that arrive in the same millisecond, in their order.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    flow: Flow,
+    packets: Vec<Packet>,
 }
 
 /// All packets between hosts.
@@ -61,7 +75,6 @@ pub(super) struct Packets {
     /// When the last packet of each flow is due: none may overtake it. Only flows with packets on the way.
     last_due: BTreeMap<Flow, Duration>,
     jitter: random::Stream,
-    order: random::Stream,
     /// Empty between passes; kept for its allocation.
     leaving: Vec<Packet>,
 }
@@ -74,7 +87,6 @@ impl Packets {
             sent: 0,
             last_due: BTreeMap::new(),
             jitter: random::Stream::new(seed, "network", "jitter"),
-            order: random::Stream::new(seed, "network", "order"),
             leaving: Vec::new(),
         }
     }
@@ -84,11 +96,14 @@ impl Packets {
         self.on_the_way.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Takes what the hosts have sent in the milliseconds before `now`, and delivers what is due at `now`.
-    pub(super) fn pass(&mut self, net: &EnterGuard, now: Duration) {
+    /// Takes what the hosts have sent in the milliseconds before `now`.
+    pub(super) fn leave(&mut self, net: &EnterGuard, now: Duration) {
         // The own side first: a reset drops what the socket has not sent yet.
-        let resets = std::mem::take(&mut lock(&self.shared.unfinished).resets);
-        for flow in &resets {
+        let (resets, forgotten) = {
+            let mut unfinished = lock(&self.shared.unfinished);
+            (std::mem::take(&mut unfinished.resets), std::mem::take(&mut unfinished.forgotten))
+        };
+        for flow in resets.iter().chain(&forgotten) {
             net.deliver(reset(flow.reversed()));
         }
         let mut leaving = std::mem::take(&mut self.leaving);
@@ -100,16 +115,50 @@ impl Packets {
         for flow in resets {
             self.send(reset(flow), now);
         }
+        self.last_due.retain(|_, last_due| *last_due > now);
+    }
 
+    /// Does what the kernels' clocks ask for at `now`.
+    pub(super) fn clocks(&mut self, net: &EnterGuard, now: Duration) {
+        while let Some(rung) = { lock(&self.shared.links).ring(now) } {
+            self.shared.act();
+            match rung {
+                Rung::GiveUp(flow) => net.deliver(reset(flow.reversed())),
+                Rung::Again(packets) => packets.into_iter().for_each(|packet| self.send(packet, now + TICK)),
+            }
+        }
+    }
+
+    /// What arrives at `now`, each flow by itself.
+    pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arriving> {
         let later = self.on_the_way.split_off(&(now + TICK, 0));
         let due = std::mem::replace(&mut self.on_the_way, later);
-        self.last_due.retain(|_, last_due| *last_due > now);
-        if !due.is_empty() {
-            // Whoever is not woken by them answers all the same: with an acknowledgement, which wants another pass.
-            self.shared.act();
+        let mut flows: Vec<Arriving> = Vec::new();
+        let mut places = BTreeMap::new();
+        for packet in due.into_values() {
+            let flow = flow(&packet);
+            let place = *places.entry(flow).or_insert(flows.len());
+            match flows.get_mut(place) {
+                Some(arriving) => arriving.packets.push(packet),
+                None => flows.push(Arriving { flow, packets: vec![packet] }),
+            }
         }
-        for packet in self.shuffled(due) {
-            self.arrive(packet, net, now);
+        flows
+    }
+
+    /// Packets of one flow arrive at their host.
+    pub(super) fn arrive(&mut self, arriving: Arriving, net: &EnterGuard, now: Duration) {
+        let Arriving { flow, packets } = arriving;
+        let own = flow.reversed();
+        for packet in packets {
+            let Some(packet) = ({ lock(&self.shared.links).let_through(packet, flow, now) }) else { continue };
+            let has_data = matches!(&packet.payload, Transport::Tcp(segment) if !segment.payload.is_empty());
+            if has_data && lock(&self.shared.unfinished).orphans.remove(&own) {
+                net.deliver(reset(own.reversed()));
+                self.send(reset(own), now + TICK);
+            } else {
+                net.deliver(packet);
+            }
         }
     }
 
@@ -120,39 +169,19 @@ impl Packets {
             && segment.flags.syn
         {
             segment.window = segment.window.min(RECEIVE_BUFFER);
+            if !segment.flags.ack {
+                lock(&self.shared.links).connect_leaves(flow.from);
+            }
             let orphans = &mut lock(&self.shared.unfinished).orphans;
             orphans.remove(&flow);
             orphans.remove(&flow.reversed());
         }
+        let earliest = earliest + lock(&self.shared.links).latency(flow) - TICK;
         let jitter = u32::try_from(self.jitter.below(JITTER_MS + 1)).expect("as small as its bound");
         let due = (earliest + TICK * jitter).max(self.last_due.get(&flow).copied().unwrap_or_default());
         self.last_due.insert(flow, due);
         self.on_the_way.insert((due, self.sent), packet);
         self.sent += 1;
-    }
-
-    /// A packet arrives at its host.
-    fn arrive(&mut self, packet: Packet, net: &EnterGuard, now: Duration) {
-        let own = flow(&packet).reversed();
-        let has_data = matches!(&packet.payload, Transport::Tcp(segment) if !segment.payload.is_empty());
-        if has_data && lock(&self.shared.unfinished).orphans.remove(&own) {
-            net.deliver(reset(own.reversed()));
-            self.send(reset(own), now + TICK);
-        } else {
-            net.deliver(packet);
-        }
-    }
-
-    /// Whole flows in an order drawn from the seed; each flow in its own order.
-    fn shuffled(&mut self, due: BTreeMap<(Duration, u64), Packet>) -> Vec<Packet> {
-        let mut ranks = BTreeMap::new();
-        let mut ranked: Vec<(u64, Packet)> = Vec::with_capacity(due.len());
-        for packet in due.into_values() {
-            let rank = *ranks.entry(flow(&packet)).or_insert_with(|| self.order.next_u64());
-            ranked.push((rank, packet));
-        }
-        ranked.sort_by_key(|(rank, _)| *rank);
-        ranked.into_iter().map(|(_, packet)| packet).collect()
     }
 }
 

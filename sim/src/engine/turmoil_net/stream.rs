@@ -28,12 +28,23 @@ pub struct Stream {
     ahead: Bytes,
     /// The peer has closed its side, and it was read to the end.
     eof: bool,
+    /// Whether it is closed with RST.
+    aborts: bool,
 }
 
 impl Stream {
     pub(super) fn new(tcp: TcpStream, shared: Arc<Shared>) -> io::Result<Stream> {
         let flow = Flow { from: tcp.local_addr()?, to: tcp.peer_addr()? };
-        Ok(Stream { tcp, flow, shared, ahead: Bytes::new(), eof: false })
+        Ok(Stream { tcp, flow, shared, ahead: Bytes::new(), eof: false, aborts: false })
+    }
+
+    pub(super) fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// Closes it with RST.
+    pub(super) fn reset(mut self) {
+        self.aborts = true;
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -92,7 +103,7 @@ impl Drop for Stream {
     /// Before the socket itself closes, which it does with FIN, or with RST if it holds unread bytes.
     fn drop(&mut self) {
         let mut unfinished = lock(&self.shared.unfinished);
-        if !self.ahead.is_empty() {
+        if self.aborts || !self.ahead.is_empty() {
             unfinished.reset(self.flow);
         } else if !self.eof {
             unfinished.orphan(self.flow);
