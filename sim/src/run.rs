@@ -198,6 +198,8 @@ fn needs(scenario: &Scenario) -> Capabilities {
                 needed.reset = true;
                 needed.half_close = true;
             }
+            needed.reset |= matches!(step, Step::Reset | Step::Vanish);
+            needed.backpressure |= matches!(step, Step::Read(_));
         });
     }
     needed

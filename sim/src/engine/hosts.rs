@@ -48,6 +48,12 @@ impl<W: Registered> SimWorld for W {
         self.hosts().kill(host);
     }
 
+    fn reset(&self, stream: Self::Stream) {
+        drop(stream);
+    }
+
+    fn vanish(&self, _: &Self::Stream) {}
+
     fn tasks(&self, host: &str) -> Vec<&'static str> {
         self.hosts().tasks(host)
     }

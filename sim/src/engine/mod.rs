@@ -100,6 +100,12 @@ pub trait SimWorld: World {
     /// machine lives on: its kernel closes the sockets, with FIN or, where bytes were unread, RST.
     fn kill(&self, host: &str);
 
+    /// Closes `stream` with a reset, whatever is still on its way.
+    fn reset(&self, stream: Self::Stream);
+
+    /// From now on the network drops every packet of this connection, in both directions: the machine at this end is gone.
+    fn vanish(&self, stream: &Self::Stream);
+
     /// Names of the tasks of `host` that have not ended, sorted; a name that several have comes several times.
     fn tasks(&self, host: &str) -> Vec<&'static str>;
 
