@@ -24,13 +24,14 @@ use super::raw_client;
 use super::script::{self, Next, Script};
 use super::statement::Statement;
 use super::tap::Tap;
+use crate::engine::SimWorld;
 use crate::history::{Event, Outcome, Recorder};
 use crate::scenario::model::{Client, Connect, Idle, Patience, Protocol, Step, Until};
 
 /// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. `address` is the pod's, such
 /// as
 /// `pod:6432`. Returns when the copy is done, which may be never: some clients idle for ever.
-pub async fn run<W: World>(world: W, recorder: Recorder, client: Client, copy: u32, address: &str) {
+pub async fn run<W: SimWorld>(world: W, recorder: Recorder, client: Client, copy: u32, address: &str) {
     let stagger = client.stagger.0.saturating_mul(copy.saturating_sub(1));
     world.sleep_until(Time::EPOCH + client.start.0 + stagger).await;
     let actor = Actor::new(world, recorder, client.name, copy, address);
@@ -44,11 +45,14 @@ pub async fn run<W: World>(world: W, recorder: Recorder, client: Client, copy: u
 /// Whether no client library would do this.
 fn needs_raw(step: &Step) -> bool {
     match step {
-        Step::Connect(connect) => connect.until != Until::Ready || !connect.pause.0.is_zero(),
+        Step::Connect(connect) => connect.until != Until::Ready || connect.tls || !connect.pause.0.is_zero(),
+        Step::Query(query) => !query.wait,
         Step::Repeat(repeat) => repeat.steps.iter().any(needs_raw),
         Step::Prepare(_) | Step::Execute(_) | Step::Flush | Step::Sync => true,
-        Step::Pipeline(_) | Step::Partial(_) | Step::Close => true,
-        Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => false,
+        Step::Pipeline(_) | Step::Partial(_) | Step::Call(_) | Step::CopyIn(_) | Step::CopyOut(_) => true,
+        Step::Read(_) | Step::Close | Step::Reset | Step::Vanish => true,
+        Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => false,
+        Step::Declare(_) | Step::Fetch(_) | Step::Listen => false,
         Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Disconnect => false,
     }
 }

@@ -45,7 +45,18 @@ impl Inbox {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.poll_fill_some(stream, usize::MAX, cx)
+    }
+
+    /// Reads once, and at most so many bytes, which are not none.
+    pub(crate) fn poll_fill_some<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         self.bytes.reserve(READ_BYTES);
+        let mut stream = stream.take(most as u64);
         let read = pin!(stream.read_buf(&mut self.bytes)).poll(cx);
         if !matches!(read, Poll::Ready(Ok(1..))) && self.bytes.is_empty() {
             self.bytes = BytesMut::new();
@@ -123,6 +134,15 @@ impl Fields {
         self.0.try_get_i32().map_err(|_| ENDS_EARLY)
     }
 
+    /// A length and as many bytes of text; a negative length is NULL, and no text. What is no UTF-8 is replaced.
+    pub(crate) fn text(&mut self) -> Result<String, Malformed> {
+        let length = usize::try_from(self.i32()?).unwrap_or(0);
+        if self.0.len() < length {
+            return Err(ENDS_EARLY);
+        }
+        Ok(String::from_utf8_lossy(&self.0.split_to(length)).into_owned())
+    }
+
     /// A string and the zero byte that ends it. What is no UTF-8 is replaced.
     pub(crate) fn string(&mut self) -> Result<String, Malformed> {
         let end = self.0.iter().position(|byte| *byte == 0).ok_or(ENDS_EARLY)?;
@@ -163,5 +183,6 @@ mod tests {
         assert_eq!(Fields::of(Bytes::from_static(b"\0")).u16(), Err(ENDS_EARLY));
         assert_eq!(Fields::of(Bytes::from_static(b"\0\0\0")).i32(), Err(ENDS_EARLY));
         assert_eq!(Fields::of(Bytes::from_static(b"abc")).string(), Err(ENDS_EARLY));
+        assert_eq!(Fields::of(Bytes::from_static(b"\0\0\0\x04abc")).text(), Err(ENDS_EARLY));
     }
 }

@@ -1,7 +1,10 @@
 //! The client that writes its messages by hand: half a startup packet, batches without Sync, pipelines without pause.
 //!
-//! It does what a client library would not, and otherwise what a patient client does: it reads all the time, matches
-//! answers in order, and reads a closed connection to its end. Deaf clients are none of its kinds.
+//! It does what a client library would not, and otherwise what a patient client does: it reads all the time unless it is
+//! told not to, matches answers in order, and reads a closed connection to its end.
+//!
+//! A client that does not read learns nothing. When it has nothing left to do but to wait it is done, and its connection
+//! stays as it is to the end of the run.
 //!
 //! - An Execute of a batch is over at its CommandComplete or PortalSuspended; every other request at its ReadyForQuery.
 //! - An error in a batch answers all of the batch.
@@ -9,11 +12,13 @@
 //!   look; what it writes then is over at the end of the stream, with the same code.
 //! - A request counts as sent when all of its bytes were handed to the socket's queue.
 
+mod copy;
+
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use cp::core::Time;
 use cp::world::World;
 use pgwire::messages::extendedquery::{Bind, Describe, Execute, Flush, Parse, Sync, TARGET_TYPE_BYTE_STATEMENT};
@@ -25,6 +30,8 @@ use super::actor::{Actor, put};
 use super::raw_link::{RawLink, State};
 use super::script::{self, Next, Script};
 use super::statement::Statement;
+use super::worker;
+use crate::engine::SimWorld;
 use crate::history::Event;
 use crate::scenario::model::{Connect, Idle, Partial, Patience, Pipeline, Protocol, Step, Times, Until};
 
@@ -32,7 +39,7 @@ use crate::scenario::model::{Connect, Idle, Partial, Patience, Pipeline, Protoco
 const MAX_DEPTH: usize = 65_536;
 
 /// Does `steps`, and then stays connected until somebody closes the connection.
-pub(crate) async fn run<W: World>(mut actor: Actor<W>, steps: &[Step]) {
+pub(crate) async fn run<W: SimWorld>(mut actor: Actor<W>, steps: &[Step]) {
     let mut script = Script::new(steps, actor.now());
     let mut link = None;
     while let Some(next) = script.next(actor.now()) {
@@ -44,21 +51,28 @@ pub(crate) async fn run<W: World>(mut actor: Actor<W>, steps: &[Step]) {
             break;
         }
     }
-    if let Some(link) = &mut link {
-        if link.state() == State::Open {
-            link.until(&actor, |_| false).await;
-        }
-        link.drain(&actor).await;
-        if link.state() == State::OutOfPatience {
-            actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
-        }
+    if let Some(link) = link {
+        stay(&actor, link).await;
     }
-    drop(link);
     actor.record(Event::ClientDone { conn: actor.conn() });
 }
 
+/// Stays connected until the connection is closed, and reads it to its end.
+async fn stay<W: SimWorld>(actor: &Actor<W>, mut link: RawLink<W>) {
+    if link.state() == State::Open {
+        link.until(actor, |_| false).await;
+    }
+    if link.state() == State::Open {
+        return link.keep(actor);
+    }
+    link.drain(actor).await;
+    if link.state() == State::OutOfPatience {
+        actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
+    }
+}
+
 /// Does one step. False if the client can't go on.
-async fn do_step<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, step: &Step) -> bool {
+async fn do_step<W: SimWorld>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, step: &Step) -> bool {
     match (step, link.as_mut()) {
         (Step::Connect(step), _) => connect(actor, link, step).await,
         (Step::Think(think), _) => wait(actor, link, actor.now() + think.think.0).await,
@@ -76,6 +90,19 @@ async fn do_step<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, 
             leave(actor, link, "disconnect").await
         }
         (Step::Close, Some(_)) => leave(actor, link, "close").await,
+        (Step::Reset | Step::Vanish, Some(open)) => {
+            // What it does from here on it does behind the end of the connection.
+            if open.state() != State::Open {
+                return false;
+            }
+            actor.record(Event::ClientLeft { conn: actor.conn(), how: step.word() });
+            match link.take() {
+                Some(link) if *step == Step::Reset => link.reset(actor),
+                Some(link) => link.vanish(actor),
+                None => {}
+            }
+            true
+        }
         (step, Some(open)) => speak(actor, open, step).await,
     }
 }
@@ -112,6 +139,18 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
         }
         Step::Pipeline(step) => pipeline(actor, link, step).await,
         Step::Partial(step) => partial(actor, link, step).await,
+        Step::Read(step) => {
+            link.set_reading(step.read);
+            true
+        }
+        Step::CopyIn(step) => copy::send(actor, link, step).await,
+        Step::Call(step) => {
+            let statement = actor.statement(script::one_row(step.call.0));
+            actor.request_sent(&statement);
+            put_call(&statement.to_string(), link.out());
+            link.ledger().sync(Some(statement.tag));
+            link.until(actor, RawLink::answered).await
+        }
         step => match request(actor, step) {
             Some(statement) => ask(actor, link, step, statement).await,
             None => true,
@@ -132,6 +171,15 @@ async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, 
     if step.until == Until::Tcp {
         return true;
     }
+    if step.tls || step.until == Until::Tls {
+        link.ask_for_tls();
+        if !link.until(actor, RawLink::tls_answered).await {
+            return false;
+        }
+    }
+    if step.until == Until::Tls {
+        return true;
+    }
     let (user, database) = actor.login(step);
     let mut startup = Startup::new();
     startup.parameters.extend([
@@ -139,6 +187,9 @@ async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, 
         ("database".to_owned(), database),
         ("application_name".to_owned(), actor.application()),
     ]);
+    if step.until == Until::Password {
+        startup.parameters.insert(worker::PASSWORD.to_owned(), "on".to_owned());
+    }
     put(&startup, link.out());
     match step.until {
         Until::Startup => {
@@ -146,7 +197,8 @@ async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, 
             link.out().truncate(half);
             write(actor, link).await
         }
-        Until::Tcp | Until::Ready => link.until(actor, RawLink::ready_seen).await,
+        Until::Password => link.until(actor, RawLink::password_asked).await,
+        Until::Tcp | Until::Tls | Until::Ready => link.until(actor, RawLink::ready_seen).await,
     }
 }
 
@@ -158,23 +210,27 @@ fn request<W: World>(actor: &mut Actor<W>, step: &Step) -> Option<Statement> {
 
 /// Sends one request and waits for its answer.
 async fn ask<W: World>(actor: &Actor<W>, link: &mut RawLink<W>, step: &Step, statement: Statement) -> bool {
-    let query = match step {
-        Step::Query(query) => Some(query),
-        _ => None,
+    let (protocol, cancel_after, waits) = match step {
+        Step::Query(query) => (query.protocol, query.cancel_after, query.wait),
+        Step::CopyOut(copy) => (Protocol::Simple, copy.cancel_after, copy.wait),
+        _ => (Protocol::Simple, None, true),
     };
     actor.request_sent(&statement);
-    match query.map(|query| query.protocol) {
-        Some(Protocol::Extended) => {
+    match protocol {
+        Protocol::Extended => {
             put(&Parse::new(None, statement.to_string(), vec![]), link.out());
             put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
             put(&Describe::new(TARGET_TYPE_BYTE_STATEMENT, None), link.out());
             put(&Execute::new(None, 0), link.out());
             put(&Sync::new(), link.out());
         }
-        Some(Protocol::Simple) | None => put(&Query::new(statement.to_string()), link.out()),
+        Protocol::Simple => put(&Query::new(statement.to_string()), link.out()),
     }
     link.ledger().sync(Some(statement.tag.clone()));
-    if let Some(after) = query.and_then(|query| query.cancel_after) {
+    if !waits {
+        return write(actor, link).await;
+    }
+    if let Some(after) = cancel_after {
         if !link.until_time(actor, actor.now() + after.0, RawLink::answered).await {
             return false;
         }
@@ -209,7 +265,7 @@ async fn pipeline<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &
                 sent = true;
             }
             if !sent {
-                return Poll::Pending;
+                return if link.is_deaf() { Poll::Ready(()) } else { Poll::Pending };
             }
         }
     })
@@ -239,6 +295,22 @@ impl<'a> Pipelined<'a> {
         }
         Some(step)
     }
+}
+
+/// A FunctionCall, which pgwire has no type for: the function 1, whose one argument in text is the statement.
+fn put_call(text: &str, out: &mut BytesMut) {
+    const LARGE: &str = "a statement's text has some hundred bytes";
+    const TEXT: i16 = 0;
+    let length = i32::try_from(text.len()).expect(LARGE);
+    out.put_u8(b'F');
+    // Its own four bytes, the function's number, formats, arguments with their lengths, and the result's format.
+    out.put_i32(4 + 4 + 2 + 2 + 4 + length + 2);
+    out.put_i32(1);
+    out.put_i16(0);
+    out.put_i16(1);
+    out.put_i32(length);
+    out.put_slice(text.as_bytes());
+    out.put_i16(TEXT);
 }
 
 /// Sends the first bytes of a statement, and the rest later.

@@ -1,6 +1,6 @@
 //! A raw client's connection: reads and writes at the same time, whatever step the client is at.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -8,18 +8,23 @@ use bytes::{Buf, BytesMut};
 use cp::core::Time;
 use cp::world::World;
 use pgwire::messages::cancel::CancelRequest;
-use pgwire::messages::startup::SecretKey;
+use pgwire::messages::startup::{SecretKey, SslRequest};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::actor::{Actor, put};
 use super::frame::{Fields, Frame, Inbox};
 use super::ledger::{Ended, Ledger};
 use super::tap::{DRAIN_PATIENCE, Tap};
+use crate::engine::SimWorld;
 use crate::history::{Event, Tag};
+use crate::scenario::model::Reading;
 
 /// Longest message that is read. Longer ones are no PostgreSQL any more, and the rest of the stream is only thrown
 /// away.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// AuthenticationCleartextPassword.
+const CLEARTEXT_PASSWORD: i32 = 3;
 
 /// One connection of a raw client. While it is polled it writes what there is to write and reads what there is to read.
 pub(crate) struct RawLink<W: World> {
@@ -33,6 +38,11 @@ pub(crate) struct RawLink<W: World> {
     garbled: bool,
     ready_seen: bool,
     key: Option<(i32, i32)>,
+    /// TLS was asked for, and its answer is the next byte.
+    asked_for_tls: bool,
+    /// CopyInResponse was read, and no end of the statement behind it.
+    copies_in: bool,
+    password_asked: bool,
     ledger: Ledger,
     /// Runs from the FATAL on.
     patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -63,6 +73,9 @@ impl<W: World> RawLink<W> {
             garbled: false,
             ready_seen: false,
             key: None,
+            asked_for_tls: false,
+            copies_in: false,
+            password_asked: false,
             ledger: Ledger::default(),
             patience: None,
             state: State::Open,
@@ -89,6 +102,38 @@ impl<W: World> RawLink<W> {
         self.ledger.flushed()
     }
 
+    /// Whether the request for TLS was answered.
+    pub(crate) fn tls_answered(&self) -> bool {
+        !self.asked_for_tls
+    }
+
+    /// Whether the server has asked for a password.
+    pub(crate) fn password_asked(&self) -> bool {
+        self.password_asked
+    }
+
+    /// Whether the server waits for CopyData.
+    pub(crate) fn copies_in(&self) -> bool {
+        self.copies_in
+    }
+
+    /// Whether it never comes further by itself: what there is to write is written, and nothing is read.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.written() && self.tap.is_deaf()
+    }
+
+    /// From here on reads like this.
+    pub(crate) fn set_reading(&mut self, reading: Reading) {
+        self.tap.set_reading(reading);
+    }
+
+    /// Asks for TLS.
+    pub(crate) fn ask_for_tls(&mut self) {
+        self.asked_for_tls = true;
+        self.tap.expect_bare_byte();
+        put(&SslRequest::new(), &mut self.out);
+    }
+
     /// Whether everything was handed to the socket's queue.
     pub(crate) fn written(&self) -> bool {
         self.out.is_empty()
@@ -104,14 +149,20 @@ impl<W: World> RawLink<W> {
         &mut self.ledger
     }
 
-    /// Polls until `done`, the FATAL or the end. True if it is still open.
+    /// Polls until `done`, the FATAL or the end, or until nothing can come of waiting. True if it is still open and done.
     pub(crate) async fn until(&mut self, actor: &Actor<W>, mut done: impl FnMut(&Self) -> bool) -> bool {
         poll_fn(|cx| {
             self.poll(actor, cx);
-            if self.state == State::Open && !done(self) { Poll::Pending } else { Poll::Ready(()) }
+            if self.state != State::Open {
+                return Poll::Ready(false);
+            }
+            match done(self) {
+                true => Poll::Ready(true),
+                false if self.is_deaf() => Poll::Ready(false),
+                false => Poll::Pending,
+            }
         })
-        .await;
-        self.state == State::Open
+        .await
     }
 
     /// Polls until `at`, or `done` before, the FATAL or the end. True if it is still open.
@@ -200,6 +251,15 @@ impl<W: World> RawLink<W> {
     }
 
     fn take_messages(&mut self, actor: &Actor<W>) {
+        if self.asked_for_tls
+            && let Some(answer) = self.inbox.bytes().first().copied()
+        {
+            self.asked_for_tls = false;
+            // An old server answers with an ErrorResponse.
+            if answer == b'N' {
+                self.inbox.bytes().advance(1);
+            }
+        }
         while !self.garbled {
             match self.inbox.next_frame(MAX_MESSAGE_BYTES) {
                 Ok(Some(frame)) => self.take_message(actor, frame),
@@ -219,7 +279,12 @@ impl<W: World> RawLink<W> {
                 self.ready_seen = true;
                 actor.record(Event::SessionBegan { conn: actor.conn() });
             }
-            b'Z' => log(actor, self.ledger.ready()),
+            b'Z' => {
+                self.copies_in = false;
+                log(actor, self.ledger.ready());
+            }
+            b'G' => self.copies_in = true,
+            b'R' => self.password_asked |= fields.i32().is_ok_and(|code| code == CLEARTEXT_PASSWORD),
             b'K' => {
                 if let (Ok(pid), Ok(secret)) = (fields.i32(), fields.i32()) {
                     self.key = Some((pid, secret));
@@ -231,6 +296,7 @@ impl<W: World> RawLink<W> {
     }
 
     fn take_error(&mut self, actor: &Actor<W>, fields: &mut Fields) {
+        self.copies_in = false;
         let (mut severity, mut code) = (String::new(), String::new());
         while let (Ok(name @ 1..), Ok(value)) = (fields.u8(), fields.string()) {
             match name {
@@ -250,6 +316,29 @@ impl<W: World> RawLink<W> {
     fn end(&mut self, actor: &Actor<W>, state: State) {
         self.state = state;
         self.close(actor);
+    }
+}
+
+impl<W: SimWorld> RawLink<W> {
+    /// Closes the connection with a reset.
+    pub(crate) fn reset(mut self, actor: &Actor<W>) {
+        self.close(actor);
+        self.tap.reset(&actor.world);
+    }
+
+    /// The machine is gone. The connection is kept, for the other side must not hear of it.
+    pub(crate) fn vanish(mut self, actor: &Actor<W>) {
+        self.close(actor);
+        self.tap.vanish(&actor.world);
+        self.keep(actor);
+    }
+
+    /// Keeps the connection as it is to the end of the run, and does nothing with it any more.
+    pub(crate) fn keep(self, actor: &Actor<W>) {
+        actor.world.spawn("kept-connection", async move {
+            let _tap = self.tap;
+            pending::<()>().await;
+        });
     }
 }
 

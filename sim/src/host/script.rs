@@ -92,6 +92,17 @@ pub(crate) fn action(step: &Step) -> Option<Action> {
             fails: query.fails.as_ref().map(|code| code.0.clone()),
         }),
         Step::Insert(insert) => Action::Work(select(insert.takes.0, 0, Some(insert.insert))),
+        Step::CopyIn(_) => Action::CopyIn,
+        Step::CopyOut(copy) => {
+            Action::CopyOut(Work { row_bytes: copy.row_bytes, ..select(copy.takes.0, copy.copy_out, None) })
+        }
+        Step::Declare(declare) => Action::Declare {
+            cursor: declare.declare.clone(),
+            work: Work { row_bytes: declare.row_bytes, ..select(declare.query.0, declare.rows, None) },
+        },
+        Step::Fetch(fetch) => Action::Fetch { cursor: fetch.fetch.clone(), rows: fetch.rows },
+        Step::Listen => Action::Listen,
+        Step::Call(call) => one_row(call.call.0),
         _ => return None,
     })
 }

@@ -9,6 +9,11 @@
 //! /* shop.4/2 */ INSERT work('1ms', rows => 1)
 //! /* shop.4/3 */ INSERT work('1ms', rows => 2, returning => 2, row_bytes => 16)
 //! /* shop.4/4 */ COMMIT
+//! /* load.1/2 */ COPY work FROM STDIN
+//! /* dump.1/2 */ COPY work('1h', rows => 5000, row_bytes => 1000) TO STDOUT
+//! /* bi.1/3 */ DECLARE c CURSOR FOR SELECT work('20ms', rows => 100, row_bytes => 16)
+//! /* bi.1/4 */ FETCH 1 FROM c
+//! /* bus.1/2 */ LISTEN work
 //! ```
 //!
 //! Not SQL: nothing else is understood, and a worker answers anything else with a syntax error, 42601.
@@ -45,6 +50,26 @@ pub enum Action {
     Rollback,
     /// Works, and then returns rows, inserts rows, or fails.
     Work(Work),
+    /// COPY FROM STDIN: takes rows from the client.
+    CopyIn,
+    /// COPY TO STDOUT: its rows are spread over the time that it takes. It inserts nothing.
+    CopyOut(Work),
+    /// DECLARE: a cursor that works so long at each FETCH. It inserts nothing.
+    Declare {
+        /// Its name: letters, digits and `_`.
+        cursor: String,
+        /// What it works and returns.
+        work: Work,
+    },
+    /// FETCH: the next rows of a cursor.
+    Fetch {
+        /// The cursor's name.
+        cursor: String,
+        /// At most so many.
+        rows: u32,
+    },
+    /// LISTEN.
+    Listen,
 }
 
 /// A statement that keeps its worker busy.
@@ -90,37 +115,53 @@ impl Statement {
             Action::Begin => RequestKind::Begin,
             Action::Commit => RequestKind::Commit,
             Action::Rollback => RequestKind::Rollback,
-            Action::Work(Work { inserts: Some(_), .. }) => RequestKind::Insert,
-            Action::Work(Work { inserts: None, .. }) => RequestKind::Query,
+            Action::Work(Work { inserts: Some(_), .. }) | Action::CopyIn => RequestKind::Insert,
+            Action::Work(Work { inserts: None, .. }) | Action::CopyOut(_) => RequestKind::Query,
+            Action::Declare { .. } | Action::Fetch { .. } | Action::Listen => RequestKind::Query,
         }
     }
 
     /// Whether it returns rows, so that it has a row description. A SELECT does even if there are none.
     pub fn returns_rows(&self) -> bool {
-        matches!(&self.action, Action::Work(work) if work.inserts.is_none() || work.rows > 0)
+        match &self.action {
+            Action::Work(work) => work.inserts.is_none() || work.rows > 0,
+            Action::Fetch { .. } => true,
+            _ => false,
+        }
     }
 }
 
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/* {} */ ", self.tag)?;
-        let work = match &self.action {
-            Action::Begin => return f.write_str("BEGIN"),
-            Action::Commit => return f.write_str("COMMIT"),
-            Action::Rollback => return f.write_str("ROLLBACK"),
-            Action::Work(work) => work,
-        };
-        let takes = humantime::format_duration(work.takes);
-        match work.inserts {
-            None => write!(f, "SELECT work('{takes}', rows => {}, row_bytes => {}", work.rows, work.row_bytes)?,
+        match &self.action {
+            Action::Begin => f.write_str("BEGIN"),
+            Action::Commit => f.write_str("COMMIT"),
+            Action::Rollback => f.write_str("ROLLBACK"),
+            Action::Work(work) if work.inserts.is_some() => write!(f, "INSERT {work}"),
+            Action::Work(work) => write!(f, "SELECT {work}"),
+            Action::CopyIn => f.write_str("COPY work FROM STDIN"),
+            Action::CopyOut(work) => write!(f, "COPY {work} TO STDOUT"),
+            Action::Declare { cursor, work } => write!(f, "DECLARE {cursor} CURSOR FOR SELECT {work}"),
+            Action::Fetch { cursor, rows } => write!(f, "FETCH {rows} FROM {cursor}"),
+            Action::Listen => f.write_str("LISTEN work"),
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let takes = humantime::format_duration(self.takes);
+        match self.inserts {
+            None => write!(f, "work('{takes}', rows => {}, row_bytes => {}", self.rows, self.row_bytes)?,
             Some(rows) => {
-                write!(f, "INSERT work('{takes}', rows => {rows}")?;
-                if work.rows > 0 {
-                    write!(f, ", returning => {}, row_bytes => {}", work.rows, work.row_bytes)?;
+                write!(f, "work('{takes}', rows => {rows}")?;
+                if self.rows > 0 {
+                    write!(f, ", returning => {}, row_bytes => {}", self.rows, self.row_bytes)?;
                 }
             }
         }
-        if let Some(code) = &work.fails {
+        if let Some(code) = &self.fails {
             write!(f, ", fails => '{code}'")?;
         }
         f.write_str(")")
@@ -147,7 +188,14 @@ impl FromStr for Statement {
             "ROLLBACK" => Action::Rollback,
             "SELECT" => Action::Work(rest.work(false)?),
             "INSERT" => Action::Work(rest.work(true)?),
-            _ => return Err(rest.unlike("BEGIN, COMMIT, ROLLBACK, SELECT or INSERT")),
+            "COPY" => rest.copy()?,
+            "DECLARE" => rest.declare()?,
+            "FETCH" => rest.fetch()?,
+            "LISTEN" => {
+                rest.take("work", "work")?;
+                Action::Listen
+            }
+            _ => return Err(rest.unlike("BEGIN, COMMIT, ROLLBACK, SELECT, INSERT, COPY, DECLARE, FETCH or LISTEN")),
         };
         if !rest.0.is_empty() {
             return Err(rest.unlike("the end of the statement"));
@@ -160,6 +208,39 @@ impl FromStr for Statement {
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
+    /// `work FROM STDIN`, or `work('1ms', …) TO STDOUT`
+    fn copy(&mut self) -> Result<Action, Unreadable> {
+        if let Some(after) = self.0.strip_prefix("work FROM STDIN") {
+            self.0 = after.trim_start();
+            return Ok(Action::CopyIn);
+        }
+        let work = self.work(false)?;
+        self.take("TO STDOUT", "TO STDOUT")?;
+        Ok(Action::CopyOut(work))
+    }
+
+    /// `name CURSOR FOR SELECT work('1ms', …)`
+    fn declare(&mut self) -> Result<Action, Unreadable> {
+        let cursor = self.name()?;
+        self.take("CURSOR FOR SELECT", "CURSOR FOR SELECT")?;
+        Ok(Action::Declare { cursor, work: self.work(false)? })
+    }
+
+    /// `10 FROM name`
+    fn fetch(&mut self) -> Result<Action, Unreadable> {
+        let digits = self.word();
+        let rows = digits.parse().map_err(|_| Unreadable::Value { name: "rows", value: digits.to_owned() })?;
+        self.take("FROM", "FROM")?;
+        Ok(Action::Fetch { cursor: self.name()?, rows })
+    }
+
+    fn name(&mut self) -> Result<String, Unreadable> {
+        match self.word() {
+            "" => Err(self.unlike("a name")),
+            name => Ok(name.to_owned()),
+        }
+    }
+
     /// `work('1ms', name => value, …)`
     fn work(&mut self, inserts: bool) -> Result<Work, Unreadable> {
         self.take("work", "work(…)")?;
@@ -264,6 +345,11 @@ mod tests {
             Action::Work(Work { fails: Some("22012".to_owned()), ..work() }),
             Action::Work(Work { inserts: Some(3), rows: 0, row_bytes: 0, ..work() }),
             Action::Work(Work { inserts: Some(3), rows: 3, fails: Some("23505".to_owned()), ..work() }),
+            Action::CopyIn,
+            Action::CopyOut(work()),
+            Action::Declare { cursor: "c_1".to_owned(), work: work() },
+            Action::Fetch { cursor: "c_1".to_owned(), rows: 10 },
+            Action::Listen,
         ];
         for action in all {
             let statement = statement(action);
@@ -302,6 +388,14 @@ mod tests {
             "/* a.1/1 */ SELECT work('3h', returning => 1)",
             "/* a.1/1 */ SELECT work('3h', fails => '2201')",
             "/* a.1/1 */ SELECT work('3h', fails => '22012', fails => '22012')",
+            "/* a.1/1 */ COPY work",
+            "/* a.1/1 */ COPY work FROM STDIN TO STDOUT",
+            "/* a.1/1 */ COPY work('3h', returning => 1) TO STDOUT",
+            "/* a.1/1 */ DECLARE CURSOR FOR SELECT work('3h')",
+            "/* a.1/1 */ DECLARE c CURSOR FOR INSERT work('3h')",
+            "/* a.1/1 */ FETCH FROM c",
+            "/* a.1/1 */ FETCH 1 FROM",
+            "/* a.1/1 */ LISTEN",
         ] {
             assert!(text.parse::<Statement>().is_err(), "{text}");
         }

@@ -4,7 +4,13 @@
 //! arrives behind that: one FATAL, then the end of the stream, at a message boundary. So the stream belongs to the tap;
 //! the library gets a handle, and another one stays behind to read on.
 //!
+//! It also reads as slowly as it is told to, and logs when the whole startup packet is with the network.
+//!
 //! The tap follows message headers only, and shares no code with the control plane that it judges.
+
+mod pace;
+mod startup;
+mod watch;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,17 +24,16 @@ use cp::core::Time;
 use cp::world::World;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::pace::Pace;
+use self::startup::StartupWatch;
+use self::watch::{Fatal, Watch};
 use super::frame::Inbox;
+use crate::engine::SimWorld;
 use crate::history::{Conn, Event, Recorder};
+use crate::scenario::model::Reading;
 
 /// How long a client whose library is done with the connection goes on reading, for the end of the stream.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Where a FATAL is looked for that was written into the middle of another message: the last bytes of the stream.
-const TAIL_BYTES: usize = 4 * 1024;
-
-/// Longest ErrorResponse that is read; libpq takes longer ones for a loss of synchronisation.
-const MAX_ERROR_BYTES: usize = 30_000;
 
 /// A client's stream, watched. Clones share the stream; it is closed when the last one is dropped.
 pub struct Tap<W: World>(Arc<Mutex<Inner<W>>>);
@@ -41,6 +46,8 @@ struct Inner<W: World> {
     /// Read from the stream, and not by the library yet.
     ahead: Inbox,
     watch: Watch,
+    startup: StartupWatch,
+    pace: Pace,
     /// SQLSTATE of the first FATAL.
     fatal: Option<String>,
     fatal_at: Option<Time>,
@@ -66,6 +73,8 @@ impl<W: World> Tap<W> {
             stream,
             ahead: Inbox::default(),
             watch: Watch::default(),
+            startup: StartupWatch::default(),
+            pace: Pace::default(),
             fatal: None,
             fatal_at: None,
             end: None,
@@ -86,6 +95,28 @@ impl<W: World> Tap<W> {
     /// Whether the end of the stream was read, or a reset.
     pub fn ended(&self) -> bool {
         self.lock().end.is_some()
+    }
+
+    /// Encryption was asked for: what is read next is one byte, and no message.
+    pub fn expect_bare_byte(&self) {
+        self.lock().watch.expect_bare_byte();
+    }
+
+    /// From here on reads like this, and logs that reading stopped or goes on.
+    pub fn set_reading(&self, reading: Reading) {
+        let mut inner = self.lock();
+        let before = inner.pace.set(reading);
+        let conn = inner.conn.clone();
+        match (before == Reading::Stop, reading == Reading::Stop) {
+            (false, true) => inner.record(Event::ReadingStopped { conn }),
+            (true, false) => inner.record(Event::ReadingResumed { conn }),
+            _ => {}
+        }
+    }
+
+    /// Whether nothing is read, however long one waits.
+    pub fn is_deaf(&self) -> bool {
+        self.lock().pace.is_stopped()
     }
 
     /// Reads on, and throws away, to the end of the stream, but no longer than [`DRAIN_PATIENCE`]. False if that
@@ -110,8 +141,29 @@ impl<W: World> Tap<W> {
         .await
     }
 
+    /// The stream itself, from its only handle.
+    fn into_stream(self) -> Option<W::Stream> {
+        let inner = Arc::into_inner(self.0)?;
+        Some(inner.into_inner().expect("nothing panics while it holds the stream").stream)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner<W>> {
         self.0.lock().expect("nothing panics while it holds the stream")
+    }
+}
+
+impl<W: SimWorld> Tap<W> {
+    /// Closes the connection with a reset. Only the last handle can.
+    pub fn reset(self, world: &W) {
+        if let Some(stream) = self.into_stream() {
+            world.reset(stream);
+        }
+    }
+
+    /// From here on no packet of the connection arrives, in either direction. It lives on at both ends, as far as they
+    /// know.
+    pub fn vanish(&self, world: &W) {
+        world.vanish(&self.lock().stream);
     }
 }
 
@@ -128,8 +180,10 @@ impl<W: World> Inner<W> {
             return Poll::Ready(());
         }
         let known = self.ahead.len();
-        let end = match ready!(self.ahead.poll_fill(&mut self.stream, cx)) {
-            Ok(1..) => {
+        let most = ready!(self.pace.poll_most(&self.world, cx));
+        let end = match ready!(self.ahead.poll_fill_some(&mut self.stream, most, cx)) {
+            Ok(read @ 1..) => {
+                self.pace.has_read(read);
                 let mut fatals = Vec::new();
                 self.watch.feed(&self.ahead.bytes()[known..], &mut fatals);
                 for fatal in fatals {
@@ -192,6 +246,11 @@ impl<W: World> AsyncWrite for Tap<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.lock();
         let written = pin!(&mut inner.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = written
+            && inner.startup.feed(&buf[..count])
+        {
+            inner.record(Event::StartupSent { conn: inner.conn.clone() });
+        }
         inner.note(written)
     }
 
@@ -208,185 +267,12 @@ impl<W: World> AsyncWrite for Tap<W> {
     }
 }
 
-/// What a FATAL says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Fatal {
-    code: String,
-    message: String,
-    detail: Option<String>,
-}
-
-/// Follows messages through a stream that comes in pieces.
-#[derive(Debug, Default)]
-struct Watch {
-    header: Vec<u8>,
-    /// Bytes of the current message's body still to come.
-    body_left: usize,
-    /// The body so far, if it is an ErrorResponse.
-    error: Option<Vec<u8>>,
-    /// What came was no message: there are no boundaries any more.
-    lost: bool,
-    /// At a boundary, a FATAL was read.
-    fatal_seen: bool,
-    /// The last bytes.
-    tail: Vec<u8>,
-}
-
-impl Watch {
-    fn feed(&mut self, mut bytes: &[u8], fatals: &mut Vec<Fatal>) {
-        self.keep_tail(bytes);
-        while !bytes.is_empty() && !self.lost {
-            if self.header.len() < HEADER_BYTES {
-                let (more, rest) = bytes.split_at(bytes.len().min(HEADER_BYTES - self.header.len()));
-                self.header.extend_from_slice(more);
-                bytes = rest;
-                if self.header.len() == HEADER_BYTES {
-                    self.begin_body();
-                }
-            } else {
-                let (more, rest) = bytes.split_at(bytes.len().min(self.body_left));
-                self.body_left -= more.len();
-                if let Some(error) = &mut self.error {
-                    error.extend_from_slice(more);
-                }
-                bytes = rest;
-            }
-            if self.header.len() == HEADER_BYTES && self.body_left == 0 {
-                self.header.clear();
-                let fatal = self.error.take().and_then(|body| fatal_of(&body));
-                self.fatal_seen |= fatal.is_some();
-                fatals.extend(fatal);
-            }
-        }
-    }
-
-    fn begin_body(&mut self) {
-        match header_of(&self.header) {
-            Some((kind, body)) if kind != b'E' || body <= MAX_ERROR_BYTES => {
-                self.body_left = body;
-                self.error = (kind == b'E').then(Vec::new);
-            }
-            _ => self.lost = true,
-        }
-    }
-
-    /// Whether the bytes so far do not end at a message boundary.
-    fn mid_message(&self) -> bool {
-        self.lost || !self.header.is_empty()
-    }
-
-    /// The FATAL at the end of a stream in which none stood at a message boundary: somebody wrote it into a message.
-    fn hidden_fatal(&self) -> Option<Fatal> {
-        if self.fatal_seen {
-            return None;
-        }
-        (0..self.tail.len()).rev().find_map(|start| {
-            let message = &self.tail[start..];
-            let (kind, length) = header_of(message.get(..HEADER_BYTES)?)?;
-            let body = message.get(HEADER_BYTES..HEADER_BYTES + length)?;
-            fatal_of(body).filter(|_| kind == b'E')
-        })
-    }
-
-    fn keep_tail(&mut self, bytes: &[u8]) {
-        let new = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
-        let excess = (self.tail.len() + new.len()).saturating_sub(TAIL_BYTES);
-        self.tail.drain(..excess);
-        self.tail.extend_from_slice(new);
-    }
-}
-
-/// A message's type and length.
-const HEADER_BYTES: usize = 5;
-
-/// Type and length of the body, if that can be a header of a backend's message.
-fn header_of(header: &[u8]) -> Option<(u8, usize)> {
-    /// Every message of a backend (protocol chapter, "Message Formats").
-    const KINDS: &[u8] = b"123ACDEGHIKNRSTVWZcdnstv";
-
-    let (kind, length) = header.split_first()?;
-    let length = i32::from_be_bytes(length.try_into().ok()?);
-    let body = usize::try_from(length).ok()?.checked_sub(4)?;
-    KINDS.contains(kind).then_some((*kind, body))
-}
-
-/// Reads the body of an ErrorResponse; none if its severity is not FATAL.
-fn fatal_of(body: &[u8]) -> Option<Fatal> {
-    let field = |name: u8| {
-        let mut fields = body.split(|byte| *byte == 0).map_while(|field| field.split_first());
-        fields.find(|(key, _)| **key == name).map(|(_, value)| String::from_utf8_lossy(value).into_owned())
-    };
-    // S is translated, V (since 9.6) is not.
-    let severity = field(b'V').or_else(|| field(b'S'))?;
-    (severity == "FATAL").then(|| Fatal {
-        code: field(b'C').unwrap_or_default(),
-        message: field(b'M').unwrap_or_default(),
-        detail: field(b'D'),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::test_world::TestWorld;
     use cp::world::Listener;
     use tokio::io::AsyncWriteExt;
-
-    const READY: &[u8] = b"Z\0\0\0\x05I";
-
-    fn error(severity: &str) -> Vec<u8> {
-        let body = format!("S{severity}\0V{severity}\0C57P01\0Mbye\0Dwhy\0\0");
-        let mut message = vec![b'E'];
-        message.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-        message.extend_from_slice(body.as_bytes());
-        message
-    }
-
-    fn bye() -> Fatal {
-        Fatal { code: "57P01".to_owned(), message: "bye".to_owned(), detail: Some("why".to_owned()) }
-    }
-
-    fn fed(pieces: &[&[u8]]) -> (Watch, Vec<Fatal>) {
-        let (mut watch, mut fatals) = (Watch::default(), Vec::new());
-        for piece in pieces {
-            watch.feed(piece, &mut fatals);
-        }
-        (watch, fatals)
-    }
-
-    #[test]
-    fn a_fatal_is_seen_however_the_stream_is_cut() {
-        let stream = [READY, &error("ERROR"), &error("FATAL")].concat();
-        for cut in 0..stream.len() {
-            let (watch, fatals) = fed(&[&stream[..cut], &stream[cut..]]);
-            assert_eq!(fatals, [bye()], "cut at {cut}");
-            assert!(!watch.mid_message());
-            assert_eq!(watch.hidden_fatal(), None);
-        }
-    }
-
-    #[test]
-    fn a_fatal_inside_another_message_is_found_at_the_end() {
-        let (watch, fatals) = fed(&[READY, b"D\0\0\x04\0\0\x01half of a row", &error("FATAL")]);
-        assert_eq!(fatals, []);
-        assert!(watch.mid_message());
-        assert_eq!(watch.hidden_fatal(), Some(bye()));
-    }
-
-    #[test]
-    fn a_stream_that_ends_inside_a_message_or_in_garbage_is_not_at_a_boundary() {
-        assert!(!fed(&[READY]).0.mid_message());
-        assert!(fed(&[READY, b"Z"]).0.mid_message());
-        assert!(fed(&[b"Z\0\0\0\x05"]).0.mid_message());
-        assert!(fed(&[READY, b"!\0\0\0\x04"]).0.mid_message());
-        assert!(fed(&[READY, b"Z\0\0\0\x03"]).0.mid_message());
-    }
-
-    #[test]
-    fn an_error_that_is_not_fatal_is_no_goodbye() {
-        let (watch, fatals) = fed(&[&error("ERROR")]);
-        assert_eq!((fatals, watch.hidden_fatal()), (vec![], None));
-    }
 
     #[test]
     fn a_reset_that_a_write_met_is_no_end_of_the_stream() {
@@ -403,12 +289,5 @@ mod tests {
             let events: Vec<Event> = recorder.history().entries.into_iter().map(|entry| entry.event).collect();
             assert_eq!(events, [Event::ResetRead { conn }]);
         });
-    }
-
-    #[test]
-    fn the_tail_is_bounded() {
-        let (watch, _) = fed(&[&[b'x'; 3 * TAIL_BYTES], &[b'y'; 10]]);
-        assert_eq!(watch.tail.len(), TAIL_BYTES);
-        assert!(watch.tail.ends_with(b"xyyyyyyyyyy"));
     }
 }

@@ -19,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::engine::{Link, SimWorld, TaskPanic};
+
 /// As much as a kernel buffers for a socket.
 const PIPE_BYTES: usize = 64 * 1024;
 
@@ -70,8 +72,9 @@ impl World for TestWorld {
 
     async fn connect(&self, address: &str) -> io::Result<Pipe> {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
-        let reset = Arc::new(AtomicBool::new(false));
-        let (near, far) = (Pipe { bytes: near, reset: reset.clone() }, Pipe { bytes: far, reset });
+        let (reset, gone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let pipe = |bytes| Pipe { bytes, reset: reset.clone(), gone: gone.clone() };
+        let (near, far) = (pipe(near), pipe(far));
         let ports = self.ports.lock().unwrap();
         let listener = ports.get(&port(address)).ok_or(io::ErrorKind::ConnectionRefused)?;
         listener.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -89,6 +92,58 @@ impl World for TestWorld {
     }
 }
 
+/// What clients need. There are no hosts here, and no signals.
+impl SimWorld for TestWorld {
+    fn send_signal(&self, _: &str, _: Signal) {
+        unimplemented!("the tests of hosts send no signals");
+    }
+
+    fn kill(&self, _: &str) {
+        unimplemented!("the tests of hosts kill nobody");
+    }
+
+    fn start<F>(&self, _: &str, _: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        unimplemented!("the tests of hosts start nobody");
+    }
+
+    fn freeze(&self, _: &str) {
+        unimplemented!("the tests of hosts stop nobody");
+    }
+
+    fn thaw(&self, _: &str) {
+        unimplemented!("the tests of hosts stop nobody");
+    }
+
+    fn alias(&self, _: &str) -> Self {
+        self.clone()
+    }
+
+    fn link(&self, _: [&str; 2], _: Link) {
+        unimplemented!("the tests of hosts have a perfect network");
+    }
+
+    fn reset(&self, stream: Pipe) {
+        stream.reset();
+    }
+
+    fn vanish(&self, stream: &Pipe) {
+        stream.gone.store(true, Ordering::Relaxed);
+    }
+
+    fn tasks(&self, _: &str) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn finish(&self) {}
+
+    fn panics(&self) -> Vec<TaskPanic> {
+        Vec::new()
+    }
+}
+
 fn port(address: &str) -> String {
     address.rsplit(':').next().unwrap_or_default().to_owned()
 }
@@ -98,6 +153,8 @@ pub(crate) struct Pipe {
     bytes: DuplexStream,
     /// Set by the end that resets; taken by the first call of the other end that meets it.
     reset: Arc<AtomicBool>,
+    /// Nothing arrives any more: neither bytes nor the end.
+    gone: Arc<AtomicBool>,
 }
 
 impl Pipe {
@@ -114,6 +171,9 @@ impl Pipe {
 
 impl AsyncRead for Pipe {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.bytes).poll_read(cx, buf));
         if buf.filled().len() > before { Poll::Ready(read) } else { self.met(read) }
@@ -122,6 +182,9 @@ impl AsyncRead for Pipe {
 
 impl AsyncWrite for Pipe {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let written = ready!(Pin::new(&mut self.bytes).poll_write(cx, buf));
         if written.is_ok() { Poll::Ready(written) } else { self.met(written) }
     }

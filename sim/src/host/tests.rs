@@ -1,5 +1,10 @@
 //! Clients against workers, with nothing between them, and against servers that say goodbye.
 
+mod copy;
+mod leaving;
+mod reading;
+mod startup;
+
 use std::time::Duration;
 
 use cp::world::{Listener, World};
@@ -19,7 +24,15 @@ fn connect() -> Step {
 }
 
 fn query(takes: u64) -> Query {
-    Query { query: ms(takes), rows: 1, row_bytes: 16, fails: None, protocol: Protocol::Simple, cancel_after: None }
+    Query {
+        query: ms(takes),
+        rows: 1,
+        row_bytes: 16,
+        fails: None,
+        protocol: Protocol::Simple,
+        cancel_after: None,
+        wait: true,
+    }
 }
 
 fn insert() -> Step {
@@ -59,7 +72,7 @@ fn lines(entries: &[Entry]) -> Vec<String> {
 fn line(entry: &Entry) -> Option<String> {
     let what = match &entry.event {
         Event::Connecting { .. } | Event::WorkerSessionBegan { .. } => return None,
-        Event::BatchBegan { .. } | Event::BatchSynced { .. } => return None,
+        Event::BatchBegan { .. } | Event::BatchSynced { .. } | Event::StartupSent { .. } => return None,
         Event::SessionBegan { conn } => format!("{conn} session"),
         Event::ConnectFailed { .. } => "connect failed".to_owned(),
         Event::RequestSent { tag, kind, .. } => format!("{tag} sent {kind:?}"),
@@ -71,6 +84,10 @@ fn line(entry: &Entry) -> Option<String> {
         Event::ClientLeft { how, .. } => format!("left {how}"),
         Event::CancelSent { tag, .. } => format!("{tag} cancel"),
         Event::ClientDone { .. } => "done".to_owned(),
+        Event::ReadingStopped { .. } => "stops reading".to_owned(),
+        Event::ReadingResumed { .. } => "reads again".to_owned(),
+        Event::WorkerWaits { .. } => "w waits".to_owned(),
+        Event::WorkerGoesOn { .. } => "w goes on".to_owned(),
         Event::StatementBegan { tag, .. } => format!("w {tag} began"),
         Event::StatementEnded { tag, end: StatementEnd::Failed(code), .. } => format!("w {tag} failed {code}"),
         Event::StatementEnded { tag, end, .. } => format!("w {tag} {end:?}"),

@@ -2,12 +2,13 @@
 //!
 //! It does with messages what PostgreSQL does with them: both query protocols, implicit transactions, the skip to Sync
 //! after an error, output held back until somebody asks or an error is sent, cancel requests over a connection of their
-//! own. What it executes is the few statements of [`super::statement`].
+//! own, COPY in both directions, cursors. What it executes is the few statements of [`super::statement`].
 //!
 //! Where it departs from PostgreSQL: a running statement whose connection is closed stops at once, while PostgreSQL
 //! notices only at its next write, or by `client_connection_check_interval`. So a cut is logged at the moment in which
 //! it happened. A malformed body ends the session, where PostgreSQL answers with an ERROR. Every 3.x protocol is spoken
-//! as 3.0. There are no parameters, savepoints, cursors, COPY, passwords and TLS.
+//! as 3.0. A password is asked for only if the startup packet says so ([`PASSWORD`]), and any is right. A FunctionCall
+//! runs the statement in its first argument. There are no parameters, savepoints and TLS.
 
 mod prepared;
 mod request;
@@ -34,6 +35,10 @@ use crate::history::Recorder;
 
 /// Where a worker listens.
 pub const ADDRESS: &str = "0.0.0.0:5432";
+
+/// A startup parameter of these hosts' own, named like a custom setting of PostgreSQL: `on` makes the worker ask this
+/// session for a password.
+pub(crate) const PASSWORD: &str = "last_call.password";
 
 /// Most sessions at the same time: twice what the control plane admits by default, which must never be what limits a
 /// run.
@@ -64,13 +69,13 @@ pub async fn run<W: World>(world: W, recorder: Recorder) {
 async fn serve<W: World>(world: W, recorder: Recorder, sessions: Sessions, stream: W::Stream) {
     let mut wire = Wire::new(stream);
     match greet(&mut wire).await {
-        Ok(Hello::Session { application }) => {
+        Ok(Hello::Session { application, password }) => {
             let secret = world.random("worker-key") as u32 as i32;
             let Some(entry) = sessions.enter(secret) else {
                 wire.put_error("FATAL", "53300", "sorry, too many clients already");
                 return wire.finish().await;
             };
-            let take = Take { number: entry.number, secret, application, cancels: entry.cancels() };
+            let take = Take { number: entry.number, secret, application, password, cancels: entry.cancels() };
             Session::new(world, recorder, wire, take).run().await;
         }
         Ok(Hello::Cancel { session, secret }) => sessions.cancel(session, secret),
@@ -84,7 +89,7 @@ async fn serve<W: World>(world: W, recorder: Recorder, sessions: Sessions, strea
 
 /// What a connection is for.
 enum Hello {
-    Session { application: String },
+    Session { application: String, password: bool },
     Cancel { session: u32, secret: i32 },
 }
 
@@ -124,15 +129,17 @@ fn read_hello(packet: Bytes) -> Result<Option<Hello>, Malformed> {
             Ok(Some(Hello::Cancel { session, secret: fields.i32()? }))
         }
         version if version >> 16 == PROTOCOL_3 => {
-            let mut application = String::new();
+            let (mut application, mut password) = (String::new(), false);
             loop {
                 let name = fields.string()?;
                 if name.is_empty() {
-                    return Ok(Some(Hello::Session { application }));
+                    return Ok(Some(Hello::Session { application, password }));
                 }
                 let value = fields.string()?;
-                if name == "application_name" {
-                    application = value;
+                match name.as_str() {
+                    "application_name" => application = value,
+                    PASSWORD => password = value == "on",
+                    _ => {}
                 }
             }
         }

@@ -178,9 +178,7 @@ impl<'r> Copy<'r> {
             Some((_, Ending::Reset)) => "reset",
             Some((_, Ending::ConnectFailed)) => "connect failed",
         };
-        // A client's own RST is not "closed without a word".
-        let own_reset = matches!(ending, Some((_, Ending::Left("reset")))) && expected == "reset";
-        if how == expected && !own_reset {
+        if how == expected {
             return Ok(());
         }
         let when = ending.map_or(String::new(), |(end, _)| format!(" {}", self.run.when(end.at)));
@@ -325,7 +323,8 @@ mod tests {
         assert_eq!(judge(&one().left(70.0, "a.1", "disconnect").eof(70.0, "a.1"), &ends(1, "disconnect")), [""; 0]);
         assert_eq!(judge(&one().eof(70.0, "a.1"), &ends(1, "eof")), [""; 0]);
         assert_eq!(judge(&one().reset(70.0, "a.1"), &ends(1, "reset")), [""; 0]);
-        assert_eq!(judge(&one().left(70.0, "a.1", "reset"), &ends(1, "reset")).len(), 1);
+        assert_eq!(judge(&one().left(70.0, "a.1", "reset"), &ends(1, "reset")), [""; 0]);
+        assert_eq!(judge(&one().left(70.0, "a.1", "vanish"), &ends(1, "vanish")), [""; 0]);
         assert_eq!(judge(&one().goodbye(70.0, "a.1").session(71.0, "a.1#2"), &ends(1, "open")), [""; 0]);
         let three = one().session(65.0, "a.2").session(65.0, "a.3").goodbye(70.0, "a.1");
         assert_eq!(

@@ -164,7 +164,9 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
         ));
     }
     let has = |word: &str| every_step(&client.steps).any(|step| step.word() == word);
-    if let Some(ends) = expect.ends.as_deref().filter(|ends| ["disconnect", "close"].contains(ends) && !has(ends)) {
+    if let Some(ends) =
+        expect.ends.as_deref().filter(|ends| ["disconnect", "close", "vanish"].contains(ends) && !has(ends))
+    {
         let problem = Problem::new(
             seen.place("ends"),
             format!("`{name}` never ends by itself"),

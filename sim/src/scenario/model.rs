@@ -13,7 +13,9 @@ use serde::Serialize;
 
 pub use self::step::*;
 pub use super::overrides::Overrides;
-pub use super::units::{Answered, BadSpan, BadSqlState, Patience, RUN_LIMIT, Span, SqlState, Times};
+pub use super::units::{
+    Answered, BadReading, BadSpan, BadSqlState, Patience, RUN_LIMIT, Reading, Span, SqlState, Times,
+};
 
 /// A scenario: who connects, what each client does, what happens to the pod, and what must come out.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -158,9 +160,9 @@ pub struct ExpectClient {
     pub answered: Option<Answered>,
     /// How many of its inserts were committed; one of several rows counts once.
     pub committed: Option<u32>,
-    /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"` (it left by itself),
-    /// `"eof"`, `"reset"` (closed without a word), or `"open"`.
-    #[schemars(regex(pattern = "^([0-9A-Z]{5}|disconnect|close|eof|reset|open)$"))]
+    /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"`, `"vanish"` (it left by
+    /// itself), `"reset"` (by itself or by the other side), `"eof"` (closed without a word), or `"open"`.
+    #[schemars(regex(pattern = "^([0-9A-Z]{5}|disconnect|close|vanish|reset|eof|open)$"))]
     pub ends: Option<String>,
     /// Its last connection ended between these two times after the first signal.
     pub between: Option<[Span; 2]>,
@@ -170,7 +172,7 @@ pub struct ExpectClient {
 
 impl ExpectClient {
     /// The values of `ends` that are not SQLSTATEs.
-    pub const ENDS: [&str; 5] = ["disconnect", "close", "eof", "reset", "open"];
+    pub const ENDS: [&str; 6] = ["disconnect", "close", "vanish", "reset", "eof", "open"];
 }
 
 /// `[[fails_under]]`: other settings, and the promises that break under them.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::error::Problem;
 use super::model::*;
 use super::read::Value;
+use super::suggest::did_you_mean;
 
 /// No client has more steps to do than this, counting repeats that end: fifteen a second for all of
 /// [`RUN_LIMIT`], and few enough to be done without a pause.
@@ -17,8 +18,9 @@ const MAX_STEPS: u64 = 10_000_000;
 
 /// Adds what is wrong with the order of a client's steps. `values` are the same steps as TOML, for their places.
 pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize>, problems: &mut Vec<Problem>) {
-    let mut walk = Walk { link: Link::None, now: client.start.0, problems, first: 0, again: false };
-    walk.first = walk.problems.len();
+    let first = problems.len();
+    let (now, reading) = (client.start.0, Reading::Resume);
+    let mut walk = Walk { link: Link::None, reading, cursors: Vec::new(), now, problems, first, again: false };
     walk.steps(&client.steps, values);
     if Most::of(&client.steps).steps.is_some_and(|steps| steps > MAX_STEPS) {
         let label = format!("expected at most {MAX_STEPS} steps in all");
@@ -42,6 +44,8 @@ pub(super) struct Most {
 impl Most {
     const NOTHING: Most = Most { steps: Some(0), requests: Some(0), inserts: Some(0) };
 
+    const ONE_STEP: Most = Most { steps: Some(1), ..Most::NOTHING };
+
     /// Of these steps together.
     pub(super) fn of(steps: &[Step]) -> Most {
         steps.iter().map(Most::of_step).fold(Most::NOTHING, |a, b| a.with(b, |a, b| Some(a?.saturating_add(b?))))
@@ -52,16 +56,17 @@ impl Most {
         match step {
             Step::Insert(insert) => request(insert.insert),
             Step::Execute(execute) => request(execute.insert),
-            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => {
+            Step::CopyIn(copy) => request(copy.copy_in),
+            Step::Query(_) | Step::CopyOut(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
                 request(0)
             }
+            Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => request(0),
             // A sync point may be counted as a request of its own; for the most, it is.
             Step::Flush | Step::Sync => request(0),
             Step::Pipeline(pipeline) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
             Step::Repeat(repeat) => Most::of(&repeat.steps).times(repeat.repeat),
-            Step::Connect(_) | Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Disconnect | Step::Close => {
-                Most { steps: Some(1), ..Most::NOTHING }
-            }
+            Step::Connect(_) | Step::Read(_) | Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) => Most::ONE_STEP,
+            Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => Most::ONE_STEP,
         }
     }
 
@@ -113,6 +118,10 @@ enum Link {
 
 struct Walk<'p> {
     link: Link,
+    /// How the client reads.
+    reading: Reading,
+    /// The cursors that this connection has declared.
+    cursors: Vec<String>,
     /// The earliest time at which the next step can begin, counting pauses only.
     now: Duration,
     problems: &'p mut Vec<Problem>,
@@ -141,7 +150,9 @@ impl Walk<'_> {
                 self.report(problem.and(endless, "… this, which never ends"));
                 return Flow::Endless;
             }
-            if self.step(step, value(i), at.clone()) == Flow::Endless {
+            let flow = self.step(step, value(i), at.clone());
+            let deaf = self.reading == Reading::Stop && waits_for_an_answer(step);
+            if flow == Flow::Endless || deaf {
                 endless = Some(at);
             }
         }
@@ -165,7 +176,7 @@ impl Walk<'_> {
                 self.now = self.now.max(*until);
             }
             Step::Repeat(repeat) => return self.repeat(repeat, value, at),
-            Step::Close => match self.link {
+            Step::Close | Step::Reset | Step::Vanish => match self.link {
                 Link::None | Link::Left => self.needs_session(step, at),
                 _ => self.link = Link::Left,
             },
@@ -200,12 +211,47 @@ impl Walk<'_> {
                     return Flow::Endless;
                 }
             }
-            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => {
-                self.needs_session(step, at);
-                self.link = Link::Session { open_batch: false };
+            Step::Read(ReadAt { read }) => self.read(*read, at),
+            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => self.ask(step, at),
+            Step::CopyOut(_) | Step::Listen | Step::Call(_) => self.ask(step, at),
+            Step::CopyIn(copy) => {
+                self.ask(step, at);
+                if copy.stops_after.is_some() {
+                    return Flow::Endless;
+                }
+            }
+            Step::Declare(declare) => {
+                self.ask(step, at);
+                self.cursors.push(declare.declare.clone());
+            }
+            Step::Fetch(fetch) => {
+                self.ask(step, at.clone());
+                if !self.cursors.contains(&fetch.fetch) {
+                    let message = format!("no cursor is called `{}` here", fetch.fetch);
+                    let known = self.cursors.iter().map(String::as_str);
+                    let problem = Problem::new(at, message, did_you_mean(&fetch.fetch, known));
+                    self.report(problem.help("a `declare` step opens it, after `\"connect\"` and `\"begin\"`"));
+                }
             }
         }
         Flow::GoesOn
+    }
+
+    /// A request that ends with a sync point of its own.
+    fn ask(&mut self, step: &Step, at: Range<usize>) {
+        self.needs_session(step, at);
+        self.link = Link::Session { open_batch: false };
+    }
+
+    fn read(&mut self, reading: Reading, at: Range<usize>) {
+        if matches!(self.link, Link::None | Link::Left) {
+            let problem = Problem::new(at, "`read` needs a connection", "there is none");
+            self.report(problem.help("put a `\"connect\"` step before it"));
+        } else if reading == Reading::Resume && self.reading == Reading::Resume {
+            let problem = Problem::new(at, "this client reads already", "nothing to resume");
+            self.report(problem.help("`{ read = \"stop\" }` or a rate before it"));
+        }
+        self.reading = reading;
     }
 
     fn connect(&mut self, connect: &Connect, at: Range<usize>) {
@@ -214,9 +260,10 @@ impl Walk<'_> {
             self.report(problem.help("`\"disconnect\"` or `\"close\"` before it, or another client"));
         }
         self.pause(connect.pause.0);
+        (self.reading, self.cursors) = (Reading::Resume, Vec::new());
         self.link = match connect.until {
             Until::Ready => Link::Session { open_batch: false },
-            Until::Tcp | Until::Startup => Link::Stopped,
+            Until::Tcp | Until::Tls | Until::Startup | Until::Password => Link::Stopped,
         };
     }
 
@@ -264,26 +311,29 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a step ends with an answer, which a client that does not read never gets.
+fn waits_for_an_answer(step: &Step) -> bool {
+    match step {
+        Step::Query(query) => query.wait,
+        Step::CopyOut(copy) => copy.wait,
+        Step::Partial(partial) => partial.after.is_some(),
+        Step::CopyIn(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => true,
+        Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) | Step::Flush | Step::Sync => true,
+        Step::Connect(_) | Step::Prepare(_) | Step::Execute(_) | Step::Pipeline(_) | Step::Read(_) => false,
+        Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Repeat(_) => false,
+        Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => false,
+    }
+}
+
 /// Whether time passes in a step, however often it is done.
 fn takes_time(step: &Step) -> bool {
     match step {
         Step::Think(think) => !think.think.0.is_zero(),
         Step::Idle(Idle { idle }) => *idle != Patience::For(Duration::ZERO),
         Step::Repeat(repeat) => repeat.steps.iter().any(takes_time),
-        Step::Partial(partial) => partial.after.is_some(),
-        // Passed after its first time.
-        Step::WaitUntil(_) => false,
-        // Sent without waiting.
-        Step::Prepare(_) | Step::Execute(_) | Step::Disconnect | Step::Close => false,
-        Step::Connect(_)
-        | Step::Query(_)
-        | Step::Begin
-        | Step::Commit
-        | Step::Rollback
-        | Step::Insert(_)
-        | Step::Flush
-        | Step::Sync
-        | Step::Pipeline(_) => true,
+        Step::Connect(_) | Step::Pipeline(_) => true,
+        // A `wait_until` is passed after its first time.
+        _ => waits_for_an_answer(step),
     }
 }
 
@@ -310,6 +360,12 @@ mod tests {
             r#""connect", { partial = 5 }, { think = "1s" }, "close""#,
             r#"{ wait_until = "10s" }, "connect", { wait_until = "10s" }"#,
             r#""connect", { repeat = 2, steps = [{ wait_until = "10s" }, { think = "1s" }] }"#,
+            r#""connect", "begin", { declare = "c" }, { fetch = "c" }, "commit", "listen", { call = "1s" }"#,
+            r#""connect", { copy_in = 3 }, { copy_out = 3, wait = false }, { read = "stop" }, { read = "resume" }"#,
+            r#""connect", { read = "1B/s" }, { query = "1s" }, { read = "resume" }, "reset", "connect", "vanish""#,
+            r#"{ connect = { until = "tls" } }, { read = "stop" }, "close""#,
+            r#""connect", { read = "stop" }, { query = "1s", wait = false }, { read = "resume" }, "disconnect""#,
+            r#""connect", { read = "stop" }, { query = "1s" }"#,
         ] {
             assert_eq!(wrong(steps), [""; 0], "{steps}");
         }
@@ -360,6 +416,42 @@ mod tests {
         for step in [r#"{ think = "0s" }"#, r#"{ wait_until = "1s" }"#, r#"{ execute = "1s" }"#] {
             let endless = format!(r#"{{ repeat = "forever", steps = [{step}] }}"#);
             assert_eq!(wrong(&format!("\"connect\", {endless}")), [format!("{endless}: nothing here waits")]);
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_gets_no_further_than_a_step_that_waits() {
+        for waits in [r#"{ query = "1s" }"#, "{ copy_out = 1 }", "{ copy_in = 1 }", r#""listen""#] {
+            let steps = format!(r#""connect", {{ read = "stop" }}, {waits}, {{ read = "resume" }}"#);
+            assert_eq!(wrong(&steps), [r#"{ read = "resume" }: not after …"#], "{steps}");
+        }
+        let stops = r#""connect", { copy_in = 3, stops_after = 1 }, "close""#;
+        assert_eq!(wrong(stops), ["\"close\": not after …"]);
+    }
+
+    #[test]
+    fn reading_needs_a_connection_and_something_to_resume() {
+        assert_eq!(wrong(r#"{ read = "stop" }, "connect""#), [r#"{ read = "stop" }: there is none"#]);
+        assert_eq!(wrong(r#""connect", "close", { read = "1B/s" }"#), [r#"{ read = "1B/s" }: there is none"#]);
+        assert_eq!(wrong(r#""connect", { read = "resume" }"#), [r#"{ read = "resume" }: nothing to resume"#]);
+        let again = r#""connect", { read = "stop" }, "close", "connect", { read = "resume" }"#;
+        assert_eq!(wrong(again), [r#"{ read = "resume" }: nothing to resume"#]);
+    }
+
+    #[test]
+    fn a_fetch_needs_its_cursor() {
+        assert_eq!(wrong(r#""connect", "begin", { fetch = "c" }"#), [r#"{ fetch = "c" }: expected nothing"#]);
+        let slip = r#""connect", "begin", { declare = "cursor" }, { fetch = "cursr" }"#;
+        assert_eq!(wrong(slip), [r#"{ fetch = "cursr" }: did you mean `cursor`?"#]);
+        let gone = r#""connect", "begin", { declare = "c" }, "close", "connect", "begin", { fetch = "c" }"#;
+        assert_eq!(wrong(gone).len(), 1);
+    }
+
+    #[test]
+    fn nothing_comes_after_a_reset_or_a_vanished_machine_but_another_connection() {
+        for end in ["reset", "vanish"] {
+            assert_eq!(wrong(&format!(r#""connect", "{end}", "begin""#)), ["\"begin\": the connection is closed"]);
+            assert_eq!(wrong(&format!("{end:?}")), [format!("{end:?}: not connected yet")]);
         }
     }
 

@@ -241,11 +241,17 @@ mod tests {
         agrees::<Client>("name = 'c'\nsteps = ['connect']");
         agrees::<Connect>("");
         agrees::<Query>("query = '1s'");
+        agrees::<CopyIn>("copy_in = 1");
+        agrees::<CopyOut>("copy_out = 1");
+        agrees::<Declare>("declare = 'c'");
+        agrees::<Fetch>("fetch = 'c'");
+        agrees::<Call>("call = '1s'");
         agrees::<Insert>("insert = 1");
         agrees::<Prepare>("prepare = '1s'");
         agrees::<Execute>("execute = '1s'");
         agrees::<Pipeline>("pipeline = ['begin']");
         agrees::<Partial>("partial = 1");
+        agrees::<ReadAt>("read = 'stop'");
         agrees::<Think>("think = '1s'");
         agrees::<Idle>("idle = '1s'");
         agrees::<WaitUntil>("wait_until = '1s'");

@@ -3,6 +3,8 @@
 //! Each is read from text by `FromStr` and written back by `Display`; the two agree. Where these values stand in a file, and
 //! what is wrong there, is the reader's business.
 
+mod reading;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use cp::core::settings::{parse_duration, print_duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
+
+pub use self::reading::{BadReading, Reading};
 
 /// The longest time that a file may name, and so the latest that anything can be made to happen. A week is seven times the
 /// longest grace that a pod is given, and a run of it still ends in seconds.

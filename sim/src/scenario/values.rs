@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use super::error::Problem;
-use super::model::{Action, Answered, BadSpan, Patience, Promise, Protocol, Span, SqlState, Times, Until};
+use super::model::{Action, Answered, BadSpan, Patience, Promise, Protocol, Reading, Span, SqlState, Times, Until};
 use super::read::{Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::units::{ALL, FOREVER};
@@ -221,6 +221,26 @@ impl Read for SqlState {
                 Err(_) => format!("expected {EXPECTED}"),
             };
             problems.push(Problem::new(value.span(), format!("`{name}`: {text:?} is not a SQLSTATE"), label));
+        }
+        read.ok()
+    }
+}
+
+impl Read for Reading {
+    fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        const EXPECTED: &str = "\"stop\", \"resume\", or a rate such as \"100B/s\"";
+        let Some(text) = value.get_ref().as_str() else {
+            problems.push(wrong_type(value, name, EXPECTED));
+            return None;
+        };
+        let read = text.parse();
+        if read.is_err() {
+            let label = match nearest(text, ["stop", "resume"]) {
+                Some(nearest) => format!("did you mean \"{nearest}\"?"),
+                None => format!("expected {EXPECTED}"),
+            };
+            let problem = Problem::new(value.span(), format!("nobody can read like {text:?}"), label);
+            problems.push(problem.help("the units of a rate are `B/s`, `KB/s` and `MB/s`; the most is `1000MB/s`"));
         }
         read.ok()
     }

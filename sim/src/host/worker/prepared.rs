@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::request::Target;
 use super::trouble::SqlError;
-use crate::host::statement::Statement;
+use crate::host::statement::{Action, Statement, Work};
 
 /// Most prepared statements, and most portals, of one session. A scenario's client has one of each.
 const MAX_PREPARED: usize = 1_000;
@@ -57,11 +57,21 @@ impl Prepared {
             let text = format!("bind message supplies {parameters} parameters, but prepared statement requires 0");
             return Err(SqlError::new("08P01", text));
         }
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return Err(SqlError::new("42P03", format!("cursor \"{portal}\" already exists")));
+        self.open(portal, Portal { statement, progress: Progress::New })
+    }
+
+    /// DECLARE. A cursor is a portal that nobody has to bind.
+    pub(super) fn declare(&mut self, cursor: &str, query: Statement) -> Result<(), SqlError> {
+        let progress = Progress::Suspended { rows: 0 };
+        self.open(cursor.to_owned(), Portal { statement: Some(Arc::new(query)), progress })
+    }
+
+    fn open(&mut self, name: String, portal: Portal) -> Result<(), SqlError> {
+        if !name.is_empty() && self.portals.contains_key(&name) {
+            return Err(SqlError::new("42P03", format!("cursor \"{name}\" already exists")));
         }
         room_for_one_more(&self.portals)?;
-        self.portals.insert(portal, Portal { statement, progress: Progress::New });
+        self.portals.insert(name, portal);
         Ok(())
     }
 
@@ -77,6 +87,18 @@ impl Prepared {
     pub(super) fn portal(&self, name: &str) -> Result<Portal, SqlError> {
         let missing = || SqlError::new("34000", format!("portal \"{name}\" does not exist"));
         self.portals.get(name).cloned().ok_or_else(missing)
+    }
+
+    /// What the cursor of that name works, and how many rows it has returned.
+    pub(super) fn cursor(&self, name: &str) -> Result<(Work, u32), SqlError> {
+        let missing = || SqlError::new("34000", format!("cursor \"{name}\" does not exist"));
+        let portal = self.portals.get(name).ok_or_else(missing)?;
+        match (portal.statement.as_ref().map(|statement| &statement.action), portal.progress) {
+            (Some(Action::Work(work)), Progress::New) => Ok((work.clone(), 0)),
+            (Some(Action::Work(work)), Progress::Suspended { rows }) => Ok((work.clone(), rows)),
+            (Some(Action::Work(work)), Progress::Done) => Ok((work.clone(), work.rows)),
+            _ => Err(SqlError::new("55000", format!("portal \"{name}\" cannot be run"))),
+        }
     }
 
     /// A portal has run; it is gone if that ended its transaction.

@@ -7,6 +7,8 @@ use crate::host::frame::{Fields, Frame, Malformed};
 pub(super) enum Request {
     /// A simple query.
     Query(String),
+    /// Calls a function; the text is its first argument.
+    Call(String),
     /// Makes a prepared statement.
     Parse { name: String, text: String },
     /// Makes a portal. The values of the parameters are of no interest, their number is.
@@ -40,6 +42,16 @@ impl Request {
         let mut fields = Fields::of(frame.body);
         Ok(match frame.kind {
             b'Q' => Request::Query(fields.string()?),
+            b'F' => {
+                fields.i32()?;
+                for _ in 0..fields.u16()? {
+                    fields.u16()?;
+                }
+                match fields.u16()? {
+                    0 => Request::Call(String::new()),
+                    _ => Request::Call(fields.text()?),
+                }
+            }
             b'P' => Request::Parse { name: fields.string()?, text: fields.string()? },
             b'B' => {
                 let (portal, statement) = (fields.string()?, fields.string()?);

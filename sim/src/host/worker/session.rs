@@ -1,29 +1,27 @@
-//! One session of a worker: its messages, its transaction, the statement that it works on.
+//! One session of a worker: its messages and its transaction. What it does with a statement is in [`execution`] and
+//! [`copy`].
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+mod copy;
+mod execution;
+
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
 use cp::notice::Reader;
 use cp::world::World;
-use pgwire::messages::data::{DataRow, FieldDescription, NoData, ParameterDescription, RowDescription};
-use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
-use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, NoticeResponse, ReadyForQuery};
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete};
+use pgwire::messages::response::{EmptyQueryResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 
+use self::execution::row_description;
 use super::prepared::{Prepared, Progress, Text};
 use super::request::{Request, Target};
 use super::transaction::{Fate, Transaction};
-use super::trouble::{SqlError, Stop, Trouble};
+use super::trouble::{SqlError, Trouble};
 use super::wire::{Closed, NoMessage, Wire};
-use crate::history::{Event, Recorder, StatementEnd};
+use crate::history::{Event, Recorder};
+use crate::host::frame::Malformed;
 use crate::host::statement::{Action, Statement, Work};
-
-/// The type of the one column that statements return: text.
-const TEXT_OID: u32 = 25;
 
 /// What a session is given by its worker.
 pub(super) struct Take {
@@ -33,6 +31,8 @@ pub(super) struct Take {
     pub(super) secret: i32,
     /// `application_name` of the startup packet.
     pub(super) application: String,
+    /// Whether it is asked for a password.
+    pub(super) password: bool,
     /// Changes with every cancel request for it.
     pub(super) cancels: Reader<u64>,
 }
@@ -58,6 +58,8 @@ enum Protocol {
     Simple,
     /// At most so many rows; 0 means all. Its transaction ends at the Sync.
     Extended { max_rows: u32 },
+    /// As a function: what it returns is not told, and its transaction is its own.
+    Function,
 }
 
 impl<W: World> Session<W> {
@@ -95,6 +97,11 @@ impl<W: World> Session<W> {
 
     /// Greets, then answers one message after the other; returns why there is no further one.
     async fn serve(&mut self) -> NoMessage {
+        if self.take.password
+            && let Err(none) = self.ask_password().await
+        {
+            return none;
+        }
         if self.greet().await.is_err() {
             return NoMessage::Closed;
         }
@@ -111,6 +118,16 @@ impl<W: World> Session<W> {
             if self.answer(request).await.is_err() {
                 return NoMessage::Closed;
             }
+        }
+    }
+
+    /// Asks for a password in clear text. Any will do.
+    async fn ask_password(&mut self) -> Result<(), NoMessage> {
+        self.wire.put(&Authentication::CleartextPassword);
+        self.wire.flush().await.map_err(|Closed| NoMessage::Closed)?;
+        match self.wire.frame().await?.kind {
+            b'p' => Ok(()),
+            _ => Err(NoMessage::Malformed(Malformed("expected password response"))),
         }
     }
 
@@ -136,7 +153,7 @@ impl<W: World> Session<W> {
         if self.skips_to_sync && request != Request::Sync {
             return Ok(());
         }
-        let simple = matches!(request, Request::Query(_));
+        let simple = matches!(request, Request::Query(_) | Request::Call(_));
         let sync = request == Request::Sync;
         let batch = !simple && !matches!(request, Request::Flush | Request::Copy | Request::Terminate);
         if batch && self.in_batch == sync {
@@ -175,6 +192,10 @@ impl<W: World> Session<W> {
                     self.wire.put(&EmptyQueryResponse::new());
                     Ok(())
                 }
+            },
+            Request::Call(text) => match self.read_statement(&text)? {
+                Some(statement) => self.run_statement(&statement, Protocol::Function).await.map(drop),
+                None => Err(SqlError::new("42883", "there is no such function").into()),
             },
             Request::Parse { name, text } => {
                 let statement = self.read_statement(&text)?;
@@ -256,138 +277,13 @@ impl<W: World> Session<W> {
                 Ok(progress) => progress,
                 Err(stop) => return Err(stop.into()),
             },
-            (Progress::Done, Action::Work(Work { inserts: None, .. })) => {
-                self.wire.put(&CommandComplete::new("SELECT 0".to_owned()));
-                Progress::Done
-            }
+            (Progress::Done, Action::Work(Work { inserts: None, .. })) => self.complete("SELECT 0"),
             (Progress::Done | Progress::Suspended { .. }, _) => {
                 return Err(SqlError::new("55000", format!("portal \"{name}\" cannot be run")).into());
             }
         };
         self.prepared.has_come(&name, progress);
         Ok(())
-    }
-
-    /// Runs a statement from its beginning, and logs how it ends.
-    async fn run_statement(&mut self, statement: &Statement, protocol: Protocol) -> Result<Progress, Trouble> {
-        let (worker_session, tag) = (self.take.number, statement.tag.clone());
-        self.record(Event::StatementBegan { worker_session, tag: tag.clone() });
-        // A cancel request that came while nothing ran has hit nothing.
-        poll_fn(|cx| {
-            let _ = self.take.cancels.poll_changed(cx);
-            Poll::Ready(())
-        })
-        .await;
-        let result = match &statement.action {
-            Action::Work(work) => self.work(statement, work, protocol).await,
-            _ => self.control_transaction(&statement.action).await,
-        };
-        let end = match &result {
-            Ok(_) => StatementEnd::Complete,
-            Err(Stop::Failed(error)) => StatementEnd::Failed(error.code.clone()),
-            Err(Stop::Cancelled) => StatementEnd::Cancelled,
-            Err(Stop::Closed) => StatementEnd::Aborted,
-        };
-        self.record(Event::StatementEnded { worker_session, tag, end });
-        Ok(result?)
-    }
-
-    /// Works, inserts, and returns rows.
-    async fn work(&mut self, statement: &Statement, work: &Work, protocol: Protocol) -> Result<Progress, Stop> {
-        if protocol == Protocol::Simple && statement.returns_rows() {
-            self.wire.put(&row_description());
-        }
-        self.pass_time(work.takes).await?;
-        if let Some(code) = &work.fails {
-            return Err(Stop::Failed(SqlError::new(code, "failed as the scenario asked")));
-        }
-        if work.inserts.is_some_and(|rows| rows > 0) && !self.transaction.insert(statement.tag.clone()) {
-            return Err(Stop::Failed(SqlError::new("54000", "too many inserts in one transaction")));
-        }
-        self.return_rows(work, protocol, 0).await
-    }
-
-    /// Is busy for `takes`, unless it is cancelled or its connection is closed.
-    async fn pass_time(&mut self, takes: Duration) -> Result<(), Stop> {
-        let mut done = pin!(self.world.sleep_until(self.world.now() + takes));
-        poll_fn(|cx| {
-            if self.take.cancels.poll_changed(cx).is_ready() {
-                return Poll::Ready(Err(Stop::Cancelled));
-            }
-            if done.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            self.wire.poll_closed(cx).map(|Closed| Err(Stop::Closed))
-        })
-        .await
-    }
-
-    /// Returns the rows behind `from_row`, and ends or suspends the statement.
-    async fn return_rows(&mut self, work: &Work, protocol: Protocol, from_row: u32) -> Result<Progress, Stop> {
-        let left = work.rows - from_row;
-        let count = match protocol {
-            Protocol::Extended { max_rows } if max_rows > 0 => left.min(max_rows),
-            Protocol::Simple | Protocol::Extended { .. } => left,
-        };
-        if count > 0 {
-            let row = row(work.row_bytes);
-            for _ in 0..count {
-                self.wire.put(&row);
-                self.wire.spill().await?;
-                // As PostgreSQL: cancelled between two rows, and not while it waits for the socket.
-                let cancelled = poll_fn(|cx| Poll::Ready(self.take.cancels.poll_changed(cx).is_ready())).await;
-                if cancelled {
-                    return Err(Stop::Cancelled);
-                }
-            }
-        }
-        // As PostgreSQL: a portal that was asked for no more than it had does not know that it is at its end.
-        if matches!(protocol, Protocol::Extended { max_rows } if max_rows > 0 && count == max_rows) {
-            self.wire.put(&PortalSuspended::new());
-            return Ok(Progress::Suspended { rows: from_row + count });
-        }
-        if protocol == Protocol::Simple {
-            // PostgreSQL commits before it says that the last statement is complete.
-            self.end_implicit_transaction();
-        }
-        let tag = match work.inserts {
-            Some(rows) => format!("INSERT 0 {rows}"),
-            None => format!("SELECT {count}"),
-        };
-        self.wire.put(&CommandComplete::new(tag));
-        Ok(Progress::Done)
-    }
-
-    /// BEGIN, COMMIT and ROLLBACK.
-    async fn control_transaction(&mut self, action: &Action) -> Result<Progress, Stop> {
-        let in_block = self.transaction.in_block();
-        let (tag, fate) = match action {
-            Action::Commit => match self.transaction.commit() {
-                fate @ Fate::Committed(_) => ("COMMIT", Some(fate)),
-                fate @ Fate::RolledBack(_) => ("ROLLBACK", Some(fate)),
-            },
-            Action::Rollback => ("ROLLBACK", Some(self.transaction.roll_back())),
-            Action::Begin | Action::Work(_) => {
-                self.transaction.begin();
-                ("BEGIN", None)
-            }
-        };
-        let warning = match fate {
-            None if in_block => Some(("25001", "there is already a transaction in progress")),
-            Some(_) if !in_block => Some(("25P01", "there is no transaction in progress")),
-            _ => None,
-        };
-        if let Some(fate) = fate {
-            self.settle(fate);
-        }
-        if let Some((code, text)) = warning {
-            let fields = [(b'S', "WARNING"), (b'V', "WARNING"), (b'C', code), (b'M', text)];
-            self.wire.put(&NoticeResponse::new(fields.map(|(field, value)| (field, value.to_owned())).to_vec()));
-            // Notices are no more held back than errors.
-            self.wire.flush().await?;
-        }
-        self.wire.put(&CommandComplete::new(tag.to_owned()));
-        Ok(Progress::Done)
     }
 
     /// Outside a block, commits what the query or the batch did.
@@ -417,18 +313,4 @@ impl<W: World> Session<W> {
     fn record(&self, event: Event) {
         self.recorder.record(self.world.now(), event);
     }
-}
-
-fn row_description() -> RowDescription {
-    const VARIABLE_WIDTH: i16 = -1;
-    const NO_MODIFIER: i32 = -1;
-    let column = FieldDescription::new("work".to_owned(), 0, 0, TEXT_OID, VARIABLE_WIDTH, NO_MODIFIER, 0);
-    RowDescription::new(vec![column])
-}
-
-fn row(bytes: u32) -> DataRow {
-    let mut value = BytesMut::with_capacity(4 + bytes as usize);
-    value.put_u32(bytes);
-    value.put_bytes(b'x', bytes as usize);
-    DataRow::new(value, 1)
 }

@@ -1,5 +1,7 @@
 //! The worker's protocol, byte by byte, and with a real client library.
 
+mod copy;
+
 use std::time::Duration;
 
 use bytes::BytesMut;

@@ -38,6 +38,12 @@ impl SqlError {
     }
 }
 
+impl From<SqlError> for Stop {
+    fn from(error: SqlError) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
 impl From<Closed> for Stop {
     fn from(_: Closed) -> Stop {
         Stop::Closed

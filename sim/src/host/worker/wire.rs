@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::Message;
@@ -72,19 +72,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Some(message) = take(&mut self.input).map_err(NoMessage::Malformed)? {
                 return Ok(message);
             }
-            match poll_fn(|cx| self.input.poll_fill(&mut self.stream, cx)).await {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return Err(NoMessage::Closed),
-            }
+            poll_fn(|cx| self.poll_fill(cx)).await.map_err(|Closed| NoMessage::Closed)?;
         }
+    }
+
+    /// The next message, if all of it was read.
+    pub(super) fn whole_frame(&mut self) -> Result<Option<Frame>, Malformed> {
+        self.input.next_frame(MAX_MESSAGE_BYTES)
+    }
+
+    /// Reads once.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.input
+            .poll_fill(&mut self.stream, cx)
+            .map(|read| if matches!(read, Ok(1..)) { Ok(()) } else { Err(Closed) })
     }
 
     /// Watches the connection while a statement runs; ready when it is gone. Bytes that come are kept for later.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         while self.input.len() < MAX_HELD_BYTES {
-            match self.input.poll_fill(&mut self.stream, cx) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Closed),
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Closed)) => return Poll::Ready(Closed),
                 Poll::Pending => break,
             }
         }
@@ -107,11 +116,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.output.extend_from_slice(bytes);
     }
 
+    /// How many bytes of the output are in full blocks of the send buffer, which leave without being asked for.
+    pub(super) fn full_blocks(&self) -> usize {
+        self.output.len() / SEND_BUFFER_BYTES * SEND_BUFFER_BYTES
+    }
+
+    /// How many bytes the output has.
+    pub(super) fn held_back(&self) -> usize {
+        self.output.len()
+    }
+
     /// Writes full blocks of the send buffer, and keeps the rest. Waits while the socket takes no more, and reads
     /// nothing meanwhile: that is what pushes back on a client that doesn't read.
     pub(super) async fn spill(&mut self) -> Result<(), Closed> {
-        let full = self.output.len() / SEND_BUFFER_BYTES * SEND_BUFFER_BYTES;
-        self.write(full).await
+        self.write(self.full_blocks()).await
     }
 
     /// Writes everything.
@@ -119,21 +137,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.write(self.output.len()).await
     }
 
-    async fn write(&mut self, mut bytes: usize) -> Result<(), Closed> {
+    /// Writes so many bytes of the output.
+    pub(super) async fn write(&mut self, mut bytes: usize) -> Result<(), Closed> {
         while bytes > 0 {
-            let written = poll_fn(|cx| Pin::new(&mut self.stream).poll_write(cx, &self.output[..bytes])).await;
-            match written {
-                Ok(written @ 1..) => {
-                    let _ = self.output.split_to(written);
-                    bytes -= written;
-                }
-                Ok(0) | Err(_) => return Err(Closed),
-            }
-        }
-        if self.output.is_empty() {
-            self.output = BytesMut::new();
+            bytes -= poll_fn(|cx| self.poll_write(bytes, cx)).await?;
         }
         poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)).await.map_err(|_: io::Error| Closed)
+    }
+
+    /// Moves bytes of the output to the socket: at least one and at most `bytes`, which is not 0.
+    pub(super) fn poll_write(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Closed>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output[..bytes])) {
+            Ok(written @ 1..) => {
+                let _ = self.output.split_to(written);
+                if self.output.is_empty() {
+                    self.output = BytesMut::new();
+                }
+                Ok(written)
+            }
+            Ok(0) | Err(_) => Err(Closed),
+        })
     }
 
     /// Ends the connection after a FATAL: what is in the output, then FIN.

@@ -1,0 +1,109 @@
+//! COPY FROM STDIN and COPY TO STDOUT, in text format, one column.
+
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use cp::world::World;
+use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
+
+use super::execution::too_many_inserts;
+use super::{Protocol, Session};
+use crate::host::frame::{Fields, Frame};
+use crate::host::statement::{Statement, Work};
+use crate::host::worker::prepared::Progress;
+use crate::host::worker::trouble::{SqlError, Stop};
+
+/// The text format, for the whole and for the one column.
+const TEXT: i8 = 0;
+const TEXT_COLUMN: i16 = 0;
+
+impl<W: World> Session<W> {
+    /// Takes rows to CopyDone. Their line breaks are counted, wherever messages begin and end.
+    ///
+    /// As in PostgreSQL, Flush and Sync are ignored meanwhile, and a cancel request is noticed behind the next message, not
+    /// while it waits for one.
+    pub(super) async fn copy_in(&mut self, statement: &Statement, protocol: Protocol) -> Result<Progress, Stop> {
+        self.wire.put(&CopyInResponse::new(TEXT, 1, vec![TEXT_COLUMN]));
+        // The client sends nothing before it knows that it may.
+        self.push().await?;
+        let mut rows: u32 = 0;
+        loop {
+            let Frame { kind, body } = self.copy_message().await?;
+            if self.is_cancelled().await {
+                return Err(Stop::Cancelled);
+            }
+            match kind {
+                b'd' => {
+                    let lines = body.iter().filter(|byte| **byte == b'\n').count();
+                    rows = rows.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
+                }
+                b'c' => break,
+                b'f' => {
+                    let reason = Fields::of(body).string().unwrap_or_default();
+                    return Err(SqlError::new("57014", format!("COPY from stdin failed: {reason}")).into());
+                }
+                b'H' | b'S' => {}
+                kind => {
+                    let text = format!("unexpected message type 0x{kind:02X} during COPY from stdin");
+                    return Err(SqlError::new("08P01", text).into());
+                }
+            }
+        }
+        if rows > 0 && !self.transaction.insert(statement.tag.clone()) {
+            return Err(too_many_inserts().into());
+        }
+        self.commit_before_the_answer(protocol);
+        Ok(self.complete(&format!("COPY {rows}")))
+    }
+
+    async fn copy_message(&mut self) -> Result<Frame, Stop> {
+        loop {
+            // What is no message ends the session when it goes on reading; here it is only an error of the statement.
+            let whole = self.wire.whole_frame().map_err(|malformed| SqlError::new("08P01", malformed.0))?;
+            match whole {
+                Some(frame) => return Ok(frame),
+                None => self.patiently(|wire, cx| wire.poll_fill(cx)).await?,
+            }
+        }
+    }
+
+    /// Sends rows, each when it is due; those that are overdue because the socket took nothing go out at once.
+    pub(super) async fn copy_out(&mut self, work: &Work, protocol: Protocol) -> Result<Progress, Stop> {
+        self.wire.put(&CopyOutResponse::new(TEXT, 1, vec![TEXT_COLUMN]));
+        let began = self.world.now();
+        let row = row(work.row_bytes);
+        for number in 1..=work.rows {
+            let due = began + evenly(work.takes, number, work.rows);
+            if due > self.world.now() {
+                self.busy_until(due).await?;
+            }
+            self.wire.put(&row);
+            self.spill().await?;
+            if self.is_cancelled().await {
+                return Err(Stop::Cancelled);
+            }
+        }
+        // Without rows, this is all that it takes.
+        self.busy_until(began + work.takes).await?;
+        if let Some(code) = &work.fails {
+            return Err(SqlError::new(code, "failed as the scenario asked").into());
+        }
+        self.wire.put(&CopyDone::new());
+        self.commit_before_the_answer(protocol);
+        Ok(self.complete(&format!("COPY {}", work.rows)))
+    }
+}
+
+/// When the row `number` of `rows` is due, in a statement that takes so long.
+fn evenly(takes: Duration, number: u32, rows: u32) -> Duration {
+    // A u128 holds the nanoseconds of all spans times all row numbers.
+    let nanos = takes.as_nanos() * u128::from(number) / u128::from(rows.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+fn row(bytes: u32) -> CopyData {
+    let mut row = BytesMut::with_capacity(bytes as usize);
+    row.put_bytes(b'x', bytes.saturating_sub(1) as usize);
+    row.put_u8(b'\n');
+    CopyData::new(row.freeze())
+}
