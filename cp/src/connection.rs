@@ -71,7 +71,6 @@ async fn session<W: World, M: Meter>(
     // The signal may be newer than the last look at it.
     course.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
     if !course.drain.accepts(course.now()) {
-        front.registry.count_refused();
         return (EndReason::ShuttingDown, Vec::new());
     }
     if !course.place.become_session(about.startup.who(), front.settings.max_connections) {
@@ -112,6 +111,9 @@ async fn end<W: World, M: Meter>(
     record(front, &course, &about.startup, reason);
     if reason == EndReason::Quit {
         return course.leave(reason);
+    }
+    if reason == EndReason::ShuttingDown {
+        front.registry.count_refused();
     }
     let fatal = course.session.farewell(&front.worker);
     if fatal.is_some() || !unsent.is_empty() && !reason.by_client() {

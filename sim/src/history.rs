@@ -108,6 +108,8 @@ pub enum Event {
     ResetRead { conn: Conn },
     /// The client stopped reading.
     ReadingStopped { conn: Conn },
+    /// It reads, but no more than so many bytes a second.
+    ReadingSlowed { conn: Conn },
     /// It reads again.
     ReadingResumed { conn: Conn },
     /// The client ended the connection itself: `disconnect` (Terminate), `close` (FIN without Terminate), `reset`, `vanish`

@@ -175,6 +175,7 @@ impl<'a> Speaker<'a> {
             | Event::EofRead { conn, .. }
             | Event::ResetRead { conn }
             | Event::ReadingStopped { conn }
+            | Event::ReadingSlowed { conn }
             | Event::ReadingResumed { conn }
             | Event::ClientLeft { conn, .. }
             | Event::CancelSent { conn, .. }
@@ -259,6 +260,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::EofRead { mid_message, .. } => format!("read the end of the stream{}", inside(*mid_message)),
         Event::ResetRead { .. } => "was reset".to_owned(),
         Event::ReadingStopped { .. } => "stops reading".to_owned(),
+        Event::ReadingSlowed { .. } => "reads slowly".to_owned(),
         Event::ReadingResumed { .. } => "reads again".to_owned(),
         Event::ClientLeft { how, .. } => format!("left: {how}"),
         Event::CancelSent { tag, .. } => format!("{}cancel sent", about(tag)),

@@ -35,7 +35,7 @@ const ATTEMPTS: usize = 3;
 /// A running `lastcall serve`. Killed when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
-    /// Where clients connect, on 127.0.0.1.
+    /// Where clients connect, on 127.0.0.1 unless it was started elsewhere.
     pub port: u16,
     /// Where probes connect, on 127.0.0.1.
     pub admin: u16,
@@ -58,19 +58,27 @@ pub struct Exit {
 impl ControlPlane {
     /// Starts it in front of the PostgreSQL of this test process, with these flags besides its addresses.
     pub async fn start(flags: &[&str]) -> ControlPlane {
+        ControlPlane::start_at("127.0.0.1", flags).await
+    }
+
+    /// Likewise, with its clients' port at an address of this machine's.
+    pub async fn start_at(host: &str, flags: &[&str]) -> ControlPlane {
         let worker = format!("127.0.0.1:{}", postgres().port);
-        ControlPlane::start_in_front_of(&worker, flags).await
+        ControlPlane::start_between(host, &worker, flags).await
     }
 
     /// Starts it in front of `worker`.
-    ///
+    pub async fn start_in_front_of(worker: &str, flags: &[&str]) -> ControlPlane {
+        ControlPlane::start_between("127.0.0.1", worker, flags).await
+    }
+
     /// # Panics
     /// If it does not begin to serve.
-    pub async fn start_in_front_of(worker: &str, flags: &[&str]) -> ControlPlane {
+    async fn start_between(host: &str, worker: &str, flags: &[&str]) -> ControlPlane {
         let mut told = String::new();
         for _ in 0..ATTEMPTS {
             let admin = free_port().expect("the machine has free ports");
-            let mut plane = ControlPlane::spawn(worker, admin, flags);
+            let mut plane = ControlPlane::spawn(host, worker, admin, flags);
             let serving = crate::eventually(START_LIMIT, "the process to serve", async || plane.serving());
             match serving.await {
                 Ok(port) => {
@@ -83,9 +91,10 @@ impl ControlPlane {
         panic!("lastcall does not start:\n{told}");
     }
 
-    fn spawn(worker: &str, admin: u16, flags: &[&str]) -> ControlPlane {
+    fn spawn(host: &str, worker: &str, admin: u16, flags: &[&str]) -> ControlPlane {
         let mut process = command()
-            .args(["serve", "--listen", "127.0.0.1:0", "--worker", worker, "--admin", &format!("127.0.0.1:{admin}")])
+            .args(["serve", "--listen", &format!("{host}:0"), "--worker", worker])
+            .args(["--admin", &format!("127.0.0.1:{admin}")])
             .args(["--log-format", "json"])
             .args(flags)
             // An interrupt from the terminal is for the tests, not for a process that would begin to drain.

@@ -12,6 +12,7 @@
 //! | [`psql`] | the programs that people use: `psql`, `pgbench` |
 //! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
 //! | [`http`] | the kubelet's probes |
+//! | [`machine`] | the client's machine, which can vanish |
 //! | [`watchdog`] | nothing started here outlives the test process |
 //!
 //! Whatever is missing or takes too long fails the test, with the process's log; nothing is skipped.
@@ -20,6 +21,7 @@
 pub mod client;
 pub mod control_plane;
 pub mod http;
+pub mod machine;
 pub mod postgres;
 pub mod psql;
 pub mod raw;

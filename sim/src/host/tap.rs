@@ -106,12 +106,14 @@ impl<W: World> Tap<W> {
     pub fn set_reading(&self, reading: Reading) {
         let mut inner = self.lock();
         let before = inner.pace.set(reading);
-        let conn = inner.conn.clone();
-        match (before == Reading::Stop, reading == Reading::Stop) {
-            (false, true) => inner.record(Event::ReadingStopped { conn }),
-            (true, false) => inner.record(Event::ReadingResumed { conn }),
-            _ => {}
-        }
+        let conn = || inner.conn.clone();
+        let event = match (before, reading) {
+            (_, Reading::Rate(_)) => Event::ReadingSlowed { conn: conn() },
+            (Reading::Resume | Reading::Rate(_), Reading::Stop) => Event::ReadingStopped { conn: conn() },
+            (Reading::Stop, Reading::Resume) => Event::ReadingResumed { conn: conn() },
+            _ => return,
+        };
+        inner.record(event);
     }
 
     /// Whether nothing is read, however long one waits.

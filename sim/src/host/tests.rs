@@ -85,6 +85,7 @@ fn line(entry: &Entry) -> Option<String> {
         Event::CancelSent { tag, .. } => format!("{tag} cancel"),
         Event::ClientDone { .. } => "done".to_owned(),
         Event::ReadingStopped { .. } => "stops reading".to_owned(),
+        Event::ReadingSlowed { .. } => "reads slowly".to_owned(),
         Event::ReadingResumed { .. } => "reads again".to_owned(),
         Event::WorkerWaits { .. } => "w waits".to_owned(),
         Event::WorkerGoesOn { .. } => "w goes on".to_owned(),

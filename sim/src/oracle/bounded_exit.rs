@@ -145,7 +145,7 @@ fn last_wait_for_a_worker(run: &Judged, signal: Moment) -> Option<(Time, Moment)
 
 /// Whether a statement that counts was running at this moment.
 fn still_executing(run: &Judged, at: Moment) -> bool {
-    let running = |statement: &Statement| statement.began < at && statement.end.is_none_or(|(end, _)| end > at);
+    let running = |statement: &Statement| statement.began < at && statement.last_moved(at) == at;
     counted(run).any(|request| run.story.statements_of(request).any(running))
 }
 
@@ -241,6 +241,14 @@ mod tests {
         };
         assert!(holds(&running(1_305.0)));
         assert!(!holds(&running(1_306.0)));
+    }
+
+    #[test]
+    fn what_waits_for_its_client_excuses_no_pod_that_does_not_exit() {
+        let waiting = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
+        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1 });
+        assert!(!holds(&waiting.clone().killed(86_460.0)));
+        assert!(holds(&waiting.event(101.0, Event::WorkerGoesOn { worker_session: 1 }).killed(86_460.0)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use cp::core::{EndReason, Time};
 use cp::lifecycle::Cause;
 use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit};
 
-use super::story::{Moment, Request};
+use super::story::{Ending, Moment, Request};
 use super::{Judged, Violation, apart, never_cut};
 use crate::history::{Event, StatementEnd};
 use crate::scenario::model::Promise;
@@ -172,8 +172,9 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     });
     let at_most = connections.iter().filter(|connection| {
         let there = connection.connecting.at <= after && connection.failed.is_none();
-        // A closed connection may be there until its linger is over.
-        there && connection.ending().is_none_or(|(end, _)| end.at + run.settings.close_linger >= before)
+        // A closed connection may be there until its linger is over, and a vanished one until somebody finds out.
+        let gone = connection.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"));
+        there && gone.is_none_or(|(end, _)| end.at + run.settings.close_linger >= before)
     });
     let mut wrong = Vec::new();
     let mut compare = |what: &str, said: u64, least: usize, most: usize| {

@@ -105,7 +105,7 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
         if run.story.shot_before(ended) {
             return None;
         }
-        if apart(record.ended, ended.at) > run.slack() {
+        if !ended_then(run, session, ended, ending, record) {
             format!("says that it ended {}, but that was {}", run.when(record.ended), run.when(ended.at))
         } else if !fits(run, record, session, ending) {
             format!("says {}, but {}", record.reason, seen(ending))
@@ -118,6 +118,16 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
         return None;
     };
     Some(violation(format!("the end record of {} {what}", session.conn), shown))
+}
+
+/// Whether the record's end is what the client saw. A client that reads slowly, or not at all, sees its FATAL later; and when
+/// a machine has vanished, `cp` finds out later.
+fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending, record: &EndRecord) -> bool {
+    match ending {
+        Ending::Left("vanish") => record.ended + run.slack() >= ended.at,
+        _ if session.reads_late() => record.ended <= ended.at + run.slack(),
+        _ => apart(record.ended, ended.at) <= run.slack(),
+    }
 }
 
 fn seen(ending: Ending) -> String {
@@ -142,6 +152,8 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
             let named = EndReason::ALL.into_iter().filter(|reason| speaks(*reason)).find(names);
             speaks(record.reason) && named.is_none_or(|named| named == record.reason)
         }
+        // Whichever clock was the first to miss it.
+        Ending::Left("vanish") => record.reason != EndReason::Terminate,
         Ending::Left(how) => {
             let by_client = match how {
                 "disconnect" => record.reason == EndReason::Terminate,
@@ -162,18 +174,29 @@ fn closed_in_passing(run: &Judged, record: &EndRecord) -> bool {
     draining && record.reason.fatal(None).is_some_and(|fatal| fatal.code == "57P01")
 }
 
-/// How `executing` differs from the time that the worker spent, if it does by more than the paths between them explain.
+/// How `executing` differs from the time that the worker spent, if it does by more than the paths between them explain. What
+/// a worker spends on waiting for its client is the client's.
 fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<String> {
-    let statements = run.story.requests_of(session).flat_map(|request| run.story.statements_of(request));
-    let spent: Vec<Duration> = statements
-        .map(|statement| {
-            let end = statement.end.map_or(record.ended, |(end, _)| end.at);
-            end.min(record.ended) - statement.began.at
-        })
-        .collect();
-    let worked: Duration = spent.iter().sum();
-    let tolerance = run.slack() * (u32::try_from(spent.len()).unwrap_or(u32::MAX).saturating_add(1));
-    (record.executing.abs_diff(worked) > tolerance).then(|| {
+    let story = &run.story;
+    let until = |moment: Option<Moment>| moment.map_or(record.ended, |moment| moment.at.min(record.ended));
+    let (mut worked, mut steps) = (Duration::ZERO, 1u32);
+    for statement in story.requests_of(session).flat_map(|request| story.statements_of(request)) {
+        let end = statement.end.map(|(end, _)| end);
+        let waited = statement.waits.iter().map(|(began, went_on)| until(went_on.or(end)).since(began.at));
+        worked += until(end).since(statement.began.at).saturating_sub(waited.sum());
+        steps = steps.saturating_add(1).saturating_add(u32::try_from(statement.waits.len()).unwrap_or(u32::MAX));
+    }
+    let tolerance = run.slack().saturating_mul(steps);
+    // The answer to an Execute stays in its worker's buffer until somebody asks: nobody can know how long it took.
+    let application = session.conn.application();
+    let unasked: Duration = story
+        .batches
+        .iter()
+        .filter(|batch| batch.application == Some(application.as_str()))
+        .map(|batch| until(batch.ended).since(batch.began.at))
+        .sum();
+    let fits = record.executing + tolerance >= worked && record.executing <= worked + unasked + tolerance;
+    (!fits).then(|| {
         let (billed, worked) = (words(record.executing), words(worked));
         format!("says that its worker executed for {billed}, but that was {worked}")
     })
@@ -183,13 +206,45 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
 mod tests {
     use cp::core::Time;
 
-    use super::super::fixture::Log;
+    use super::super::fixture::{Log, conn};
     use super::*;
     use crate::history::Event;
     use crate::history::RequestKind::Query;
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").term(60.0)
+    }
+
+    #[test]
+    fn what_a_worker_waited_for_its_client_is_not_billed() {
+        let waits = |to: f64, billed: u64| {
+            let log = client().begun(70.0, "a.1/1", Query).event(71.0, Event::WorkerWaits { worker_session: 1 });
+            let log = log.event(to, Event::WorkerGoesOn { worker_session: 1 }).complete(101.0, "a.1/1");
+            log.goodbye(101.0, "a.1").but_recorded(|record| record.executing = Duration::from_secs(billed)).judge(check)
+        };
+        assert_eq!(waits(100.0, 2), [""; 0]);
+        assert_eq!(waits(100.0, 31).len(), 1);
+        assert_eq!(waits(90.0, 2).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_reads_late_sees_its_end_late_but_never_early() {
+        let slow = client().event(62.0, Event::ReadingSlowed { conn: conn("a.1") });
+        let told = |log: Log, recorded: u64| {
+            let log = log.goodbye(80.0, "a.1");
+            log.but_recorded(|record| record.ended = Time::from_epoch(Duration::from_secs(recorded))).judge(check)
+        };
+        assert_eq!(told(slow.clone(), 70), [""; 0]);
+        assert_eq!(told(slow, 90).len(), 1);
+        assert_eq!(told(client(), 70).len(), 1);
+    }
+
+    #[test]
+    fn a_vanished_client_has_its_record_when_somebody_finds_out() {
+        let vanished = client().left(70.0, "a.1", "vanish");
+        assert_eq!(vanished.clone().recorded(160.0, "a.1", EndReason::ClientReset).judge(check), [""; 0]);
+        assert_eq!(vanished.clone().recorded(160.0, "a.1", EndReason::Terminate).judge(check).len(), 1);
+        assert_eq!(vanished.exit(161.0, 0).judge(check).len(), 1);
     }
 
     #[test]

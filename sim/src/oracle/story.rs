@@ -30,7 +30,7 @@ pub(super) struct Story<'a> {
     /// Statements that a worker began; twice the same tag if it began twice.
     pub(super) statements: Vec<Statement<'a>>,
     /// Batches of the extended protocol at workers.
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<Batch<'a>>,
     /// Sessions at workers, by their number.
     pub(super) worker_sessions: BTreeMap<u32, WorkerSession<'a>>,
     /// End records.
@@ -64,6 +64,8 @@ pub(super) struct Connection<'a> {
     pub(super) began: Option<Moment>,
     /// When it stopped reading (false) and read again (true).
     pub(super) reading: Vec<(Moment, bool)>,
+    /// Whether it ever read slowly, or not at all.
+    reads_late: bool,
     /// The FATALs it read.
     pub(super) fatals: Vec<FatalRead<'a>>,
     /// Its first end of the stream, and whether that was inside a message.
@@ -104,8 +106,10 @@ pub(super) enum Ending<'a> {
 
 /// A batch of the extended protocol: from its first message to its Sync, or to its session's end.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct Batch<'a> {
     worker_session: u32,
+    /// Whose.
+    pub(super) application: Option<&'a str>,
     pub(super) began: Moment,
     pub(super) ended: Option<Moment>,
 }
@@ -166,7 +170,16 @@ impl<'a> Story<'a> {
             Event::StartupSent { conn } => {
                 self.connection(moment, conn).startup.get_or_insert(moment);
             }
-            Event::ReadingStopped { conn } => self.connection(moment, conn).reading.push((moment, false)),
+            Event::ReadingStopped { conn } => {
+                let connection = self.connection(moment, conn);
+                connection.reading.push((moment, false));
+                connection.reads_late = true;
+            }
+            Event::ReadingSlowed { conn } => {
+                let connection = self.connection(moment, conn);
+                connection.reading.push((moment, true));
+                connection.reads_late = true;
+            }
             Event::ReadingResumed { conn } => self.connection(moment, conn).reading.push((moment, true)),
             Event::WorkerWaits { worker_session } => {
                 if let Some(statement) = self.running(*worker_session) {
@@ -211,7 +224,9 @@ impl<'a> Story<'a> {
                 self.worker_sessions.insert(*worker_session, session);
             }
             Event::BatchBegan { worker_session } => {
-                self.batches.push(Batch { worker_session: *worker_session, began: moment, ended: None });
+                let application = self.worker_sessions.get(worker_session).map(|session| session.application);
+                let batch = Batch { worker_session: *worker_session, application, began: moment, ended: None };
+                self.batches.push(batch);
             }
             Event::BatchSynced { worker_session } => self.end_batch(*worker_session, moment),
             Event::WorkerSessionEnded { worker_session } => {
@@ -290,6 +305,7 @@ impl<'a> Story<'a> {
                 startup: None,
                 began: None,
                 reading: Vec::new(),
+                reads_late: false,
                 fatals: Vec::new(),
                 eof: None,
                 reset: None,
@@ -390,6 +406,11 @@ impl<'a> Connection<'a> {
     /// When the client left by itself, if it did so before this entry.
     pub(super) fn left_before(&self, moment: Moment) -> bool {
         self.left.is_some_and(|(left, _)| left < moment)
+    }
+
+    /// Whether it ever read slowly, or not at all: then it sees later what was sent to it.
+    pub(super) fn reads_late(&self) -> bool {
+        self.reads_late
     }
 
     /// Since when it had not been reading at this moment, if it was not.

@@ -21,6 +21,7 @@ mod running;
 mod signal;
 mod stall;
 mod transaction;
+
 mod worker;
 
 use std::time::Duration;
