@@ -549,3 +549,22 @@ fn the_clock_that_runs_has_the_name_of_its_setting() {
     guest.session.close(EndReason::Boundary, &guest.drain, guest.now);
     assert_eq!(clock(&guest), Some((seconds(5), "close_linger")));
 }
+
+#[test]
+fn a_worker_runs_something_while_it_owes_an_answer_whether_the_client_reads_or_not() {
+    let mut guest = Guest::in_handshake();
+    assert!(!guest.session.worker_runs(), "a login is no statement");
+    guest.worker(WELCOME);
+    assert!(!guest.session.worker_runs());
+    guest.client("Q");
+    assert!(guest.session.worker_runs());
+    guest.worker("T D");
+    guest.output(5, 9);
+    assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    assert!(guest.session.worker_runs());
+    guest.worker("C Z:I");
+    assert!(!guest.session.worker_runs());
+    guest.client("Q");
+    guest.session.handle_worker_gone();
+    assert!(!guest.session.worker_runs(), "nobody is there to run it");
+}

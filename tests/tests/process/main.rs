@@ -20,6 +20,7 @@ mod running;
 mod signal;
 mod stall;
 mod transaction;
+mod vanish;
 mod worker;
 
 use std::time::Duration;
