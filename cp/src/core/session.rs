@@ -326,7 +326,7 @@ impl Session {
         if before == Activity::Executing {
             self.executing += now.since(self.standing.since);
         }
-        if before == Activity::IdleInTransaction
+        if before.is_pause()
             && let Some(signal) = drain.signal()
         {
             self.standing.paused += now.since(self.standing.since.max(signal));
