@@ -19,6 +19,7 @@ mod request;
 mod running;
 mod signal;
 mod stall;
+mod steady;
 mod transaction;
 mod vanish;
 mod worker;
