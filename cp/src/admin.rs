@@ -178,7 +178,7 @@ mod tests {
     use crate::core::Time;
     use crate::lifecycle::{Cause, Draining};
     use crate::orders::{Order, orders};
-    use crate::world::{Signal, TokioWorld};
+    use crate::world::{Signal, Tcp, TokioWorld};
 
     /// An admin port on this machine.
     struct Port {
@@ -192,7 +192,7 @@ mod tests {
 
     impl Port {
         async fn open() -> Port {
-            let world = TokioWorld::new().unwrap();
+            let world = TokioWorld::new(Tcp::default()).unwrap();
             let listener = world.bind("127.0.0.1:0").await.unwrap();
             let address = Listener::local_addr(&listener).unwrap();
             let (lifecycle, crew) = (Notice::new(Lifecycle::Serving), Crew::default());
@@ -224,7 +224,7 @@ mod tests {
     fn run(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let world = TokioWorld::new().unwrap();
+            let world = TokioWorld::new(Tcp::default()).unwrap();
             let mut deadline = pin!(world.sleep_until(Time::from_epoch(Duration::from_secs(20))));
             let mut test = pin!(test);
             std::future::poll_fn(|cx| {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::alarm::within;
+use crate::core::Time;
 use crate::core::wire::CancelKey;
 use crate::course::Front;
 use crate::meter::Meter;
 use crate::world::World;
 
 /// How long a cancel request may take to reach its worker.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Passes the cancel request on to the worker of the session that has `key`, and closes `client` when the worker has taken
 /// it: as with PostgreSQL, that is all the answer there is. An unknown key is ignored without a word, so that a guess learns
@@ -21,15 +22,15 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::St
         tracing::info!(?key, "cancel request for no session here");
         return;
     };
-    if pass_on(front, worker_key).await {
+    if pass_on(front, worker_key, front.world.now() + PATIENCE).await {
         front.registry.count_cancel();
     }
     drop(client);
 }
 
-/// Cancels at the worker the statement of the session that has `key` there. Returns whether the worker has taken the request.
-pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> bool {
-    let deadline = front.world.now() + PATIENCE;
+/// Cancels at the worker the statement of the session that has `key` there, until `deadline` or the process's exit. Returns
+/// whether the worker has taken the request.
+pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey, deadline: Time) -> bool {
     let delivered = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await.flatten();
     match &delivered {
         Some(Ok(())) => tracing::info!(?key, "cancel request passed on"),

@@ -14,14 +14,16 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use draft::Draft;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use table::{Entry, entries, json, markdown};
 
 use crate::core::Settings;
-use crate::core::settings::SettingError;
+use crate::core::settings::{SettingError, parse_duration, print_duration};
 use crate::log::{self, LogFormat};
+use crate::world::Tcp;
 
 /// What the process was told, every value parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub worker: String,
     /// Where `/readyz`, `/livez` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
+    /// How dead connections are found.
+    pub tcp: Tcp,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Which lines are logged; parses as [`log::filter`].
@@ -62,6 +66,7 @@ impl Config {
             listen: "127.0.0.1:6432".to_owned(),
             worker: worker.into(),
             admin: None,
+            tcp: Tcp { keepalive: Duration::from_secs(60), user_timeout: Duration::ZERO },
             log_format: LogFormat::default(),
             log: "info".to_owned(),
             settings: Settings::default(),
@@ -103,6 +108,8 @@ impl Config {
             "listen" => Some(self.listen.clone()),
             "worker" => Some(self.worker.clone()),
             "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
+            "tcp_keepalive" => Some(print_duration(self.tcp.keepalive)),
+            "tcp_user_timeout" => Some(print_duration(self.tcp.user_timeout)),
             "log_format" => Some(self.log_format.to_string()),
             "log" => Some(self.log.clone()),
             _ => self.settings.setting(name),
@@ -120,6 +127,8 @@ impl Config {
             "worker" => self.worker = address::reachable(value).ok_or_else(invalid)?,
             "admin" if value == UNSET => self.admin = None,
             "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
+            "tcp_keepalive" => self.tcp.keepalive = tcp_time(value).ok_or_else(invalid)?,
+            "tcp_user_timeout" => self.tcp.user_timeout = tcp_time(value).ok_or_else(invalid)?,
             "log_format" => self.log_format = LogFormat::named(value).ok_or_else(invalid)?,
             "log" => {
                 log::filter(value).ok_or_else(invalid)?;
@@ -131,13 +140,20 @@ impl Config {
     }
 }
 
+/// The longest time that is asked of the kernel; it takes no more than nine hours before the first probe.
+const LONGEST_TCP_TIME: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// Zero, or what the kernel takes: it counts in whole seconds.
+fn tcp_time(text: &str) -> Option<Duration> {
+    let valid = |time: &Duration| time.is_zero() || (Duration::from_secs(1)..=LONGEST_TCP_TIME).contains(time);
+    parse_duration(text).filter(valid)
+}
+
 /// How a file says that there is no value.
 const UNSET: &str = "unset";
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -318,6 +334,13 @@ mod tests {
                 "environment variable LASTCALL_SECRET is not a setting and is ignored",
             ]
         );
+    }
+
+    #[test]
+    fn the_kernel_is_asked_for_no_time_that_it_would_not_take() {
+        let set = |value| load(&[WORKER, ("tcp_keepalive", value)], &[], "").map(|config| config.tcp.keepalive);
+        assert_eq!((set("0").unwrap(), set("8h").unwrap()), (Duration::ZERO, Duration::from_secs(8 * 60 * 60)));
+        assert!(set("999ms").is_err() && set("9h").is_err());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! One connection from accept to close, stage by stage.
 
-use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWrite;
 
 use crate::alarm::Alarm;
 use crate::cancel;
+use crate::core::EndReason;
 use crate::core::fatal::Fatal;
-use crate::core::{Activity, EndReason};
+use crate::core::wire::CancelKey;
 use crate::course::{Course, Front, poll_patience};
 use crate::goodbye;
 use crate::meter::{EndRecord, Meter};
@@ -31,7 +33,8 @@ pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W:
     };
     let mut about = About { startup, worker: None };
     let (reason, unsent) = session(&front, &mut course, &mut client, &mut about).await;
-    end(&front, course, client, about, reason, unsent).await;
+    // On the heap, and only now: a session should not carry the size of its end all its life.
+    Box::pin(end(&front, course, client, about, reason, unsent)).await;
 }
 
 /// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
@@ -94,7 +97,7 @@ async fn session<W: World, M: Meter>(
     (over.reason, over.unsent)
 }
 
-/// The end of a session: the worker is let go, the record written, the client told.
+/// The end of a session: the record is written, the worker let go, the client told. The place is kept until both are done.
 async fn end<W: World, M: Meter>(
     front: &Front<W, M>,
     mut course: Course<W, M>,
@@ -103,33 +106,52 @@ async fn end<W: World, M: Meter>(
     reason: EndReason,
     unsent: Vec<u8>,
 ) {
-    let working = course.session.activity() == Activity::Executing;
+    let runs = course.session.worker_runs();
     course.close(reason);
-    if let Some(worker) = about.worker {
-        release(worker, working);
-    }
     record(front, &course, &about.startup, reason);
-    if reason == EndReason::Quit {
-        return course.leave(reason);
-    }
     if reason == EndReason::ShuttingDown {
         front.registry.count_refused();
     }
     let fatal = course.session.farewell(&front.worker);
-    if fatal.is_some() || !unsent.is_empty() && !reason.by_client() {
-        say(front, client, unsent, fatal).await;
-    }
+    let key = course.session.worker_key().filter(|_| runs && reason != EndReason::Quit);
+    let release = async {
+        if let Some(worker) = about.worker {
+            release(front, worker, runs, key).await;
+        }
+    };
+    let tell = async {
+        if reason != EndReason::Quit && (fatal.is_some() || !unsent.is_empty() && !reason.by_client()) {
+            say(front, client, unsent, fatal).await;
+        }
+    };
+    both(release, tell).await;
     course.leave(reason);
 }
 
-/// Says goodbye to a worker whose session is over. One that is `working` would not read it: its connection is just closed.
-fn release<S: AsyncWrite + Unpin>(mut worker: S, working: bool) {
+/// Lets go of a worker whose session is over. What it still `runs` is cancelled with `key`, for `close_linger` at most.
+async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: W::Stream, runs: bool, key: Option<CancelKey>) {
+    if let Some(key) = key {
+        // Before the connection is closed: a pooler forgets the key with it.
+        cancel::pass_on(front, key, front.world.now() + front.settings.close_linger).await;
+    }
     // A goodbye that the socket doesn't take at once is not worth waiting for: the close behind it says the same.
     let mut cx = Context::from_waker(Waker::noop());
-    if !working {
+    if !runs {
         let _ = Pin::new(&mut worker).poll_write(&mut cx, &worker::TERMINATE);
     }
     let _ = Pin::new(&mut worker).poll_shutdown(&mut cx);
+}
+
+/// Completes when both have; neither waits for the other.
+async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let mut left = (true, true);
+    std::future::poll_fn(|cx| {
+        left.0 = left.0 && one.as_mut().poll(cx).is_pending();
+        left.1 = left.1 && other.as_mut().poll(cx).is_pending();
+        if left == (false, false) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startup: &Startup, reason: EndReason) {

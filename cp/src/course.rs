@@ -123,7 +123,7 @@ impl<W: World, M: Meter> Course<W, M> {
         if let Some(key) = self.session.worker_key() {
             let front = self.front.clone();
             self.front.crew.spawn(&self.front.world, "wall", async move {
-                cancel::pass_on(&front, key).await;
+                cancel::pass_on(&front, key, front.world.now() + cancel::PATIENCE).await;
             });
         }
     }

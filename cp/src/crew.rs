@@ -1,9 +1,9 @@
 //! The tasks of the process, counted, so that the last thing that the process does is to see them all gone.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::world::World;
 
 /// Counts tasks. Clones share the count.

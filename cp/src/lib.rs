@@ -24,6 +24,7 @@ mod relay;
 pub mod server;
 mod startup;
 mod status;
+mod sync;
 mod tokio_world;
 mod watch;
 mod worker;

@@ -48,7 +48,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let code = runtime.block_on(async {
-        let world = match TokioWorld::new() {
+        let world = match TokioWorld::new(config.tcp) {
             Ok(world) => world,
             Err(error) => return fail(&error),
         };

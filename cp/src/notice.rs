@@ -5,8 +5,9 @@
 //! from an unseeded generator).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// The writing side. Clones share the value.
 #[derive(Debug)]

@@ -5,12 +5,12 @@
 //! 57P03 or bring a cancel request) are not entered: nobody waits for them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use crate::core::wire::CancelKey;
 use crate::core::{Activity, EndReason, Time};
 use crate::meter::Left;
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// The live connections of this process. Clones share them.
 #[derive(Clone, Debug, Default)]

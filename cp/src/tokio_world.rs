@@ -10,7 +10,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::Mutex;
@@ -23,7 +25,53 @@ use crate::world::{Listener, Signal, World};
 #[derive(Clone, Debug)]
 pub struct TokioWorld {
     epoch: Instant,
+    tcp: Tcp,
     signals: Arc<Mutex<Signals>>,
+}
+
+/// How dead connections are found. Nothing else ends a connection whose peer has vanished while nothing is sent to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// A peer that has been silent for so long is probed; zero for the kernel's own time. Whole seconds.
+    pub keepalive: Duration,
+    /// `TCP_USER_TIMEOUT` of accepted connections; zero for the kernel's own rule. Only where the kernel is Linux, and there
+    /// it also takes the place of the lost probes.
+    pub user_timeout: Duration,
+}
+
+/// Between two probes.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Lost probes after which the peer is gone.
+const PROBES: u32 = 3;
+
+impl Tcp {
+    fn keep_alive(&self, stream: &TcpStream) -> io::Result<()> {
+        if self.keepalive.is_zero() {
+            return Ok(());
+        }
+        let probes = TcpKeepalive::new().with_time(self.keepalive).with_interval(PROBE_EVERY).with_retries(PROBES);
+        SockRef::from(stream).set_tcp_keepalive(&probes)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn limit_silence(&self, stream: &TcpStream) -> io::Result<()> {
+        if self.user_timeout.is_zero() {
+            return Ok(());
+        }
+        SockRef::from(stream).set_tcp_user_timeout(Some(self.user_timeout))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn limit_silence(&self, _stream: &TcpStream) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A listening socket whose connections are set up as they come.
+#[derive(Debug)]
+pub struct TokioListener {
+    listener: TcpListener,
+    tcp: Tcp,
 }
 
 #[derive(Debug)]
@@ -41,9 +89,10 @@ impl TokioWorld {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(tcp: Tcp) -> io::Result<Self> {
         Ok(TokioWorld {
             epoch: Instant::now(),
+            tcp,
             signals: Arc::new(Mutex::new(Signals {
                 term: signal(SignalKind::terminate())?,
                 int: signal(SignalKind::interrupt())?,
@@ -55,7 +104,7 @@ impl TokioWorld {
 
 impl World for TokioWorld {
     type Stream = TcpStream;
-    type Listener = TcpListener;
+    type Listener = TokioListener;
 
     fn now(&self) -> Time {
         Time::from_epoch(self.epoch.elapsed())
@@ -77,14 +126,15 @@ impl World for TokioWorld {
         tokio::spawn(task);
     }
 
-    async fn bind(&self, address: &str) -> io::Result<TcpListener> {
-        TcpListener::bind(address).await
+    async fn bind(&self, address: &str) -> io::Result<TokioListener> {
+        Ok(TokioListener { listener: TcpListener::bind(address).await?, tcp: self.tcp })
     }
 
     async fn connect(&self, address: &str) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(address).await?;
         // Small messages, each waited for: what Nagle's algorithm saves in packets it costs in round trips.
         stream.set_nodelay(true)?;
+        self.tcp.keep_alive(&stream)?;
         Ok(stream)
     }
 
@@ -110,14 +160,16 @@ impl World for TokioWorld {
     }
 }
 
-impl Listener for TcpListener {
+impl Listener for TokioListener {
     type Stream = TcpStream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        match TcpListener::poll_accept(self, cx) {
+        match self.listener.poll_accept(cx) {
             Poll::Ready(Ok((stream, peer))) => {
                 // Fails only for a client that is gone already; whoever serves it will notice.
                 let _ = stream.set_nodelay(true);
+                let _ = self.tcp.keep_alive(&stream);
+                let _ = self.tcp.limit_silence(&stream);
                 Poll::Ready(Ok((stream, peer)))
             }
             other => other,
@@ -125,6 +177,49 @@ impl Listener for TcpListener {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        TcpListener::local_addr(self)
+        self.listener.local_addr()
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    /// Looks at an accepted connection and at the one that was opened for it.
+    fn with_pair(tcp: Tcp, look: impl FnOnce(SockRef<'_>, SockRef<'_>)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = TokioWorld::new(tcp).unwrap();
+            let mut listener = world.bind("127.0.0.1:0").await.unwrap();
+            let opened = world.connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            let (accepted, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+            look(SockRef::from(&accepted), SockRef::from(&opened));
+        });
+    }
+
+    #[test]
+    fn silent_peers_are_probed_and_clients_have_the_user_timeout_besides() {
+        let (keepalive, user_timeout) = (Duration::from_secs(120), Duration::from_secs(1200));
+        with_pair(Tcp { keepalive, user_timeout }, |accepted, opened| {
+            for socket in [&accepted, &opened] {
+                assert!(socket.keepalive().unwrap());
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), keepalive);
+                assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_EVERY);
+                assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+            }
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(user_timeout));
+            assert_eq!(opened.tcp_user_timeout().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn zero_leaves_both_to_the_kernel() {
+        with_pair(Tcp::default(), |accepted, opened| {
+            for socket in [accepted, opened] {
+                assert!(!socket.keepalive().unwrap());
+                assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+            }
+        });
     }
 }

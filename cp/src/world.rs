@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::core::Time;
 
-pub use crate::tokio_world::TokioWorld;
+pub use crate::tokio_world::{Tcp, TokioWorld};
 
 /// Clock, network, tasks, randomness and signals of one host. Clones share the host.
 pub trait World: Clone + Send + Sync + 'static {

@@ -83,6 +83,13 @@ impl Raw {
         self.output.write_all(bytes).await.expect("the other side reads");
     }
 
+    /// Goes without a goodbye: the other side sees a reset.
+    pub fn reset(self) {
+        self.output.as_ref().set_zero_linger().expect("a socket can be told not to linger");
+        // Dropped, it would send the end of the stream first.
+        self.output.forget();
+    }
+
     async fn log_in(&mut self, user: &str, application: &str) {
         self.start_up(user, application).await;
         while self.messages.next().await.expect("no reset").expect("a session begins").tag != b'Z' {}

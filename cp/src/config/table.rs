@@ -48,12 +48,15 @@ pub(super) const VARIABLE_PREFIX: &str = "LASTCALL_";
 /// What a place must look like.
 pub(super) const ADDRESS: &str = "host:port, such as 127.0.0.1:6432, [::1]:6432 or workers.internal:5432";
 
+/// What the kernel takes as a time.
+pub(super) const TCP_TIME: &str = "0, or a duration from 1s to 8h";
+
 /// What a log filter must look like.
 pub(super) const FILTER: &str = "a level (error, warn, info, debug, trace, off), or levels of modules such as \
                                  info,cp::relay=debug";
 
 /// Where the process is and what it writes: what is not a setting of the drain.
-fn places() -> [Entry; 5] {
+fn places() -> [Entry; 7] {
     let entry = |name, value_name, default, help, valid: &str| Entry {
         name,
         value_name,
@@ -62,6 +65,10 @@ fn places() -> [Entry; 5] {
         valid: valid.to_owned(),
     };
     let place = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
+    let keepalive = "a peer that has been silent for so long is probed, every 10s from then on, and gone after 3 lost \
+                     probes; 0 = the kernel's default";
+    let user_timeout = "a client that has taken none of what was sent to it for so long is gone; never short: it ends a \
+                        living reader that has paused too, and replaces the 3 lost probes; 0 = the kernel's default";
     let log = "which lines are logged: a level, or levels of modules; `RUST_LOG` if this is not set";
     [
         place("listen", "127.0.0.1:6432", "where clients connect, as `host:port`", ADDRESS),
@@ -72,6 +79,12 @@ fn places() -> [Entry; 5] {
             "where `/readyz`, `/livez` and `/drain` are served, as `host:port`",
             &format!("{ADDRESS}, or unset"),
         ),
+        entry("tcp_keepalive", "DURATION", "60s", keepalive, TCP_TIME),
+        // Why it is not set: on Linux it takes the place of the three lost probes of `tcp_keepalive`, so a client that has
+        // vanished while it was idle would stay for as long as this, and not for 90 seconds; it also ends a client that is
+        // alive and keeps its window shut for so long, such as a pager in front of psql. And without it a client that has
+        // vanished with bytes on their way to it is given up after some 15 minutes all the same (`tcp_retries2`).
+        entry("tcp_user_timeout", "DURATION", "0", user_timeout, TCP_TIME),
         entry("log_format", "FORMAT", "text", "form of the log on stderr: `text` or `json`", "one of text, json"),
         entry("log", "FILTER", "info", log, FILTER),
     ]
@@ -141,7 +154,8 @@ mod tests {
         let all = entries();
         let entry = all.iter().find(|entry| entry.name == "idle_grace").unwrap();
         assert_eq!((entry.flag().as_str(), entry.variable().as_str()), ("--idle-grace", "LASTCALL_IDLE_GRACE"));
-        assert_eq!(json()[5]["variable"], "LASTCALL_DRAIN_POLICY");
+        let settings = json().as_array().unwrap().len() - SETTINGS.len();
+        assert_eq!(json()[settings]["variable"], "LASTCALL_DRAIN_POLICY");
     }
 
     #[test]

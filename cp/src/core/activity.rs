@@ -68,6 +68,11 @@ impl Activity {
         }
     }
 
+    /// Whether the client pauses inside a transaction; a batch is one.
+    pub const fn is_pause(self) -> bool {
+        matches!(self, Activity::IdleInTransaction | Activity::OpenBatch)
+    }
+
     /// The name used in logs and reports.
     pub const fn name(self) -> &'static str {
         match self {

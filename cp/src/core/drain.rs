@@ -110,7 +110,7 @@ pub struct Standing {
     pub init_deadline: Time,
     /// When a worker took it; the time it was accepted until one did.
     pub acquired: Time,
-    /// Time spent in pauses inside transactions since the signal, without the one that is going on.
+    /// Time spent in pauses inside transactions and batches since the signal, without the one that is going on.
     pub paused: Duration,
     /// When its statement was cancelled because of the wall.
     pub cancelled: Option<Time>,
@@ -256,20 +256,25 @@ impl Drain {
             }
             Activity::Idle => Some((due, EndReason::Boundary)),
             Activity::IdleInTransaction => {
-                let pause = standing.since.max(signal);
-                let grace = (pause + rules.transaction_grace, EndReason::TransactionGrace);
-                let budget = (!rules.transaction_budget.is_zero()).then(|| {
-                    let left = rules.transaction_budget.saturating_sub(standing.paused);
-                    (pause + left, EndReason::TransactionBudget)
-                });
-                let (at, reason) = budget.map_or(grace, |budget| budget.min(grace));
+                let grace = (standing.since.max(signal) + rules.transaction_grace, EndReason::TransactionGrace);
+                let (at, reason) = self.budget(standing, signal).map_or(grace, |budget| budget.min(grace));
                 Some((at.max(due), reason))
             }
             Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch => {
-                let stalled = standing.moved.max(signal) + rules.stall_grace;
-                Some((stalled.max(due), EndReason::StallGrace))
+                let stalled = (standing.moved.max(signal) + rules.stall_grace, EndReason::StallGrace);
+                // A batch is a transaction: one that its client never ends may not live on bytes alone.
+                let budget = self.budget(standing, signal).filter(|_| standing.activity.is_pause());
+                let (at, reason) = budget.map_or(stalled, |budget| budget.min(stalled));
+                Some((at.max(due), reason))
             }
         }
+    }
+
+    /// When the pause that is going on has used up what the earlier ones have left of the budget; none if there is none.
+    fn budget(&self, standing: &Standing, signal: Time) -> Option<(Time, EndReason)> {
+        let budget = Some(self.settings.transaction_budget).filter(|budget| !budget.is_zero())?;
+        let left = budget.saturating_sub(standing.paused);
+        Some((standing.since.max(signal) + left, EndReason::TransactionBudget))
     }
 
     /// The clock of a connection in the steady state.

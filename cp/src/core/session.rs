@@ -261,6 +261,12 @@ impl Session {
         }
     }
 
+    /// Whether the worker still runs something: a statement that whoever lets go of the worker must cancel, because a server
+    /// that has lost its client runs on to its next write.
+    pub fn worker_runs(&self) -> bool {
+        self.door == Door::Open && !self.worker_gone && self.tracker.activity() == Activity::Executing
+    }
+
     /// The clock that runs for it, by the name of its setting, and when that ends it if nothing happens before; none while
     /// it waits for its worker.
     pub fn clock(&self, drain: &Drain, now: Time) -> Option<(Time, &'static str)> {
@@ -320,7 +326,7 @@ impl Session {
         if before == Activity::Executing {
             self.executing += now.since(self.standing.since);
         }
-        if before == Activity::IdleInTransaction
+        if before.is_pause()
             && let Some(signal) = drain.signal()
         {
             self.standing.paused += now.since(self.standing.since.max(signal));

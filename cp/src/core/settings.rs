@@ -85,7 +85,8 @@ settings! {
     transaction_grace: Duration = "5m",
         "longest pause inside a transaction while draining";
     transaction_budget: Duration = "1h",
-        "all pauses inside transactions of a connection while draining, together; 0 = none";
+        "all pauses inside transactions of a connection while draining, together; a batch without its Sync is a \
+         transaction; 0 = none";
     stall_grace: Duration = "5m",
         "longest time without a byte moved in a statement that waits on its client, while draining";
     handover_drain_timeout: Duration = "0",

@@ -59,7 +59,7 @@ struct Watch {
 
 impl Watch {
     fn turns_to(&mut self, activity: Activity, now: Millis) {
-        if let (Activity::IdleInTransaction, Some(signal)) = (self.activity, self.signal) {
+        if let (Activity::IdleInTransaction | Activity::OpenBatch, Some(signal)) = (self.activity, self.signal) {
             self.paused += now - self.since.max(signal);
         }
         (self.activity, self.since) = (activity, now);
@@ -87,7 +87,16 @@ impl Watch {
                     (from + rules.transaction_grace, EndReason::TransactionGrace)
                 }
             }
-            (Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch, Some(_)) => stalls(),
+            (Activity::OpenBatch, Some(_)) => {
+                let left = rules.transaction_budget.saturating_sub(Duration::from_millis(self.paused));
+                let budget = time(self.since.max(self.signal?)) + left;
+                if rules.transaction_budget > Duration::ZERO && budget <= stalls().0 {
+                    (budget, EndReason::TransactionBudget)
+                } else {
+                    stalls()
+                }
+            }
+            (Activity::StreamingOut | Activity::CopyIn, Some(_)) => stalls(),
             _ => return None,
         };
         Some((due.map_or(at, |due| at.max(due)), reason))

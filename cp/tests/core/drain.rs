@@ -215,6 +215,21 @@ fn transaction_budget_takes_all_pauses_together() {
 }
 
 #[test]
+fn a_batch_lives_no_longer_on_bytes_than_its_budget() {
+    let drain = draining(Settings::default());
+    let batch = |paused| {
+        let since = at(SIGNAL + 1000);
+        Standing { since, moved: at(SIGNAL + 1200), paused, ..standing(Activity::OpenBatch) }
+    };
+    assert_eq!(closed(&drain, &batch(seconds(3000))), Some((at(SIGNAL + 1500), EndReason::StallGrace)));
+    assert_eq!(closed(&drain, &batch(seconds(3200))), Some((at(SIGNAL + 1400), EndReason::TransactionBudget)));
+    for activity in [Activity::CopyIn, Activity::StreamingOut] {
+        let statement = Standing { activity, ..batch(seconds(9999)) };
+        assert_eq!(closed(&drain, &statement), Some((at(SIGNAL + 1500), EndReason::StallGrace)), "{activity}");
+    }
+}
+
+#[test]
 fn a_transaction_budget_of_zero_is_none() {
     let drain = draining(Settings { transaction_budget: Duration::ZERO, ..Settings::default() });
     let pause = Standing { paused: seconds(1 << 30), ..standing(Activity::IdleInTransaction) };

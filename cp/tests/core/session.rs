@@ -549,3 +549,45 @@ fn the_clock_that_runs_has_the_name_of_its_setting() {
     guest.session.close(EndReason::Boundary, &guest.drain, guest.now);
     assert_eq!(clock(&guest), Some((seconds(5), "close_linger")));
 }
+
+#[test]
+fn a_worker_runs_something_while_it_owes_an_answer_whether_the_client_reads_or_not() {
+    let mut guest = Guest::in_handshake();
+    assert!(!guest.session.worker_runs(), "a login is no statement");
+    guest.worker(WELCOME);
+    assert!(!guest.session.worker_runs());
+    guest.client("Q");
+    assert!(guest.session.worker_runs());
+    guest.worker("T D");
+    guest.output(5, 9);
+    assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    assert!(guest.session.worker_runs());
+    guest.worker("C Z:I");
+    assert!(!guest.session.worker_runs());
+    guest.client("Q");
+    guest.session.handle_worker_gone();
+    assert!(!guest.session.worker_runs(), "nobody is there to run it");
+}
+
+#[test]
+fn a_batch_whose_sync_never_comes_is_ended_by_the_budget_of_its_pauses() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    let began = guest.now;
+    guest.client("P B E H");
+    let mut pauses = 0;
+    let end = loop {
+        // The worker takes a minute for each; that is free. The client takes one too, and moves a byte every time.
+        guest.pass(60);
+        guest.worker("1 2 C");
+        assert_eq!(guest.session.activity(), Activity::OpenBatch);
+        guest.pass(60);
+        pauses += 1;
+        if let Some(reason) = guest.is_over() {
+            break reason;
+        }
+        guest.client("P B E H");
+    };
+    assert_eq!((end, pauses), (EndReason::TransactionBudget, 60));
+    assert_eq!(guest.now.since(began), Duration::from_secs(2 * 60 * 60));
+}

@@ -20,8 +20,9 @@ mod request;
 mod running;
 mod signal;
 mod stall;
+mod steady;
 mod transaction;
-
+mod vanish;
 mod worker;
 
 use std::time::Duration;
