@@ -88,7 +88,7 @@ pub fn judge(file: &ScenarioFile, seed: u64, engine: EngineName, elsewhere: &Els
 
 /// How many things the file expects.
 fn expectations(scenario: &Scenario) -> usize {
-    let Expect { exit, client } = &scenario.expect;
+    let Expect { exit, timeline, client } = &scenario.expect;
     let of_exit = exit.iter().flat_map(|exit| [exit.within.is_some(), exit.after.is_some(), exit.code.is_some()]);
     let of_clients = client.values().flat_map(|client| {
         [
@@ -99,7 +99,7 @@ fn expectations(scenario: &Scenario) -> usize {
             client.errors.is_some(),
         ]
     });
-    of_exit.chain(of_clients).filter(|expected| *expected).count()
+    of_exit.chain(of_clients).chain([!timeline.is_empty()]).filter(|expected| *expected).count()
 }
 
 /// What does not hold in a run under the file's own settings.

@@ -10,6 +10,8 @@ use cp::meter::{EndRecord, Exit, Left};
 use cp::world::Signal;
 use serde::Serialize;
 
+use crate::scenario::Span;
+
 /// One connection attempt of one simulated client: `name.copy#attempt`, such as `dashboard.3#1`.
 ///
 /// `name.copy` is what the client sends as `application_name`, so end records and worker sessions can be told apart.
@@ -82,6 +84,31 @@ pub enum StatementEnd {
     Aborted,
 }
 
+/// What happens to the network or the worker. `between`: two hosts, or the name of a client and a host.
+#[expect(missing_docs, reason = "the variants say what their fields are")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "fault", rename_all = "kebab-case")]
+pub enum Fault {
+    /// Packets are lost.
+    Partition { between: [String; 2] },
+    /// They are not lost any more.
+    Heal { between: [String; 2] },
+    /// Packets wait.
+    Hold { between: [String; 2] },
+    /// Those that waited go on.
+    Release { between: [String; 2] },
+    /// Packets take so long, one way.
+    Latency { between: [String; 2], latency: Span },
+    /// The worker's process is SIGKILLed: its sessions are gone, and what they had not committed.
+    WorkerCrash,
+    /// The worker's process is stopped.
+    WorkerHang,
+    /// The worker takes no new sessions.
+    WorkerDrain,
+    /// What befell the worker is over.
+    WorkerBack,
+}
+
 /// Something that happened.
 #[expect(missing_docs, reason = "the variants say what their fields are")]
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -145,6 +172,10 @@ pub enum Event {
     // The pod and its kubelet
     /// `cp` runs and listens.
     PodStarted,
+    /// The network or the worker was made to fail, or to stop failing.
+    Fault { what: Fault },
+    /// The pod's preStop hook asked for a drain, or took that back. `status`: of the HTTP answer, if one came.
+    DrainAsked { begin: bool, status: Option<u16> },
     /// A signal was sent to `cp`.
     SignalSent {
         #[serde(serialize_with = "display")]
@@ -174,7 +205,7 @@ pub enum Event {
         exit: Exit,
         tasks: Vec<String>,
     },
-    /// The kubelet's SIGKILL at the end of `termination_grace`.
+    /// SIGKILL: the kubelet's at the end of `termination_grace`, or the scenario's own.
     Killed,
     /// A task of the pod panicked.
     Panicked { task: String, message: String },
@@ -245,6 +276,10 @@ pub struct Recorder(Arc<Mutex<Log>>);
 #[derive(Default)]
 struct Log {
     entries: Vec<Entry>,
+    /// The pod has exited or was killed.
+    gone: bool,
+    /// A signal was sent to it.
+    signalled: bool,
     /// Called once, when the pod has exited or was killed.
     pod_gone: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -256,6 +291,8 @@ impl Recorder {
         let told = {
             let mut log = self.log();
             debug_assert!(log.entries.last().is_none_or(|last| last.at <= at), "time went back");
+            log.gone |= gone;
+            log.signalled |= matches!(event, Event::SignalSent { .. });
             log.entries.push(Entry { at, event });
             if gone { log.pod_gone.take() } else { None }
         };
@@ -264,9 +301,20 @@ impl Recorder {
         }
     }
 
-    /// Whether something has happened of which `is_it` is true.
+    /// Whether something has happened of which `is_it` is true. Looks at the whole log.
+    #[cfg(test)]
     pub fn any(&self, is_it: impl Fn(&Event) -> bool) -> bool {
         self.log().entries.iter().any(|entry| is_it(&entry.event))
+    }
+
+    /// Whether the pod has exited or was killed.
+    pub fn is_pod_gone(&self) -> bool {
+        self.log().gone
+    }
+
+    /// Whether a signal was sent to the pod.
+    pub fn is_pod_signalled(&self) -> bool {
+        self.log().signalled
     }
 
     /// Calls `tell` when the pod exits or is killed.

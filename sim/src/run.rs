@@ -10,7 +10,7 @@ use cp::notice::Notice;
 use crate::engine::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
 use crate::history::{Event, History, Recorder};
 use crate::host::{client, kubelet, pod, worker};
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{self, Action, Scenario, Step};
 
 /// How long the hosts may still move bytes once everything that the scenario asks for has happened.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -83,6 +83,8 @@ pub fn settings(scenario: &Scenario) -> Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Progress {
     clients_left: u32,
+    /// Everything that the scenario lets happen has happened.
+    events_done: bool,
     pod_gone: bool,
 }
 
@@ -91,22 +93,26 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
     let limit = limit(scenario, settings, termination_grace);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
-    let progress = Progress { clients_left, pod_gone: scenario.events.is_empty() };
+    let progress = Progress { clients_left, events_done: false, pod_gone: false };
+    let worker = worker::Worker::default();
     let shared = Shared { recorder: recorder.clone(), progress: Notice::new(progress) };
     let world = Arc::new(Mutex::new(None));
 
     let hosts = vec![
-        Host::new("worker", {
-            let recorder = recorder.clone();
-            move |world| worker::run(world, recorder)
+        Host::new(worker::NAME, {
+            let (recorder, worker) = (recorder.clone(), worker.clone());
+            move |world| worker::run(world, recorder, worker)
         }),
         Host::new(pod::NAME, {
             let (recorder, settings) = (recorder.clone(), settings.clone());
             move |world| pod::run(world, recorder, settings)
         }),
         Host::new(kubelet::NAME, {
-            let (recorder, scenario) = (recorder.clone(), scenario.clone());
-            move |world| kubelet::run(world, recorder, scenario)
+            let (shared, scenario) = (shared.clone(), scenario.clone());
+            move |world| async move {
+                kubelet::run(world, shared.recorder.clone(), scenario, worker).await;
+                shared.change(|progress| progress.events_done = true);
+            }
         }),
         // All clients on one host: on some engines each host costs time of its own.
         Host::new("clients", {
@@ -138,7 +144,8 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
 /// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to the exit that it
 /// expects, and some more. Engines that count ticks choose them by it.
 fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) -> Duration {
-    let last_event = scenario.events.iter().map(|event| event.at.0).max().unwrap_or_default();
+    let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
+    let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
     let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| within.0);
     let own = *settings == self::settings(scenario);
     last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
@@ -161,10 +168,14 @@ impl Shared {
 
 /// Starts the clients, waits until nothing more can happen that the scenario asks for, and ends the run.
 async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
+    let ends_pod = scenario.events.iter().any(|event| event.action.ends_pod());
     for client in &scenario.clients {
+        // Only faults of its own ask who a connection belongs to.
+        let named = scenario.events.iter().any(|event| event.between.iter().flatten().any(|end| *end == client.name));
+        let home = if named { world.alias(&client.name) } else { world.clone() };
         for copy in 1..=client.count {
             let (task, shared) = (client.clone(), shared.clone());
-            let steps = client::run(world.clone(), shared.recorder.clone(), task, copy, pod::ADDRESS);
+            let steps = client::run(home.clone(), shared.recorder.clone(), task, copy, pod::ADDRESS);
             world.spawn("client", async move {
                 steps.await;
                 shared.change(|progress| progress.clients_left -= 1);
@@ -176,7 +187,8 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
     let mut progress = shared.progress.subscribe();
     std::future::poll_fn(|cx| {
         while let Poll::Ready(progress) = progress.poll_changed(cx) {
-            if progress.clients_left == 0 && progress.pod_gone {
+            let happened = if ends_pod { progress.pod_gone } else { progress.events_done };
+            if progress.clients_left == 0 && happened {
                 return Poll::Ready(());
             }
         }
@@ -204,6 +216,15 @@ fn needs(scenario: &Scenario) -> Capabilities {
             _ => {}
         });
     }
+    for event in &scenario.events {
+        match event.action {
+            Action::Partition | Action::Heal => needed.packet_loss = true,
+            Action::Hold | Action::Release => needed.hold = true,
+            Action::Latency => needed.latency = true,
+            Action::WorkerCrash => needed.restart = true,
+            _ => {}
+        }
+    }
     needed
 }
 
@@ -222,5 +243,25 @@ impl Run {
     /// How long the run was, in simulated time.
     pub fn simulated(&self) -> Duration {
         self.ending.at().since(Time::EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::{Verdict, judge};
+    use crate::scenario::{ScenarioFile, parse};
+
+    #[test]
+    fn a_file_that_needs_more_than_its_engine_can_do_is_not_supported_and_never_passes() {
+        let text = "title = 't'\n[[event]]\nat = '1m'\ndo = 'partition'\nbetween = ['clients', 'pod']\n\
+                    [[event]]\nat = '2m'\ndo = 'worker_crash'\n";
+        let scenario = parse("t.toml", text).expect("it is a good file");
+        assert!(lacks(&scenario, EngineName::TurmoilNet).is_empty());
+        assert_eq!(lacks(&scenario, EngineName::Turmoil), ["packet loss", "restarts"]);
+        let file = ScenarioFile { path: "t.toml".into(), scenario };
+        let judgement = judge(&file, 1, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
+        assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
+        assert!(judgement.simulated.is_zero());
     }
 }

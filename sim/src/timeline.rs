@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cp::core::Time;
 
-use crate::history::{Event, History, Outcome, RequestKind, StatementEnd};
+use crate::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd};
 
 /// A whole run, like things together. Every line ends with a newline.
 pub fn whole(history: &History) -> String {
@@ -75,6 +75,8 @@ struct Line {
 enum Who {
     Pod,
     Kubelet,
+    Worker,
+    Network,
     Simulator,
     /// A client's copy (0: several), and whether it is its worker who speaks.
     Client {
@@ -198,7 +200,13 @@ impl<'a> Speaker<'a> {
             | Event::ConnectionLeft { .. }
             | Event::PodExited { .. }
             | Event::Panicked { .. } => Who::Pod,
-            Event::SignalSent { .. } | Event::ReadinessProbed { .. } | Event::Killed => Who::Kubelet,
+            Event::SignalSent { .. } | Event::DrainAsked { .. } | Event::ReadinessProbed { .. } | Event::Killed => {
+                Who::Kubelet
+            }
+            Event::Fault { what } => match what {
+                Fault::WorkerCrash | Fault::WorkerHang | Fault::WorkerDrain | Fault::WorkerBack => Who::Worker,
+                _ => Who::Network,
+            },
             Event::OutOfTime => Who::Simulator,
         }
     }
@@ -228,6 +236,8 @@ impl<'a> Speaker<'a> {
         match &line.who {
             Who::Pod => "pod".to_owned(),
             Who::Kubelet => "kubelet".to_owned(),
+            Who::Worker => "worker".to_owned(),
+            Who::Network => "network".to_owned(),
             Who::Simulator => "simulator".to_owned(),
             Who::Stranger(name) => name.clone(),
             Who::Client { name, copy, worker } => {
@@ -281,6 +291,11 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::RolledBack { inserts, .. } => format!("{}rolled back", all(inserts, about)),
         Event::WorkerSessionEnded { .. } => "session over".to_owned(),
         Event::PodStarted => "listens".to_owned(),
+        Event::Fault { what } => fault(what),
+        Event::DrainAsked { begin, status } => {
+            let asks = if *begin { "asks for a drain" } else { "takes the drain back" };
+            status.map_or_else(|| format!("{asks}: no answer"), |status| format!("{asks}: HTTP {status}"))
+        }
         Event::SignalSent { signal } => format!("sends {signal}"),
         Event::ReadinessProbed { ready: true } => "finds it ready".to_owned(),
         Event::ReadinessProbed { ready: false } => "finds it not ready".to_owned(),
@@ -294,6 +309,21 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::Killed => "sends SIGKILL".to_owned(),
         Event::Panicked { task, message } => format!("task {task} panics: {message}"),
         Event::OutOfTime => "stops the run".to_owned(),
+    }
+}
+
+fn fault(what: &Fault) -> String {
+    let ends = |[one, other]: &[String; 2]| format!("between {one} and {other}");
+    match what {
+        Fault::Partition { between } => format!("loses packets {}", ends(between)),
+        Fault::Heal { between } => format!("loses no more packets {}", ends(between)),
+        Fault::Hold { between } => format!("holds packets {}", ends(between)),
+        Fault::Release { between } => format!("lets packets go {}", ends(between)),
+        Fault::Latency { between, latency } => format!("takes {latency} {}", ends(between)),
+        Fault::WorkerCrash => "is SIGKILLed".to_owned(),
+        Fault::WorkerHang => "hangs".to_owned(),
+        Fault::WorkerDrain => "takes no new sessions".to_owned(),
+        Fault::WorkerBack => "is back".to_owned(),
     }
 }
 

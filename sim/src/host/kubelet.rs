@@ -1,4 +1,5 @@
-//! The kubelet: probes readiness, sends signals, and SIGKILL when the termination grace is over.
+//! The kubelet: probes readiness, asks for drains, sends signals, and SIGKILL when the termination grace is over. It is also
+//! the clock of everything else that a scenario lets happen ([`super::faults`]).
 //!
 //! Two liberties, both stated: a real kubelet probes a terminating pod to its end, this one stops after three negative
 //! answers behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends
@@ -12,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::engine::SimWorld;
 use crate::history::{Event, Recorder};
-use crate::host::pod;
+use crate::host::worker::Worker;
+use crate::host::{faults, pod};
 use crate::scenario::{Action, Pod, Scenario};
 
 /// The kubelet's name as a host.
@@ -29,8 +31,8 @@ const NEGATIVES: u32 = 3;
 /// The largest answer of the admin port.
 const ANSWER: usize = 16 * 1024;
 
-/// Starts the probes, and does to the pod what the scenario says.
-pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario) {
+/// Starts the probes, and lets happen what the scenario says. Returns when all of it has.
+pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, worker: Worker) {
     let probes = probe(world.clone(), recorder.clone(), scenario.pod.clone());
     world.spawn("readiness probe", probes);
     if scenario.pod.admin_keepalive {
@@ -42,47 +44,70 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario) 
     let mut killing = false;
     for event in events {
         world.sleep_until(Time::from_epoch(event.at.0)).await;
-        if has_exited(&recorder) {
+        if recorder.is_pod_gone() {
             continue;
         }
         let signal = match event.action {
             Action::Sigterm => Signal::Term,
             Action::Sigint => Signal::Int,
             Action::Sigquit => Signal::Quit,
+            Action::Sigkill => {
+                kill(&world, &recorder);
+                continue;
+            }
+            Action::Drain | Action::Undrain => {
+                let asks = ask_to_drain(world.clone(), recorder.clone(), event.action == Action::Drain);
+                world.spawn("preStop hook", asks);
+                continue;
+            }
+            _ => {
+                faults::befall(&world, &recorder, &worker, &event);
+                continue;
+            }
         };
         recorder.record(world.now(), Event::SignalSent { signal });
         world.send_signal(pod::NAME, signal);
         if event.action == Action::Sigterm && !killing {
             killing = true;
-            world.spawn("sigkill", kill(world.clone(), recorder.clone(), world.now() + grace));
+            let (killer, recorder, at) = (world.clone(), recorder.clone(), world.now() + grace);
+            world.spawn("sigkill", async move {
+                killer.sleep_until(at).await;
+                kill(&killer, &recorder);
+            });
         }
     }
 }
 
-/// SIGKILL at `at`, if the pod is still there.
-async fn kill<W: SimWorld>(world: W, recorder: Recorder, at: Time) {
-    world.sleep_until(at).await;
-    if !has_exited(&recorder) {
+/// SIGKILL, if the pod is still there.
+fn kill<W: SimWorld>(world: &W, recorder: &Recorder) {
+    if !recorder.is_pod_gone() {
         recorder.record(world.now(), Event::Killed);
         world.kill(pod::NAME);
     }
 }
 
-fn has_exited(recorder: &Recorder) -> bool {
-    recorder.any(|event| matches!(event, Event::PodExited { .. } | Event::Killed))
+/// Asks the admin port for a drain, or to take that back.
+async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool) {
+    let method = if begin { "POST" } else { "DELETE" };
+    let answer = match world.connect(pod::ADMIN_ADDRESS).await {
+        Ok(mut connection) => ask(&mut connection, method, "/drain", "close").await,
+        Err(_) => None,
+    };
+    let status = answer.and_then(|answer| answer.split(' ').nth(1)?.parse().ok());
+    recorder.record(world.now(), Event::DrainAsked { begin, status });
 }
 
 /// Probes readiness, each time over a connection of its own, as a kubelet does.
 async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
     let period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
     let mut negatives = 0;
-    while negatives < NEGATIVES && !has_exited(&recorder) {
+    while negatives < NEGATIVES && !recorder.is_pod_gone() {
         let next = world.now() + period;
         if let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await {
-            let ready = ask(&mut connection, "/readyz", "close").await.is_some_and(|answer| answer.contains(" 200 "));
+            let ready = ask(&mut connection, "GET", "/readyz", "close").await;
+            let ready = ready.is_some_and(|answer| answer.contains(" 200 "));
             recorder.record(world.now(), Event::ReadinessProbed { ready });
-            let signalled = recorder.any(|event| matches!(event, Event::SignalSent { .. }));
-            if signalled && !ready {
+            if recorder.is_pod_signalled() && !ready {
                 negatives += 1;
             }
         }
@@ -93,18 +118,18 @@ async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
 /// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.
 async fn scrape<W: SimWorld>(world: W) {
     let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
-    while ask(&mut connection, "/livez", "keep-alive").await.is_some() {
+    while ask(&mut connection, "GET", "/livez", "keep-alive").await.is_some() {
         let next = world.now() + SCRAPE_PERIOD;
         world.sleep_until(next).await;
     }
 }
 
 /// One request; the head of the answer, or `None` if the connection gave none.
-async fn ask<S>(connection: &mut S, path: &str, keep: &str) -> Option<String>
+async fn ask<S>(connection: &mut S, method: &str, path: &str, keep: &str) -> Option<String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: {keep}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: {keep}\r\n\r\n");
     connection.write_all(request.as_bytes()).await.ok()?;
     let mut answer = vec![0; ANSWER];
     let mut length = 0;

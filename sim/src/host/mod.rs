@@ -2,6 +2,7 @@
 
 mod actor;
 pub mod client;
+mod faults;
 mod frame;
 pub mod kubelet;
 mod ledger;

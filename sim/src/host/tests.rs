@@ -102,7 +102,9 @@ fn line(entry: &Entry) -> Option<String> {
 
 /// The log of one client with one worker, up to `until`.
 fn with_worker(steps: Vec<Step>, until: Span) -> Vec<String> {
-    run(client_of(steps), until, |world, recorder| async move { worker::run(world, recorder).await })
+    run(client_of(steps), until, |world, recorder| async move {
+        worker::run(world, recorder, worker::Worker::default()).await
+    })
 }
 
 /// The log of one client with a server that does `serve` with every connection.
@@ -285,7 +287,7 @@ fn output_of_a_batch_is_held_back_until_the_flush() {
 fn the_log_tells_when_a_batch_began_and_when_its_sync_came() {
     let recorder = Recorder::default();
     let steps = vec![connect(), Step::Query(query(5)), execute(20, 0), think(1000), Step::Sync, Step::Disconnect];
-    let worker = |world, recorder| async move { worker::run(world, recorder).await };
+    let worker = |world, recorder| async move { worker::run(world, recorder, worker::Worker::default()).await };
     run_into(&recorder, client_of(steps), ms(10_000), worker);
     let entries = recorder.history().entries;
     let batches = entries.iter().filter_map(|entry| match entry.event {
@@ -420,7 +422,9 @@ fn a_connect_goes_no_further_than_it_says() {
 #[test]
 fn copies_begin_one_after_the_other() {
     let client = Client { count: 3, start: ms(100), stagger: ms(10), ..client_of(vec![connect()]) };
-    let log = run(client, ms(1000), |world, recorder| async move { worker::run(world, recorder).await });
+    let log = run(client, ms(1000), |world, recorder| async move {
+        worker::run(world, recorder, worker::Worker::default()).await
+    });
     assert_eq!(log, ["100 a.1#1 session", "110 a.2#1 session", "120 a.3#1 session"]);
 }
 

@@ -33,6 +33,8 @@ use self::wire::{NoMessage, Wire};
 use super::frame::{Fields, Malformed};
 use crate::history::Recorder;
 
+/// The worker's name as a host.
+pub const NAME: &str = "worker";
 /// Where a worker listens.
 pub const ADDRESS: &str = "0.0.0.0:5432";
 
@@ -47,17 +49,36 @@ const MAX_SESSIONS: usize = 20_000;
 /// Wait after a failed accept, so that a listener that keeps failing can't stop simulated time.
 const ACCEPT_RETRY: Duration = Duration::from_millis(1);
 
+/// What of a worker outlives its process: its sessions' numbers, and whether it takes any. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    sessions: Sessions,
+    refuses: Notice<bool>,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Worker { sessions: Sessions::default(), refuses: Notice::new(false) }
+    }
+}
+
+impl Worker {
+    /// PostgreSQL's smart shutdown, as far as clients see it: sessions go on, new ones are refused. Or the end of it.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.change(refuses);
+    }
+}
+
 /// Serves sessions for ever.
 ///
 /// # Panics
 /// If it can't listen on [`ADDRESS`]: its host would not be its own.
-pub async fn run<W: World>(world: W, recorder: Recorder) {
+pub async fn run<W: World>(world: W, recorder: Recorder, worker: Worker) {
     let mut listener = world.bind(ADDRESS).await.expect("a worker has its host's ports to itself");
-    let sessions = Sessions::default();
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, _)) => {
-                let connection = serve(world.clone(), recorder.clone(), sessions.clone(), stream);
+                let connection = serve(world.clone(), recorder.clone(), worker.clone(), stream);
                 world.spawn("worker-session", connection);
             }
             Err(_) => world.sleep_until(world.now() + ACCEPT_RETRY).await,
@@ -66,9 +87,14 @@ pub async fn run<W: World>(world: W, recorder: Recorder) {
 }
 
 /// Serves one connection to its end: a session, or a cancel request.
-async fn serve<W: World>(world: W, recorder: Recorder, sessions: Sessions, stream: W::Stream) {
+async fn serve<W: World>(world: W, recorder: Recorder, worker: Worker, stream: W::Stream) {
+    let Worker { sessions, refuses } = worker;
     let mut wire = Wire::new(stream);
     match greet(&mut wire).await {
+        Ok(Hello::Session { .. }) if refuses.value() => {
+            wire.put_error("FATAL", "57P03", "the database system is shutting down");
+            wire.finish().await;
+        }
         Ok(Hello::Session { application, password }) => {
             let secret = world.random("worker-key") as u32 as i32;
             let Some(entry) = sessions.enter(secret) else {

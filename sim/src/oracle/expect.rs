@@ -4,6 +4,8 @@
 //! the engine is allowed. An expectation that can't be evaluated (no exit, no signal, a copy that never connected, `all` of
 //! no requests) is not met: it never passes.
 
+mod timeline;
+
 use std::time::Duration;
 
 use cp::core::Time;
@@ -31,7 +33,8 @@ pub fn check_expectations(scenario: &Scenario, run: &Judged) -> Vec<Unmet> {
         let copies = scenario.clients.iter().find(|client| client.name == *name).map_or(0, |client| client.count);
         check_client(name, copies, expect, run)
     });
-    exit.chain(clients).collect()
+    let timeline = timeline::check(&scenario.expect.timeline, run);
+    exit.chain(timeline).chain(clients).collect()
 }
 
 /// Why something is not as expected, and what shows it.
@@ -230,10 +233,11 @@ mod tests {
     fn expecting(count: u32, expect: ExpectClient) -> Scenario {
         let client =
             Client { name: "a".to_owned(), count, start: Span::default(), stagger: Span::default(), steps: vec![] };
-        let expect = Expect { exit: None, client: [("a".to_owned(), expect)].into() };
+        let expect = Expect { exit: None, timeline: vec![], client: [("a".to_owned(), expect)].into() };
         Scenario {
             title: String::new(),
             why: String::new(),
+            seeds: 1,
             pod: Default::default(),
             drain: Default::default(),
             clients: vec![client],

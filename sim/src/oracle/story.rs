@@ -279,6 +279,8 @@ impl<'a> Story<'a> {
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
             | Event::ReadinessProbed { .. }
+            | Event::Fault { .. }
+            | Event::DrainAsked { .. }
             | Event::Panicked { .. }
             | Event::OutOfTime => {}
         }

@@ -3,6 +3,7 @@
 //! An expectation that can't be evaluated, or can't fail, is a problem of the file and not a pass.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cp::core::settings::{SettingError, Settings};
 
@@ -17,6 +18,8 @@ pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option
     check_settings(&draft, problems);
     check_clients(&draft, problems);
     check_signal(&draft, problems);
+    check_events(&draft, problems);
+    check_timeline(&draft, problems);
     for (name, seen) in &draft.seen {
         check_seen(name, seen, &draft, problems);
     }
@@ -36,11 +39,12 @@ pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option
     Some(Scenario {
         title: draft.title?,
         why: draft.why?,
+        seeds: draft.seeds?,
         pod: draft.pod?,
         drain: draft.drain?,
         clients: all(draft.clients)?,
         events: all(draft.events)?,
-        expect: Expect { exit, client: client.collect::<Option<_>>()? },
+        expect: Expect { exit, timeline: all(draft.timeline)?, client: client.collect::<Option<_>>()? },
         fails_under: all(draft.fails_under)?,
     })
 }
@@ -92,6 +96,11 @@ fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
         }
     }
     for entry in &draft.clients {
+        if let (Some(name), Some(key)) = (client_name(entry), entry.key("name"))
+            && Scenario::HOSTS.contains(&name)
+        {
+            problems.push(Problem::new(key.span(), "this is the name of a host", "call the client otherwise"));
+        }
         // A step that could not be read may be the one that the others need.
         let Some(client) = &entry.read else { continue };
         let last = client.stagger.0.saturating_mul(client.count.saturating_sub(1)).saturating_add(client.start.0);
@@ -112,12 +121,20 @@ fn client_name<'t>(client: &Placed<'t, '_, Client>) -> Option<&'t str> {
 
 /// What is counted from the signal needs one.
 fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
-    // Every event is a signal; one that could not be read was meant to be one.
+    const HELP: &str = "add one: [[event]] with at = \"1m\" and do = \"sigterm\"";
+    // An event that could not be read was perhaps meant to be one.
     let unreadable = draft.root.get("event").is_some_and(|events| !events.get_ref().is_array());
-    if unreadable || !draft.events.is_empty() {
+    let signals = |event: &Placed<'_, '_, Event>| event.read.as_ref().is_none_or(|event| event.action.is_signal());
+    if unreadable || draft.events.iter().any(signals) {
         return;
     }
-    const HELP: &str = "add one: [[event]] with at = \"1m\" and do = \"sigterm\"";
+    for milestone in &draft.timeline {
+        let Some(Milestone { what, when }) = &milestone.read else { continue };
+        if when.is_some() || *what == Reached::Signal {
+            let problem = Problem::new(milestone.at.clone(), "there is no signal in this file", "can't be reached");
+            problems.push(problem.help(HELP));
+        }
+    }
     if let Some(exit) = &draft.exit {
         let problem = Problem::new(exit.at.clone(), "`exit` is counted from the first signal", "there is no signal");
         problems.push(problem.help(HELP));
@@ -127,6 +144,74 @@ fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
             let problem =
                 Problem::new(seen.place("between"), "`between` is counted from the first signal", "there is no signal");
             problems.push(problem.help(HELP));
+        }
+    }
+}
+
+/// Faults need somebody to befall, and what ends one needs one that it ends.
+fn check_events(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    let mut events: Vec<(&Event, &Placed<'_, '_, Event>)> =
+        draft.events.iter().filter_map(|placed| Some((placed.read.as_ref()?, placed))).collect();
+    events.sort_by_key(|(event, _)| event.at);
+    let mut broken: BTreeMap<(&str, [&str; 2]), bool> = BTreeMap::new();
+    let mut worker_back = None;
+    for (event, placed) in events {
+        if let Some([one, other]) = &event.between {
+            check_between(draft, one, other, placed, problems);
+            let mut between = [one.as_str(), other.as_str()];
+            between.sort_unstable();
+            let (fault, begins) = match event.action {
+                Action::Partition => ("partition", true),
+                Action::Heal => ("partition", false),
+                Action::Hold => ("hold", true),
+                Action::Release => ("hold", false),
+                _ => continue,
+            };
+            if broken.insert((fault, between), begins) != Some(true) && !begins {
+                let label = format!("there is no `{fault}` between these two before it");
+                problems.push(Problem::new(placed.place("do"), format!("`{}` ends nothing", event.action), label));
+            }
+        }
+        if event.action.is_worker() {
+            let up = worker_back.is_none_or(|back: Option<Duration>| back.is_some_and(|back| back < event.at.0));
+            if !up {
+                let label = "what befell it before is not over yet";
+                problems.push(Problem::new(placed.place("do"), "the worker is not itself at this time", label));
+            }
+            worker_back = Some(event.lasts().map(|lasts| event.at.0 + lasts));
+        }
+    }
+}
+
+fn check_between(
+    draft: &Draft<'_, '_>,
+    one: &str,
+    other: &str,
+    placed: &Placed<'_, '_, Event>,
+    problems: &mut Vec<Problem>,
+) {
+    let clients = || draft.clients.iter().filter_map(client_name);
+    let known: Vec<&str> = Scenario::HOSTS.into_iter().chain(clients()).collect();
+    let mut unknown = [one, other].into_iter().filter(|end| !known.contains(end)).peekable();
+    if unknown.peek().is_some() {
+        for end in unknown {
+            let label = did_you_mean(end, known.iter().copied());
+            problems.push(Problem::new(placed.place("between"), format!("there is no host or client `{end}`"), label));
+        }
+    } else if (one == "pod") == (other == "pod") {
+        let problem = Problem::new(placed.place("between"), "no packet passes between these two", "one must be `pod`");
+        problems.push(problem.help("clients, the kubelet and the worker talk to the pod, and to nobody else"));
+    }
+}
+
+/// A milestone must be about a client that is there.
+fn check_timeline(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    for milestone in &draft.timeline {
+        let Some(Milestone { what: Reached::Client { name, .. }, .. }) = &milestone.read else { continue };
+        let names = draft.clients.iter().filter_map(client_name);
+        if !names.clone().any(|known| known == name) {
+            let label = did_you_mean(name, names);
+            problems.push(Problem::new(milestone.at.clone(), format!("no client is called `{name}`"), label));
         }
     }
 }

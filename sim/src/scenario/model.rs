@@ -3,6 +3,8 @@
 //! What a file can say, and nothing else. The JSON Schema and the help in error messages are made from these types and
 //! their doc comments; a word that is not here is an error in a file. How a file is read into them is in the other modules.
 
+mod event;
+mod milestone;
 pub(super) mod step;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::event::{Action, Event};
+pub use self::milestone::{BadMilestone, Does, Milestone, Reached, When};
 pub use self::step::*;
 pub use super::overrides::Overrides;
 pub use super::units::{
@@ -26,6 +30,9 @@ pub struct Scenario {
     /// Why this file exists: what went wrong, for whom. Default: empty.
     #[schemars(default)]
     pub why: String,
+    /// The file is run under each seed from 1 to this one. Default 1.
+    #[schemars(default = "step::one", range(min = 1, max = Scenario::MAX_SEEDS))]
+    pub seeds: u32,
     /// The pod that runs the control plane.
     #[schemars(default)]
     pub pod: Pod,
@@ -35,7 +42,7 @@ pub struct Scenario {
     /// The clients.
     #[schemars(default, rename = "client")]
     pub clients: Vec<Client>,
-    /// What happens to the pod, and when.
+    /// What happens to the pod, the workers and the network, and when.
     #[schemars(default, rename = "event")]
     pub events: Vec<Event>,
     /// What must come out. The promises are checked besides, always.
@@ -44,6 +51,13 @@ pub struct Scenario {
     /// Settings under which this file must break exactly the promises named: proof that it can fail.
     #[schemars(default)]
     pub fails_under: Vec<FailsUnder>,
+}
+
+impl Scenario {
+    /// The most seeds that one file may ask for: more are a search, not a test.
+    pub const MAX_SEEDS: u32 = 1_000;
+    /// The hosts of a simulation, by the names that a file uses.
+    pub const HOSTS: [&str; 4] = ["clients", "pod", "worker", "kubelet"];
 }
 
 /// The pod that runs the control plane, and its kubelet.
@@ -86,55 +100,16 @@ impl Client {
     pub const MAX_NAME: usize = 40;
 }
 
-/// Something that happens to the pod at a stated time.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Event {
-    /// Time of the run, from its beginning.
-    pub at: Span,
-    /// What happens: a signal to the control plane.
-    #[schemars(rename = "do")]
-    pub action: Action,
-}
-
-/// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// The kubelet terminates the pod: SIGTERM now, SIGKILL when its termination grace has passed.
-    Sigterm,
-    /// SIGINT to the control plane.
-    Sigint,
-    /// SIGQUIT to the control plane.
-    Sigquit,
-}
-
-impl Action {
-    /// Every one.
-    pub const ALL: [Action; 3] = [Action::Sigterm, Action::Sigint, Action::Sigquit];
-
-    /// The word in a file.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Action::Sigterm => "sigterm",
-            Action::Sigint => "sigint",
-            Action::Sigquit => "sigquit",
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// What must come out of the run.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Expect {
     /// When and how the process exits.
     pub exit: Option<ExpectExit>,
+    /// What must be reached, in this order; other things may come between. A sentence each, such as `"etl answered"`; of a
+    /// client with several copies, any of them will do.
+    #[schemars(default)]
+    pub timeline: Vec<Milestone>,
     /// What each client saw, by its name; every copy must meet it.
     #[schemars(default)]
     pub client: BTreeMap<String, ExpectClient>,

@@ -21,11 +21,13 @@ use super::values::wrong_type;
 pub(super) struct Draft<'t, 'i> {
     pub(super) title: Option<String>,
     pub(super) why: Option<String>,
+    pub(super) seeds: Option<u32>,
     pub(super) pod: Option<Pod>,
     pub(super) drain: Option<Overrides>,
     pub(super) clients: Vec<Placed<'t, 'i, Client>>,
     pub(super) events: Vec<Placed<'t, 'i, Event>>,
     pub(super) exit: Option<Placed<'t, 'i, ExpectExit>>,
+    pub(super) timeline: Vec<Placed<'t, 'i, Milestone>>,
     /// Expectations on clients, by the key that names the client.
     pub(super) seen: Vec<(&'t str, Placed<'t, 'i, ExpectClient>)>,
     pub(super) fails_under: Vec<Placed<'t, 'i, FailsUnder>>,
@@ -69,17 +71,18 @@ pub(super) fn read_document<'t, 'i>(root: &'t DeTable<'i>, problems: &mut Vec<Pr
         fields.problems().push(problem);
     }
     let why = fields.or("why", String::new());
+    let seeds = fields.number_or("seeds", one(), 1..=Scenario::MAX_SEEDS);
     let pod = fields.or("pod", Pod::default());
     let drain = fields.or("drain", Overrides::default());
     let clients = entries(&mut fields, "client");
     let events = entries(&mut fields, "event");
-    let (exit, seen) = match fields.value("expect") {
+    let Expected { exit, timeline, seen } = match fields.value("expect") {
         Some(expect) => read_expect(expect, fields.problems()),
-        None => (None, Vec::new()),
+        None => Expected::default(),
     };
     let fails_under = entries(&mut fields, "fails_under");
     fields.finish();
-    Draft { title, why, pod, drain, clients, events, exit, seen, fails_under, root }
+    Draft { title, why, seeds, pod, drain, clients, events, exit, timeline, seen, fails_under, root }
 }
 
 /// The entries of an array of tables, each read by itself.
@@ -93,20 +96,27 @@ fn entries<'t, 'i, T: Read>(fields: &mut Fields<'t, 'i, '_>, key: &'static str) 
     items.iter().map(|item| Placed::read(item, key, item.span(), fields.problems())).collect()
 }
 
-type Exit<'t, 'i> = Option<Placed<'t, 'i, ExpectExit>>;
-type Seen<'t, 'i> = Vec<(&'t str, Placed<'t, 'i, ExpectClient>)>;
+/// What `[expect]` holds.
+#[derive(Default)]
+struct Expected<'t, 'i> {
+    exit: Option<Placed<'t, 'i, ExpectExit>>,
+    timeline: Vec<Placed<'t, 'i, Milestone>>,
+    seen: Vec<(&'t str, Placed<'t, 'i, ExpectClient>)>,
+}
 
-fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> (Exit<'t, 'i>, Seen<'t, 'i>) {
+fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> Expected<'t, 'i> {
     let DeValue::Table(table) = expect.get_ref() else {
         problems.push(wrong_type(expect, "expect", "a table").help("it begins with the line `[expect]`"));
-        return (None, Vec::new());
+        return Expected::default();
     };
     let mut fields = Fields::of::<Expect>("`[expect]`", table, expect.span(), problems);
     let exit = fields.value("exit");
+    let timeline = fields.value("timeline");
     let clients = fields.value("client");
     fields.finish();
     let key = table.get_key_value("exit").map_or(expect.span(), |(key, _)| key.span());
     let exit = exit.map(|value| Placed::read(value, "exit", key, problems));
+    let timeline = timeline.map_or_else(Vec::new, |value| read_timeline(value, problems));
     let clients = match clients.map(|clients| (clients, clients.get_ref())) {
         None => None,
         Some((_, DeValue::Table(clients))) => Some(clients),
@@ -120,7 +130,19 @@ fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> (E
         let name: &str = key.get_ref();
         (name, Placed::read(value, name, key.span(), problems))
     };
-    (exit, clients.into_iter().flatten().map(read).collect())
+    Expected { exit, timeline, seen: clients.into_iter().flatten().map(read).collect() }
+}
+
+fn read_timeline<'t, 'i>(value: &'t Value<'i>, problems: &mut Vec<Problem>) -> Vec<Placed<'t, 'i, Milestone>> {
+    let DeValue::Array(items) = value.get_ref() else {
+        let problem = wrong_type(value, "timeline", "an array");
+        problems.push(problem.help("such as `timeline = [\"signal\", \"etl answered\", \"exit by 31s\"]`"));
+        return Vec::new();
+    };
+    if items.is_empty() {
+        problems.push(Problem::new(value.span(), "`timeline` expects nothing", "expected at least one milestone"));
+    }
+    items.iter().map(|item| Placed::read(item, "timeline", item.span(), problems)).collect()
 }
 
 impl Table for Pod {
@@ -217,9 +239,40 @@ impl Table for Event {
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
         let at = fields.required("at");
-        let action = fields.required("do");
-        Some(Event { at: at?, action: action? })
+        let action: Option<Action> = fields.required("do");
+        let between: Option<Option<[String; 2]>> = fields.optional("between");
+        let latency = fields.optional("latency");
+        let back_after: Option<Option<Span>> = fields.optional("back_after");
+        if let Some(action) = action {
+            let is_latency = action == Action::Latency;
+            goes_with(fields, "between", action.is_network(), action.is_network(), action);
+            goes_with(fields, "latency", is_latency, is_latency, action);
+            goes_with(fields, "back_after", action.is_worker(), false, action);
+        }
+        if back_after.flatten().is_some_and(|Span(length)| length.is_zero()) {
+            let problem = Problem::new(fields.place("back_after"), "`back_after` is 0", "expected a length above 0");
+            fields.problems().push(problem);
+        }
+        Some(Event { at: at?, action: action?, between: between?, latency: latency?, back_after: back_after? })
     }
+}
+
+/// A key of an event that only some events have.
+fn goes_with(fields: &mut Fields<'_, '_, '_>, key: &'static str, may: bool, must: bool, action: Action) {
+    let there = fields.has(key);
+    let problem = match key {
+        _ if there && !may => Problem::new(fields.place(key), format!("`{action}` has no `{key}`"), "not here"),
+        "between" if must && !there => {
+            let problem = Problem::new(fields.place("do"), format!("`{action}` needs `between`"), "between whom?");
+            problem.help("such as `between = [\"clients\", \"pod\"]`")
+        }
+        "latency" if must && !there => {
+            let problem = Problem::new(fields.place("do"), "`latency` needs `latency`", "how long?");
+            problem.help("such as `latency = \"40ms\"`: what a packet takes, one way")
+        }
+        _ => return,
+    };
+    fields.problems().push(problem);
 }
 
 impl Table for ExpectExit {

@@ -104,6 +104,11 @@ impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
         self.table.get(key)
     }
 
+    /// Whether the table has `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Where the value of `key` stands, or else the table.
     pub(super) fn place(&self, key: &str) -> Range<usize> {
         self.table.get(key).map_or(self.place.clone(), |value| value.span())

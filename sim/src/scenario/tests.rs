@@ -1,5 +1,7 @@
 //! The file format as a whole, from texts to scenarios and mistakes.
 
+mod events;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -144,7 +146,7 @@ fn a_key_that_was_meant_is_not_missing_too() {
 fn a_missing_key_points_at_its_table() {
     assert_eq!(
         only("title = \"t\"\n[[event]]\nat = \"1m\""),
-        "<[[event]]> an event needs `do`: `do` is missing (`do`: What happens: a signal to the control plane.)"
+        "<[[event]]> an event needs `do`: `do` is missing (`do`: What happens: a signal or a request to the control plane, or a fault of the network or the worker.)"
     );
 }
 

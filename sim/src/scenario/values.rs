@@ -7,7 +7,10 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use super::error::Problem;
-use super::model::{Action, Answered, BadSpan, Patience, Promise, Protocol, Reading, Span, SqlState, Times, Until};
+use super::model::{
+    Action, Answered, BadMilestone, BadSpan, Milestone, Patience, Promise, Protocol, Reading, Span, SqlState, Times,
+    Until,
+};
 use super::read::{Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::units::{ALL, FOREVER};
@@ -243,6 +246,14 @@ impl Read for Reading {
             problems.push(problem.help("the units of a rate are `B/s`, `KB/s` and `MB/s`; the most is `1000MB/s`"));
         }
         read.ok()
+    }
+}
+
+impl Read for Milestone {
+    fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        let text = String::read(value, name, problems)?;
+        let read = text.parse().map_err(|error: BadMilestone| error.to_string());
+        read.map_err(|label| problems.push(Problem::new(value.span(), format!("{text:?} is no milestone"), label))).ok()
     }
 }
 

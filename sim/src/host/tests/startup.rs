@@ -4,7 +4,7 @@ use super::*;
 
 fn entries(steps: Vec<Step>, until: Span) -> Vec<Entry> {
     let recorder = Recorder::default();
-    let worker = |world, recorder| async move { worker::run(world, recorder).await };
+    let worker = |world, recorder| async move { worker::run(world, recorder, worker::Worker::default()).await };
     run_into(&recorder, client_of(steps), until, worker);
     recorder.history().entries
 }

@@ -101,7 +101,7 @@ fn execute(max_rows: i32) -> Execute {
 fn with_worker<F: Future<Output = ()>>(test: impl FnOnce(TestWorld, Recorder) -> F) {
     TestWorld::run(|world| async move {
         let recorder = Recorder::default();
-        world.spawn("worker", run(world.clone(), recorder.clone()));
+        world.spawn("worker", run(world.clone(), recorder.clone(), super::Worker::default()));
         world.at(Duration::from_millis(1)).await;
         test(world, recorder).await;
     });
