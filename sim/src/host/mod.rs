@@ -5,6 +5,7 @@ pub mod client;
 mod frame;
 pub mod kubelet;
 mod ledger;
+mod player;
 pub mod pod;
 mod raw_client;
 mod raw_link;
