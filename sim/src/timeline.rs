@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cp::core::Time;
 
-use crate::history::{Event, History, Outcome, RequestKind, StatementEnd};
+use crate::history::{Event, History, Inserted, Outcome, RequestKind, StatementEnd};
 
 /// A whole run, like things together. Every line ends with a newline.
 pub fn whole(history: &History) -> String {
@@ -295,8 +295,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
     }
 }
 
-fn all<'e>(tags: &'e [String], about: impl FnMut(&'e str) -> String) -> String {
-    tags.iter().map(String::as_str).map(about).collect()
+fn all<'e>(inserts: &'e [Inserted], about: impl FnMut(&'e str) -> String) -> String {
+    inserts.iter().map(|insert| insert.tag.as_str()).map(about).collect()
 }
 
 fn word(kind: RequestKind) -> &'static str {
