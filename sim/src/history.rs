@@ -42,14 +42,27 @@ impl std::fmt::Display for Conn {
 /// worker reads from it, such as `etl.1/2` (second request of `etl`'s first copy).
 pub type Tag = String;
 
+/// The rows that one request inserted, by INSERT or by COPY.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inserted {
+    /// The request.
+    pub tag: Tag,
+    /// How many; not 0.
+    pub rows: u32,
+}
+
 /// What kind of request it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum RequestKind {
     /// A statement that only works for some time and returns rows.
     Query,
     /// A statement that writes rows.
     Insert,
+    /// An Execute in a batch, which returns rows.
+    Execute,
+    /// An Execute in a batch, which writes rows: they are promised with the answer to the batch's Sync.
+    ExecuteInsert,
     /// BEGIN.
     Begin,
     /// COMMIT.
@@ -125,6 +138,8 @@ pub enum Event {
     ConnectFailed { conn: Conn, error: String },
     /// A request was handed to the network.
     RequestSent { conn: Conn, tag: Tag, kind: RequestKind },
+    /// The client read the answer to a batch's Sync.
+    BatchAnswered { conn: Conn },
     /// A request is over, as its client sees it.
     RequestEnded { conn: Conn, tag: Tag, outcome: Outcome },
     /// The client read a FATAL. `mid_message`: the bytes before it did not end at a message boundary.
@@ -162,9 +177,9 @@ pub enum Event {
     WorkerGoesOn { worker_session: u32 },
     /// A worker's statement is over.
     StatementEnded { worker_session: u32, tag: Tag, end: StatementEnd },
-    /// A worker made these inserts durable: each tag once per inserted row set.
-    Committed { worker_session: u32, inserts: Vec<Tag> },
-    /// A worker threw these inserts away.
+    /// A worker made the rows of these requests durable.
+    Committed { worker_session: u32, inserts: Vec<Inserted> },
+    /// A worker threw the rows of these requests away.
     RolledBack { worker_session: u32, inserts: Vec<Tag> },
     /// A worker's session is over.
     WorkerSessionEnded { worker_session: u32 },

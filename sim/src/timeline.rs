@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cp::core::Time;
 
-use crate::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd};
+use crate::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
 
 /// A whole run, like things together. Every line ends with a newline.
 pub fn whole(history: &History) -> String {
@@ -172,6 +172,7 @@ impl<'a> Speaker<'a> {
             | Event::SessionBegan { conn }
             | Event::ConnectFailed { conn, .. }
             | Event::RequestSent { conn, .. }
+            | Event::BatchAnswered { conn }
             | Event::RequestEnded { conn, .. }
             | Event::FatalRead { conn, .. }
             | Event::EofRead { conn, .. }
@@ -260,6 +261,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::SessionBegan { .. } => "session began".to_owned(),
         Event::ConnectFailed { error, .. } => format!("could not connect: {error}"),
         Event::RequestSent { tag, kind, .. } => format!("{}sent: {}", about(tag), word(*kind)),
+        Event::BatchAnswered { .. } => "read the end of the batch".to_owned(),
         Event::RequestEnded { tag, outcome: Outcome::Complete, .. } => format!("{}answered", about(tag)),
         Event::RequestEnded { tag, outcome: Outcome::Error(code), .. } => format!("{}got error {code}", about(tag)),
         Event::RequestEnded { tag, outcome: Outcome::Lost, .. } => format!("{}lost, without an answer", about(tag)),
@@ -287,7 +289,9 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
             StatementEnd::Cancelled => format!("{}cancelled", about(tag)),
             StatementEnd::Aborted => format!("{}aborted", about(tag)),
         },
-        Event::Committed { inserts, .. } => format!("{}committed", all(inserts, about)),
+        Event::Committed { inserts, .. } => {
+            format!("{}committed", all(inserts.iter().map(|insert| &insert.tag), about))
+        }
         Event::RolledBack { inserts, .. } => format!("{}rolled back", all(inserts, about)),
         Event::WorkerSessionEnded { .. } => "session over".to_owned(),
         Event::PodStarted => "listens".to_owned(),
@@ -327,14 +331,16 @@ fn fault(what: &Fault) -> String {
     }
 }
 
-fn all<'e>(tags: &'e [String], about: impl FnMut(&'e str) -> String) -> String {
-    tags.iter().map(String::as_str).map(about).collect()
+fn all<'e>(tags: impl IntoIterator<Item = &'e Tag>, about: impl FnMut(&'e str) -> String) -> String {
+    tags.into_iter().map(String::as_str).map(about).collect()
 }
 
 fn word(kind: RequestKind) -> &'static str {
     match kind {
         RequestKind::Query => "query",
         RequestKind::Insert => "insert",
+        RequestKind::Execute => "execute",
+        RequestKind::ExecuteInsert => "execute an insert",
         RequestKind::Begin => "BEGIN",
         RequestKind::Commit => "COMMIT",
         RequestKind::Rollback => "ROLLBACK",

@@ -88,11 +88,8 @@ fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
                     session.uncommitted.push(tag);
                 }
             }
-            Event::Committed { worker_session, inserts: decided }
-            | Event::RolledBack { worker_session, inserts: decided } => {
-                inserts.retain(|tag| !decided.contains(tag));
-                let session = open.entry(worker_session).or_default();
-                session.uncommitted.retain(|tag| !decided.contains(tag));
+            Event::Committed { worker_session, .. } | Event::RolledBack { worker_session, .. } => {
+                open.entry(worker_session).or_default().uncommitted.clear();
             }
             _ => {}
         }
