@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cp::core::{Activity, Time};
+use cp::lifecycle::Cause;
 use cp::meter::{EndRecord, Exit, Left};
 use cp::world::Signal;
 use serde::Serialize;
@@ -253,12 +254,29 @@ pub struct History {
 }
 
 impl History {
-    /// When the first SIGTERM or SIGINT was sent: the contract's t = 0.
+    /// When the drain began: the contract's t = 0.
     pub fn signalled_at(&self) -> Option<Time> {
-        self.entries.iter().find_map(|entry| match entry.event {
-            Event::SignalSent { signal: Signal::Term | Signal::Int } => Some(entry.at),
-            _ => None,
-        })
+        self.drain_began().map(|(index, _)| self.entries[index].at)
+    }
+
+    /// Which entry began the drain, and how: the first SIGTERM or SIGINT, or a request for a drain before it. One that was
+    /// taken back is none.
+    pub fn drain_began(&self) -> Option<(usize, Cause)> {
+        let (mut began, mut is_final) = (None, false);
+        for (index, entry) in self.entries.iter().enumerate() {
+            match entry.event {
+                Event::SignalSent { signal: signal @ (Signal::Term | Signal::Int) } => {
+                    began.get_or_insert((index, Cause::Signal(signal)));
+                    is_final = true;
+                }
+                Event::DrainAsked { begin: true, status: Some(200..300) } => {
+                    began.get_or_insert((index, Cause::Request));
+                }
+                Event::DrainAsked { begin: false, status: Some(200..300) } if !is_final => began = None,
+                _ => {}
+            }
+        }
+        began
     }
 
     /// When `cp` exited by itself, and how.

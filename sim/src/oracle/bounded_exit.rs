@@ -32,7 +32,7 @@ use crate::scenario::model::Promise;
 /// At most one violation.
 pub fn check(run: &Judged) -> Vec<Violation> {
     let story = &run.story;
-    let (Some(told), Some(bound)) = (story.signals.first().map(|(moment, _)| *moment), bound(run)) else {
+    let (Some(told), Some(bound)) = (story.told(), bound(run)) else {
         return Vec::new();
     };
     let (what, shown) = match story.exit {

@@ -41,6 +41,8 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),
         (Some((eof, _)), Some(reset)) if owed && reset < eof => Some(("was reset", reset)),
+        // Whose worker crashed in the middle of a message can't be told anything.
+        (Some((_, true)), _) if crashed(run, connection) => None,
         (Some((eof, true)), _) if owed => Some(("read the end of the stream inside a message", eof)),
         (Some((eof, _)), _) if owed && told.is_none_or(|fatal| fatal.moment > eof) => {
             Some(("read the end of the stream without a FATAL", eof))
@@ -48,6 +50,11 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         (None, None) if owed => unfinished(run, connection),
         _ => None,
     }
+}
+
+fn crashed(run: &Judged, connection: &Connection) -> bool {
+    let story = &run.story;
+    story.requests_of(connection).flat_map(|request| story.statements_of(request)).any(|it| story.crashed(it))
 }
 
 /// A connection whose client never saw its end, although the process is gone or has said that it is closing.

@@ -44,10 +44,9 @@ fn unmet(key: String, (what, evidence): Reason) -> Unmet {
     Unmet { key, what, evidence: indices(evidence) }
 }
 
-/// The first signal, whichever it was.
+/// When the process was told to go.
 fn signal(run: &Judged) -> Result<Moment, Reason> {
-    let first = run.story.signals.first().map(|(moment, _)| *moment);
-    first.ok_or_else(|| ("can't be evaluated: no signal was sent".to_owned(), Vec::new()))
+    run.story.told().ok_or_else(|| ("can't be evaluated: no signal was sent".to_owned(), Vec::new()))
 }
 
 fn check_exit(expect: &ExpectExit, run: &Judged) -> Vec<Unmet> {

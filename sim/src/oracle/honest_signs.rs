@@ -10,7 +10,6 @@
 //!   higher than the sessions by at most the number of those. After SIGQUIT the totals are not judged: nobody waits for them.
 
 use cp::core::{EndReason, Time};
-use cp::lifecycle::Cause;
 use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit};
 
 use super::story::{Ending, Moment, Request};
@@ -38,7 +37,7 @@ fn readiness(run: &Judged) -> Vec<Violation> {
     let Some(started) = story.started else {
         return Vec::new();
     };
-    let told = story.signals.first().map(|(moment, _)| *moment);
+    let told = story.told();
     let probes = run.history.entries.iter().enumerate().filter_map(|(index, entry)| match entry.event {
         Event::ReadinessProbed { ready } => Some((Moment { index, at: entry.at }, ready)),
         _ => None,
@@ -47,7 +46,8 @@ fn readiness(run: &Judged) -> Vec<Violation> {
     // A probe may have been on its way when the signal came.
     let ready_after =
         probes.clone().find(|(probe, ready)| *ready && told.is_some_and(|told| probe.at > told.at + run.slack()));
-    let unready_before = probes.find(|(probe, ready)| !ready && told.is_none_or(|told| probe.at < told.at));
+    let unready_before = probes
+        .find(|(probe, ready)| !ready && told.is_none_or(|told| probe.at < told.at) && !asked_to_drain(run, probe.at));
     let ready_after = ready_after.map(|(probe, _)| {
         violation(format!("/readyz said ready {}", run.when(probe.at)), told.into_iter().chain([probe]))
     });
@@ -55,6 +55,20 @@ fn readiness(run: &Judged) -> Vec<Violation> {
         violation(format!("/readyz said not ready {}, while serving", run.when(probe.at)), [started, probe])
     });
     ready_after.into_iter().chain(unready_before).collect()
+}
+
+/// Whether a drain by request that was taken back, or perhaps was, ran then.
+fn asked_to_drain(run: &Judged, at: Time) -> bool {
+    let asked = run.history.entries.iter().filter_map(|entry| match entry.event {
+        Event::DrainAsked { begin, .. } => Some((entry.at, begin)),
+        _ => None,
+    });
+    let (mut draining, mut crossed) = (false, false);
+    for (asked, begin) in asked {
+        draining = if asked <= at { begin } else { draining };
+        crossed |= apart(asked, at) <= run.slack();
+    }
+    draining || crossed
 }
 
 fn exit_code(run: &Judged, exit: Moment, code: u8) -> Option<Violation> {
@@ -119,17 +133,16 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
 
 /// Every statement of the report that the log contradicts.
 fn report(run: &Judged, exit: Moment, code: &Exit) -> Vec<Violation> {
-    let told = run.story.signals.iter().find(|(moment, _)| Some(*moment) == run.story.signal());
-    let (report, (signal, first)) = match (&code.report, told) {
-        (Some(report), Some(told)) if told.0 < exit => (report, *told),
-        (None, Some((signal, _))) if *signal < exit && !run.story.shot_before(exit) => {
-            return vec![violation("no drain report, although there was a drain".to_owned(), [*signal, exit])];
+    let (report, (signal, first)) = match (&code.report, run.story.drain) {
+        (Some(report), Some(told)) if told.0 < exit => (report, told),
+        (None, Some((signal, _))) if signal < exit && !run.story.shot_before(exit) => {
+            return vec![violation("no drain report, although there was a drain".to_owned(), [signal, exit])];
         }
         (Some(_), _) => return vec![violation("a drain report without a drain".to_owned(), [exit])],
         (None, _) => return Vec::new(),
     };
     let mut wrong = Vec::new();
-    if report.cause != Cause::Signal(first) {
+    if report.cause != first {
         wrong.push(format!("says that {} began the drain, but that was {first}", report.cause));
     }
     if report.policy != run.settings.drain_policy {
@@ -196,8 +209,12 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         let said = report.ended_by.get(reason.name()).copied().unwrap_or(0);
         compare(&format!("ended by {reason}"), said, least, most);
     }
-    let refused = connections.iter().filter(|connection| connection.fatals.iter().any(|fatal| fatal.code == "57P03"));
-    compare("refused", report.refused, refused.count(), without_session);
+    let refused = || connections.iter().filter_map(|it| it.fatals.iter().find(|fatal| fatal.code == "57P03"));
+    let at_least = refused().filter(|fatal| {
+        // The worker says the same when it takes no new sessions.
+        fatal.moment.at > after && !story.worker_refuses_at(fatal.moment.at)
+    });
+    compare("refused", report.refused, at_least.count(), without_session.max(refused().count()));
     let sent =
         || story.requests.iter().flat_map(|request| request.cancels.iter().map(move |cancel| (request, cancel.at)));
     // One that came too late for its statement was of no use to anybody, and perhaps not counted.
@@ -234,6 +251,8 @@ mod tests {
     use cp::world::Signal;
 
     use super::super::fixture::{Log, error};
+    use cp::lifecycle::Cause;
+
     use super::*;
     use crate::history::RequestKind::Query;
 

@@ -4,7 +4,7 @@
 //! client's own cancel request. Anything else is a cut: a FATAL, an answer of another's making, or silence. It does not
 //! matter whether the worker had finished: an answer that never arrived is a cut too, and so is one that a FATAL overtook.
 //!
-//! Excused is what `cp` did not decide or was told to do: the client left first; SIGKILL or SIGQUIT came first (a pod that
+//! Excused is what `cp` did not decide or was told to do: the client left first; the worker crashed; SIGKILL or SIGQUIT came first (a pod that
 //! lives until its SIGKILL is `bounded-exit`'s); a wall that is set was reached. `flat`'s cap is not such a wall. A
 //! statement that still runs when the run is stopped was not cut.
 //!
@@ -38,6 +38,9 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
             (over, "its client never got an answer".to_owned())
         }
     };
+    if story.crashed(statement) {
+        return None;
+    }
     if story.shot_before(ended) || connection.left_before(ended) || run.at_wall(ended) || stalled(run, request, ended) {
         return None;
     }

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use cp::core::Time;
+use cp::lifecycle::Cause;
 use cp::meter::{EndRecord, Exit};
 use cp::world::Signal;
 
-use crate::history::{Conn, Event, History, Inserted, Outcome, RequestKind, StatementEnd};
+use crate::history::{Conn, Event, Fault, History, Inserted, Outcome, RequestKind, StatementEnd};
 
 /// One entry of the log: which one, and when. Moments compare by their place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,12 @@ pub(super) struct Story<'a> {
     pub(super) rows: BTreeMap<&'a str, u64>,
     /// Signals to `cp`.
     pub(super) signals: Vec<(Moment, Signal)>,
+    /// What began the drain, if there was one that was not taken back: the contract's t = 0.
+    pub(super) drain: Option<(Moment, Cause)>,
+    /// When the worker's process was killed.
+    crashes: Vec<Moment>,
+    /// When the worker began to take no new sessions (true), and took them again (false).
+    refusals: Vec<(Moment, bool)>,
     /// When `cp` began to listen.
     pub(super) started: Option<Moment>,
     /// When `cp` exited by itself, and how.
@@ -159,6 +166,8 @@ impl<'a> Story<'a> {
     /// Sorts a log.
     pub(super) fn of(history: &'a History) -> Story<'a> {
         let mut story = Story::default();
+        let moment = |index: usize| Moment { index, at: history.entries[index].at };
+        story.drain = history.drain_began().map(|(index, cause)| (moment(index), cause));
         for (index, entry) in history.entries.iter().enumerate() {
             story.add(Moment { index, at: entry.at }, &entry.event);
         }
@@ -280,12 +289,17 @@ impl<'a> Story<'a> {
             Event::Killed => {
                 self.killed.get_or_insert(moment);
             }
+            Event::Fault { what } => match what {
+                Fault::WorkerCrash => self.crashes.push(moment),
+                Fault::WorkerDrain => self.refusals.push((moment, true)),
+                Fault::WorkerBack => self.refusals.push((moment, false)),
+                _ => {}
+            },
             Event::ClientDone { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
             | Event::ReadinessProbed { .. }
-            | Event::Fault { .. }
             | Event::DrainAsked { .. }
             | Event::Panicked { .. }
             | Event::OutOfTime => {}
@@ -347,18 +361,30 @@ impl<'a> Story<'a> {
         &mut self.requests[index]
     }
 
-    /// The contract's t = 0: the first SIGTERM or SIGINT.
+    /// The contract's t = 0: the first SIGTERM or SIGINT, or the request for a drain that it made final.
     pub(super) fn signal(&self) -> Option<Moment> {
-        self.first(|signal| matches!(signal, Signal::Term | Signal::Int))
+        self.drain.map(|(moment, _)| moment)
     }
 
     /// The first SIGQUIT.
     pub(super) fn quit(&self) -> Option<Moment> {
-        self.first(|signal| signal == Signal::Quit)
+        self.signals.iter().find(|(_, signal)| *signal == Signal::Quit).map(|(moment, _)| *moment)
     }
 
-    fn first(&self, which: impl Fn(Signal) -> bool) -> Option<Moment> {
-        self.signals.iter().find(|(_, signal)| which(*signal)).map(|(moment, _)| *moment)
+    /// When the process was first told to go.
+    pub(super) fn told(&self) -> Option<Moment> {
+        self.signal().into_iter().chain(self.quit()).min()
+    }
+
+    /// Whether the worker's crash ended this statement.
+    pub(super) fn crashed(&self, statement: &Statement) -> bool {
+        let aborted = statement.end.filter(|(_, end)| **end == StatementEnd::Aborted).map(|(moment, _)| moment.at);
+        self.crashes.iter().any(|crash| aborted == Some(crash.at))
+    }
+
+    /// Whether the worker took no new sessions then.
+    pub(super) fn worker_refuses_at(&self, at: Time) -> bool {
+        self.refusals.iter().rev().find(|(moment, _)| moment.at <= at).is_some_and(|(_, refuses)| *refuses)
     }
 
     /// Whether the pod had been told to die at once before this entry: by the kubelet's SIGKILL or by SIGQUIT. What the
