@@ -21,19 +21,20 @@ use crate::worker;
 use crate::world::World;
 
 /// Serves a connection that has a place in the registry.
+///
+/// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
 pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, place: Place) {
     let mut course = Course::new(&front, place);
     let startup = match startup::read(&mut client, |cx| course.poll_end(cx)).await {
         Ok(Opening::Session(startup)) => startup,
         Ok(Opening::Cancel(key)) => {
             course.place.vacate();
-            return cancel::serve(&front, client, key).await;
+            return Box::pin(cancel::serve(&front, client, key)).await;
         }
-        Err(why) => return turn_away(&front, course, client, why).await,
+        Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
     };
     let mut about = About { startup, worker: None };
     let (reason, unsent) = session(&front, &mut course, &mut client, &mut about).await;
-    // On the heap, and only now: a session should not carry the size of its end all its life.
     Box::pin(end(&front, course, client, about, reason, unsent)).await;
 }
 

@@ -22,9 +22,11 @@ impl Crew {
     pub fn spawn<W: World>(&self, world: &W, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.count().tasks += 1;
         let one = One(self.clone());
+        // Boxed: a future that awaits one of its own arguments has room for it twice.
+        let mut task = Box::pin(task);
         world.spawn(name, async move {
             let _one = one;
-            task.await;
+            std::future::poll_fn(|cx| task.as_mut().poll(cx)).await;
         });
     }
 
