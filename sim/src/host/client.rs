@@ -5,8 +5,8 @@
 //! instead.
 //!
 //! A client notices at any step, thinking and idling included, that its connection was closed. It then reads on to the
-//! end of the stream, leaves the rest of its steps out, and is done. One that has done all its steps without a
-//! `disconnect` stays connected and idle. [`Event::ClientDone`] is always the last that is logged of a copy.
+//! end of the stream, leaves the rest of its steps out, and is done, unless it is to connect again ([`super::player`]).
+//! One that has done all its steps without a `disconnect` stays connected and idle. [`Event::ClientDone`] is always the last that is logged of a copy.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -20,13 +20,14 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Config, Connection, Error, NoTls};
 
 use super::actor::{Actor, outcome_at_end};
-use super::raw_client;
-use super::script::{self, Next, Script};
+use super::player::{Player, play};
+use super::raw_client::RawClient;
+use super::script;
 use super::statement::Statement;
 use super::tap::Tap;
 use crate::engine::SimWorld;
 use crate::history::{Event, Outcome, Recorder};
-use crate::scenario::model::{Client, Connect, Idle, Patience, Protocol, Step, Until};
+use crate::scenario::model::{Client, Connect, Protocol, Step, Until};
 
 /// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. `address` is the pod's, such
 /// as
@@ -34,11 +35,15 @@ use crate::scenario::model::{Client, Connect, Idle, Patience, Protocol, Step, Un
 pub async fn run<W: SimWorld>(world: W, recorder: Recorder, client: Client, copy: u32, address: &str) {
     let stagger = client.stagger.0.saturating_mul(copy.saturating_sub(1));
     world.sleep_until(Time::EPOCH + client.start.0 + stagger).await;
-    let actor = Actor::new(world, recorder, client.name, copy, address);
+    let actor = Actor::new(world, recorder, client.name.clone(), copy, address);
     if client.steps.iter().any(needs_raw) {
-        raw_client::run(actor, &client.steps).await;
+        let mut raw = RawClient::new(actor);
+        play(&mut raw, &client).await;
+        raw.done();
     } else {
-        run_steps(actor, &client.steps).await;
+        let mut library = LibraryClient { actor, session: None, lost: false };
+        play(&mut library, &client).await;
+        library.actor.record(Event::ClientDone { conn: library.actor.conn() });
     }
 }
 
@@ -57,60 +62,73 @@ fn needs_raw(step: &Step) -> bool {
     }
 }
 
-async fn run_steps<W: World>(mut actor: Actor<W>, steps: &[Step]) {
-    let mut script = Script::new(steps, actor.now());
-    let mut session = None;
-    while let Some(next) = script.next(actor.now()) {
-        let goes_on = match next {
-            Next::Rest(until) => wait(&actor, &mut session, until).await,
-            Next::Step(step) => do_step(&mut actor, &mut session, step).await,
-        };
-        if !goes_on {
-            break;
-        }
-    }
-    if let Some(session) = session {
-        session.stay(&actor).await;
-    }
-    actor.record(Event::ClientDone { conn: actor.conn() });
+/// A client on top of tokio-postgres.
+struct LibraryClient<W: World> {
+    actor: Actor<W>,
+    session: Option<Session<W>>,
+    /// There is no session because the other side closed it or did not give one.
+    lost: bool,
 }
 
-/// Does one step. False if the client can't go on.
-async fn do_step<W: World>(actor: &mut Actor<W>, session: &mut Option<Session<W>>, step: &Step) -> bool {
-    match step {
-        Step::Connect(step) => {
-            *session = Session::connect(actor, step).await;
-            session.is_some()
-        }
-        Step::Think(think) => wait(actor, session, actor.now() + think.think.0).await,
-        Step::WaitUntil(until) => wait(actor, session, Time::from_epoch(until.wait_until.0)).await,
-        Step::Idle(Idle { idle: Patience::For(span) }) => wait(actor, session, actor.now() + *span).await,
-        // Staying connected until somebody closes the connection is what comes after the steps.
-        Step::Idle(Idle { idle: Patience::Forever }) => false,
-        Step::Disconnect => match session.take() {
-            Some(session) => session.disconnect(actor).await,
-            None => false,
-        },
-        step => match (script::action(step), session) {
-            (Some(action), Some(session)) if !session.is_over() => {
-                let statement = actor.statement(action);
-                session.ask(actor, step, statement).await
+impl<W: World> Player for LibraryClient<W> {
+    fn now(&self) -> Time {
+        self.actor.now()
+    }
+
+    async fn rest(&mut self, until: Time) -> bool {
+        let mut alarm = pin!(self.actor.world.sleep_until(until));
+        poll_fn(|cx| {
+            if self.session.as_mut().is_some_and(|session| session.poll(cx).is_ready()) {
+                return Poll::Ready(false);
             }
-            _ => false,
-        },
+            alarm.as_mut().poll(cx).map(|()| true)
+        })
+        .await
     }
-}
 
-/// Lets time pass, with or without a connection.
-async fn wait<W: World>(actor: &Actor<W>, session: &mut Option<Session<W>>, until: Time) -> bool {
-    let mut alarm = pin!(actor.world.sleep_until(until));
-    poll_fn(|cx| {
-        if session.as_mut().is_some_and(|session| session.poll(cx).is_ready()) {
-            return Poll::Ready(false);
+    async fn act(&mut self, step: &Step) -> bool {
+        let LibraryClient { actor, session, lost } = self;
+        match step {
+            Step::Connect(step) => {
+                if session.take().is_some() {
+                    actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
+                }
+                *session = Session::connect(actor, step).await;
+                *lost = session.is_none();
+                !*lost
+            }
+            Step::Disconnect => match session.take() {
+                Some(session) => {
+                    let left = session.disconnect(actor).await;
+                    *lost = !left;
+                    left
+                }
+                None => false,
+            },
+            step => match (script::action(step), session) {
+                (Some(action), Some(session)) if !session.is_over() => {
+                    let statement = actor.statement(action);
+                    session.ask(actor, step, statement).await
+                }
+                _ => false,
+            },
         }
-        alarm.as_mut().poll(cx).map(|()| true)
-    })
-    .await
+    }
+
+    async fn stay(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.stay(&self.actor).await;
+            self.lost = true;
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.session.as_ref().map_or(self.lost, Session::is_over)
+    }
+
+    fn was_not_executed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.tap.told_not_executed())
+    }
 }
 
 /// A session that has begun.

@@ -6,6 +6,7 @@ mod faults;
 mod frame;
 pub mod kubelet;
 mod ledger;
+mod player;
 pub mod pod;
 mod raw_client;
 mod raw_link;

@@ -27,83 +27,111 @@ use pgwire::messages::startup::Startup;
 use pgwire::messages::terminate::Terminate;
 
 use super::actor::{Actor, put};
+use super::player::Player;
 use super::raw_link::{RawLink, State};
-use super::script::{self, Next, Script};
+use super::script;
 use super::statement::Statement;
 use super::worker;
 use crate::engine::SimWorld;
 use crate::history::Event;
-use crate::scenario::model::{Connect, Idle, Partial, Patience, Pipeline, Protocol, Step, Times, Until};
+use crate::scenario::model::{Connect, Partial, Pipeline, Protocol, Step, Times, Until};
 
 /// Most requests that a pipeline leaves unanswered, whatever its `depth`.
 const MAX_DEPTH: usize = 65_536;
 
-/// Does `steps`, and then stays connected until somebody closes the connection.
-pub(crate) async fn run<W: SimWorld>(mut actor: Actor<W>, steps: &[Step]) {
-    let mut script = Script::new(steps, actor.now());
-    let mut link = None;
-    while let Some(next) = script.next(actor.now()) {
-        let goes_on = match next {
-            Next::Rest(until) => wait(&actor, &mut link, until).await,
-            Next::Step(step) => do_step(&mut actor, &mut link, step).await,
+/// A client that writes by hand.
+pub(crate) struct RawClient<W: World> {
+    actor: Actor<W>,
+    link: Option<RawLink<W>>,
+    /// There is no connection because the other side closed it or did not take it.
+    lost: bool,
+}
+
+impl<W: SimWorld> RawClient<W> {
+    /// A client that has not connected yet.
+    pub(crate) fn new(actor: Actor<W>) -> Self {
+        RawClient { actor, link: None, lost: false }
+    }
+
+    /// Logs that it has done what it could.
+    pub(crate) fn done(&self) {
+        self.actor.record(Event::ClientDone { conn: self.actor.conn() });
+    }
+}
+
+impl<W: SimWorld> Player for RawClient<W> {
+    fn now(&self) -> Time {
+        self.actor.now()
+    }
+
+    async fn rest(&mut self, until: Time) -> bool {
+        match &mut self.link {
+            Some(link) => link.until_time(&self.actor, until, |_| false).await,
+            None => {
+                self.actor.world.sleep_until(until).await;
+                true
+            }
+        }
+    }
+
+    async fn act(&mut self, step: &Step) -> bool {
+        let RawClient { actor, link, lost } = self;
+        match (step, link.as_mut()) {
+            (Step::Connect(step), _) => {
+                let connected = connect(actor, link, step).await;
+                *lost = link.is_none();
+                connected
+            }
+            (_, None) => false,
+            (Step::Disconnect, Some(open)) => {
+                // Polite: the answers first, as client libraries do it.
+                if !open.until(actor, RawLink::answered).await {
+                    return false;
+                }
+                put(&Terminate::new(), open.out());
+                leave(actor, link, "disconnect").await
+            }
+            (Step::Close, Some(_)) => leave(actor, link, "close").await,
+            (Step::Reset | Step::Vanish, Some(open)) => {
+                // What it does from here on it does behind the end of the connection.
+                if open.state() != State::Open {
+                    return false;
+                }
+                actor.record(Event::ClientLeft { conn: actor.conn(), how: step.word() });
+                match link.take() {
+                    Some(link) if *step == Step::Reset => link.reset(actor),
+                    Some(link) => link.vanish(actor),
+                    None => {}
+                }
+                true
+            }
+            (step, Some(open)) => speak(actor, open, step).await,
+        }
+    }
+
+    async fn stay(&mut self) {
+        let Some(mut link) = self.link.take() else {
+            return;
         };
-        if !goes_on {
-            break;
+        if link.state() == State::Open {
+            link.until(&self.actor, |_| false).await;
+        }
+        if link.state() == State::Open {
+            return link.keep(&self.actor);
+        }
+        link.drain(&self.actor).await;
+        self.lost = true;
+        if link.state() == State::OutOfPatience {
+            self.actor.record(Event::ClientLeft { conn: self.actor.conn(), how: "close" });
         }
     }
-    if let Some(link) = link {
-        stay(&actor, link).await;
-    }
-    actor.record(Event::ClientDone { conn: actor.conn() });
-}
 
-/// Stays connected until the connection is closed, and reads it to its end.
-async fn stay<W: SimWorld>(actor: &Actor<W>, mut link: RawLink<W>) {
-    if link.state() == State::Open {
-        link.until(actor, |_| false).await;
+    fn is_closed(&self) -> bool {
+        self.link.as_ref().map_or(self.lost, |link| link.state() != State::Open)
     }
-    if link.state() == State::Open {
-        return link.keep(actor);
-    }
-    link.drain(actor).await;
-    if link.state() == State::OutOfPatience {
-        actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
-    }
-}
 
-/// Does one step. False if the client can't go on.
-async fn do_step<W: SimWorld>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, step: &Step) -> bool {
-    match (step, link.as_mut()) {
-        (Step::Connect(step), _) => connect(actor, link, step).await,
-        (Step::Think(think), _) => wait(actor, link, actor.now() + think.think.0).await,
-        (Step::WaitUntil(until), _) => wait(actor, link, Time::from_epoch(until.wait_until.0)).await,
-        (Step::Idle(Idle { idle: Patience::For(span) }), _) => wait(actor, link, actor.now() + *span).await,
-        // Staying connected until somebody closes the connection is what comes after the steps.
-        (Step::Idle(Idle { idle: Patience::Forever }), _) => false,
-        (_, None) => false,
-        (Step::Disconnect, Some(open)) => {
-            // Polite: the answers first, as client libraries do it.
-            if !open.until(actor, RawLink::answered).await {
-                return false;
-            }
-            put(&Terminate::new(), open.out());
-            leave(actor, link, "disconnect").await
-        }
-        (Step::Close, Some(_)) => leave(actor, link, "close").await,
-        (Step::Reset | Step::Vanish, Some(open)) => {
-            // What it does from here on it does behind the end of the connection.
-            if open.state() != State::Open {
-                return false;
-            }
-            actor.record(Event::ClientLeft { conn: actor.conn(), how: step.word() });
-            match link.take() {
-                Some(link) if *step == Step::Reset => link.reset(actor),
-                Some(link) => link.vanish(actor),
-                None => {}
-            }
-            true
-        }
-        (step, Some(open)) => speak(actor, open, step).await,
+    fn was_not_executed(&self) -> bool {
+        self.link.as_ref().is_some_and(RawLink::told_not_executed)
     }
 }
 
@@ -158,9 +186,12 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
     }
 }
 
-/// Connects as far as the step says. An older connection is dropped.
+/// Connects as far as the step says. An older connection is closed.
 async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, step: &Connect) -> bool {
-    *link = None;
+    if let Some(mut old) = link.take().filter(|old| old.state() == State::Open) {
+        actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
+        old.close(actor);
+    }
     let Some(tap) = actor.open().await else {
         return false;
     };
@@ -335,17 +366,6 @@ async fn partial<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &P
     actor.request_sent(&statement);
     link.ledger().sync(Some(statement.tag));
     link.until(actor, RawLink::answered).await
-}
-
-/// Lets time pass, with or without a connection.
-async fn wait<W: World>(actor: &Actor<W>, link: &mut Option<RawLink<W>>, until: Time) -> bool {
-    match link {
-        Some(link) => link.until_time(actor, until, |_| false).await,
-        None => {
-            actor.world.sleep_until(until).await;
-            true
-        }
-    }
 }
 
 /// Hands everything to the socket's queue.

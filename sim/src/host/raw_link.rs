@@ -134,6 +134,11 @@ impl<W: World> RawLink<W> {
         put(&SslRequest::new(), &mut self.out);
     }
 
+    /// Whether a FATAL was read that says that the last request was not executed.
+    pub(crate) fn told_not_executed(&self) -> bool {
+        self.tap.told_not_executed()
+    }
+
     /// Whether everything was handed to the socket's queue.
     pub(crate) fn written(&self) -> bool {
         self.out.is_empty()

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use cp::core::Time;
+use cp::core::fatal::NOT_EXECUTED;
 use cp::world::World;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -50,6 +51,8 @@ struct Inner<W: World> {
     pace: Pace,
     /// SQLSTATE of the first FATAL.
     fatal: Option<String>,
+    /// It said that the last request was not executed.
+    not_executed: bool,
     fatal_at: Option<Time>,
     end: Option<End>,
     /// A write met a reset. Kernels report it to one call only, and call the next read the end of the stream.
@@ -76,6 +79,7 @@ impl<W: World> Tap<W> {
             startup: StartupWatch::default(),
             pace: Pace::default(),
             fatal: None,
+            not_executed: false,
             fatal_at: None,
             end: None,
             write_met_reset: false,
@@ -85,6 +89,11 @@ impl<W: World> Tap<W> {
     /// The SQLSTATE of the FATAL that was read, if one was.
     pub fn fatal(&self) -> Option<String> {
         self.lock().fatal.clone()
+    }
+
+    /// Whether a FATAL was read that says that the last request was not executed.
+    pub fn told_not_executed(&self) -> bool {
+        self.lock().not_executed
     }
 
     /// When the first FATAL was read.
@@ -209,6 +218,7 @@ impl<W: World> Inner<W> {
     }
 
     fn log_fatal(&mut self, fatal: Fatal, mid_message: bool) {
+        self.not_executed |= fatal.detail.as_deref() == Some(NOT_EXECUTED);
         self.fatal.get_or_insert_with(|| fatal.code.clone());
         self.fatal_at.get_or_insert(self.world.now());
         let Fatal { code, message, detail } = fatal;

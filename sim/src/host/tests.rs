@@ -3,6 +3,7 @@
 mod copy;
 mod leaving;
 mod reading;
+mod reconnecting;
 mod startup;
 
 use std::time::Duration;
@@ -61,7 +62,8 @@ fn raw_connect() -> Step {
 }
 
 fn client_of(steps: Vec<Step>) -> Client {
-    Client { name: "a".to_owned(), count: 1, start: Span::default(), stagger: Span::default(), steps }
+    let (name, start, stagger) = ("a".to_owned(), Span::default(), Span::default());
+    Client { name, count: 1, start, stagger, steps, reconnect: None }
 }
 
 /// What the log of a client and a worker says, a line an entry: milliseconds, then the event.

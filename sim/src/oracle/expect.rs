@@ -231,8 +231,8 @@ mod tests {
 
     /// A scenario with `count` copies of a client `a`, of whom this is expected.
     fn expecting(count: u32, expect: ExpectClient) -> Scenario {
-        let client =
-            Client { name: "a".to_owned(), count, start: Span::default(), stagger: Span::default(), steps: vec![] };
+        let (name, start, stagger) = ("a".to_owned(), Span::default(), Span::default());
+        let client = Client { name, count, start, stagger, steps: vec![], reconnect: None };
         let expect = Expect { exit: None, timeline: vec![], client: [("a".to_owned(), expect)].into() };
         Scenario {
             title: String::new(),

@@ -9,6 +9,7 @@ pub(super) mod step;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -89,8 +90,11 @@ pub struct Client {
     /// How much later each next one begins. Default 0s.
     #[schemars(default)]
     pub stagger: Span,
-    /// What it does, in order. When its connection is closed under it, the rest is left out.
+    /// What it does, in order. When its connection is closed under it, the rest is left out, unless it connects again.
     pub steps: Vec<Step>,
+    /// Connect again when the connection is closed by the other side, as a connection pool does, and go on with the
+    /// steps. Unset: never.
+    pub reconnect: Option<Reconnect>,
 }
 
 impl Client {
@@ -98,6 +102,33 @@ impl Client {
     pub const MAX_COUNT: u32 = 10_000;
     /// The longest name: with the copy's number it still fits into `application_name` (63 bytes).
     pub const MAX_NAME: usize = 40;
+}
+
+/// `reconnect = { backoff = "100ms", retries = 5 }`: how a client comes back.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Reconnect {
+    /// Pause before the first attempt. It doubles with each that fails, up to 32 times as long. Default 100ms.
+    #[schemars(default = "Reconnect::backoff")]
+    pub backoff: Span,
+    /// How many attempts may fail in a row before the client gives up. Default 5.
+    #[schemars(default = "Reconnect::retries", range(min = 1, max = Reconnect::MAX_RETRIES))]
+    pub retries: u32,
+}
+
+impl Reconnect {
+    /// How often the backoff doubles.
+    pub const DOUBLINGS: u32 = 5;
+    /// The most attempts in a row.
+    pub const MAX_RETRIES: u32 = 1000;
+
+    pub(super) fn backoff() -> Span {
+        Span(Duration::from_millis(100))
+    }
+
+    pub(super) fn retries() -> u32 {
+        5
+    }
 }
 
 /// What must come out of the run.

@@ -220,12 +220,34 @@ impl Table for Client {
         let start = fields.or("start", Span::default());
         let stagger = fields.or("stagger", Span::default());
         let steps = read_steps(fields, "steps");
+        let reconnect = fields.optional("reconnect");
         if name.as_deref().is_some_and(|name| !is_name(name)) {
             let expected = format!("expected 1 to {} letters, digits, `-` or `_`", Client::MAX_NAME);
             let place = fields.place("name");
             fields.problems().push(Problem::new(place, "not a name", expected));
         }
-        Some(Client { name: name?, count: count?, start: start?, stagger: stagger?, steps: steps? })
+        Some(Client {
+            name: name?,
+            count: count?,
+            start: start?,
+            stagger: stagger?,
+            steps: steps?,
+            reconnect: reconnect?,
+        })
+    }
+}
+
+impl Table for Reconnect {
+    const WHAT: &'static str = "`reconnect`";
+
+    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
+        let backoff = fields.or("backoff", Reconnect::backoff());
+        let retries = fields.number_or("retries", Reconnect::retries(), 1..=Reconnect::MAX_RETRIES);
+        if backoff == Some(Span::default()) {
+            let problem = Problem::new(fields.place("backoff"), "nobody comes back at once", "expected at least 1ms");
+            fields.problems().push(problem);
+        }
+        Some(Reconnect { backoff: backoff?, retries: retries? })
     }
 }
 

@@ -244,6 +244,7 @@ mod tests {
     fn what_is_read_is_what_the_schema_says() {
         agrees::<Pod>("");
         agrees::<Client>("name = 'c'\nsteps = ['connect']");
+        agrees::<Reconnect>("");
         agrees::<Connect>("");
         agrees::<Query>("query = '1s'");
         agrees::<CopyIn>("copy_in = 1");

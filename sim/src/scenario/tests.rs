@@ -151,6 +151,16 @@ fn a_missing_key_points_at_its_table() {
 }
 
 #[test]
+fn a_client_comes_back_after_a_while_and_not_for_ever() {
+    let with = |reconnect: &str| format!("{}reconnect = {reconnect}\n", client("\"connect\""));
+    let backs = right(&with("{}")).clients[0].reconnect.clone().unwrap();
+    assert_eq!((backs.backoff.to_string().as_str(), backs.retries), ("100ms", 5));
+    assert_eq!(only(&with("{ backoff = \"0s\" }")), "<\"0s\"> nobody comes back at once: expected at least 1ms");
+    assert_eq!(wrong(&with("{ retries = 0 }")).len(), 1);
+    assert_eq!(wrong(&with("{ max = \"1s\" }")).len(), 1);
+}
+
+#[test]
 fn a_step_is_known_by_its_word_wherever_it_stands() {
     let steps = |text: &str| right(&client(text)).clients[0].steps.clone();
     assert!(matches!(&steps(r#""connect", { rows = 2, query = "1s" }"#)[1], Step::Query(q) if q.rows == 2));

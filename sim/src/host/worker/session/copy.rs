@@ -43,6 +43,8 @@ impl<W: World> Session<W> {
                     return Err(SqlError::new("57014", format!("COPY from stdin failed: {reason}")).into());
                 }
                 b'H' | b'S' => {}
+                // PostgreSQL answers with an error that it did not expect this. Who says goodbye does not read it.
+                b'X' => return Err(Stop::Closed),
                 kind => {
                     let text = format!("unexpected message type 0x{kind:02X} during COPY from stdin");
                     return Err(SqlError::new("08P01", text).into());
