@@ -42,6 +42,15 @@ impl std::fmt::Display for Conn {
 /// worker reads from it, such as `etl.1/2` (second request of `etl`'s first copy).
 pub type Tag = String;
 
+/// The rows that one request inserted, by INSERT or by COPY.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inserted {
+    /// The request.
+    pub tag: Tag,
+    /// How many; not 0.
+    pub rows: u32,
+}
+
 /// What kind of request it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,9 +171,9 @@ pub enum Event {
     WorkerGoesOn { worker_session: u32 },
     /// A worker's statement is over.
     StatementEnded { worker_session: u32, tag: Tag, end: StatementEnd },
-    /// A worker made these inserts durable: each tag once per inserted row set.
-    Committed { worker_session: u32, inserts: Vec<Tag> },
-    /// A worker threw these inserts away.
+    /// A worker made the rows of these requests durable.
+    Committed { worker_session: u32, inserts: Vec<Inserted> },
+    /// A worker threw the rows of these requests away.
     RolledBack { worker_session: u32, inserts: Vec<Tag> },
     /// A worker's session is over.
     WorkerSessionEnded { worker_session: u32 },

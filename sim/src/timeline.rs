@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cp::core::Time;
 
-use crate::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd};
+use crate::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
 
 /// A whole run, like things together. Every line ends with a newline.
 pub fn whole(history: &History) -> String {
@@ -287,8 +287,10 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
             StatementEnd::Cancelled => format!("{}cancelled", about(tag)),
             StatementEnd::Aborted => format!("{}aborted", about(tag)),
         },
-        Event::Committed { inserts, .. } => format!("{}committed", all(inserts, about)),
-        Event::RolledBack { inserts, .. } => format!("{}rolled back", all(inserts, about)),
+        Event::Committed { inserts, .. } => {
+            format!("{}committed", all(inserts.iter().map(|insert| &insert.tag), about))
+        }
+        Event::RolledBack { inserts, .. } => format!("{}rolled back", all(inserts.iter(), about)),
         Event::WorkerSessionEnded { .. } => "session over".to_owned(),
         Event::PodStarted => "listens".to_owned(),
         Event::Fault { what } => fault(what),
@@ -327,8 +329,8 @@ fn fault(what: &Fault) -> String {
     }
 }
 
-fn all<'e>(tags: &'e [String], about: impl FnMut(&'e str) -> String) -> String {
-    tags.iter().map(String::as_str).map(about).collect()
+fn all<'e>(tags: impl Iterator<Item = &'e Tag>, about: impl FnMut(&'e str) -> String) -> String {
+    tags.map(String::as_str).map(about).collect()
 }
 
 fn word(kind: RequestKind) -> &'static str {

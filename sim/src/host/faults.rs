@@ -69,6 +69,16 @@ struct Session {
     uncommitted: Vec<Tag>,
 }
 
+impl Session {
+    /// These inserts are no longer open, here and among all.
+    fn decide<'t>(&mut self, decided: impl Iterator<Item = &'t Tag>, all: &mut BTreeSet<Tag>) {
+        for tag in decided {
+            all.remove(tag);
+            self.uncommitted.retain(|open| open != tag);
+        }
+    }
+}
+
 /// Logs the end of all the worker's sessions: statements that run are aborted, inserts that are not committed are lost.
 fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
     let mut open: BTreeMap<u32, Session> = BTreeMap::new();
@@ -88,11 +98,12 @@ fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
                     session.uncommitted.push(tag);
                 }
             }
-            Event::Committed { worker_session, inserts: decided }
-            | Event::RolledBack { worker_session, inserts: decided } => {
-                inserts.retain(|tag| !decided.contains(tag));
-                let session = open.entry(worker_session).or_default();
-                session.uncommitted.retain(|tag| !decided.contains(tag));
+            Event::Committed { worker_session, inserts: decided } => {
+                let decided = decided.iter().map(|insert| &insert.tag);
+                open.entry(worker_session).or_default().decide(decided, &mut inserts);
+            }
+            Event::RolledBack { worker_session, inserts: decided } => {
+                open.entry(worker_session).or_default().decide(decided.iter(), &mut inserts);
             }
             _ => {}
         }

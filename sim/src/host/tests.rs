@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::test_world::{Pipe, TestWorld};
 use super::{client, worker};
-use crate::history::{Entry, Event, Outcome, Recorder, StatementEnd};
+use crate::history::{Entry, Event, Inserted, Outcome, Recorder, StatementEnd};
 use crate::scenario::model::*;
 
 fn ms(ms: u64) -> Span {
@@ -94,12 +94,16 @@ fn line(entry: &Entry) -> Option<String> {
         Event::StatementBegan { tag, .. } => format!("w {tag} began"),
         Event::StatementEnded { tag, end: StatementEnd::Failed(code), .. } => format!("w {tag} failed {code}"),
         Event::StatementEnded { tag, end, .. } => format!("w {tag} {end:?}"),
-        Event::Committed { inserts, .. } => format!("w committed {}", inserts.join(" ")),
+        Event::Committed { inserts, .. } => format!("w committed {}", tags(inserts).join(" ")),
         Event::RolledBack { inserts, .. } => format!("w rolled back {}", inserts.join(" ")),
         Event::WorkerSessionEnded { .. } => "w over".to_owned(),
         other => format!("{other:?}"),
     };
     Some(format!("{} {what}", entry.at.since_epoch().as_millis()))
+}
+
+fn tags(inserts: &[Inserted]) -> Vec<&str> {
+    inserts.iter().map(|insert| insert.tag.as_str()).collect()
 }
 
 /// The log of one client with one worker, up to `until`.

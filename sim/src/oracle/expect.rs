@@ -161,14 +161,14 @@ impl<'r> Copy<'r> {
         Err((what, shown.flatten().collect()))
     }
 
-    /// The log names the inserts that were committed, so an insert of several rows counts once.
     fn committed(&self, expected: u32) -> Result<(), Reason> {
-        let commits = self.requests.iter().flat_map(|request| self.run.story.commits.get(request.tag)).flatten();
-        let commits: Vec<Moment> = commits.copied().collect();
-        if commits.len() == expected as usize {
+        let story = &self.run.story;
+        let rows: u64 = self.requests.iter().filter_map(|request| story.rows.get(request.tag)).sum();
+        if rows == u64::from(expected) {
             return Ok(());
         }
-        Err((format!("committed {} inserts, expected {expected}", commits.len()), commits))
+        let commits = self.requests.iter().flat_map(|request| story.commits.get(request.tag)).flatten();
+        Err((format!("committed {rows} rows, expected {expected}"), commits.copied().collect()))
     }
 
     fn ends(&self, expected: &str) -> Result<(), Reason> {
@@ -227,6 +227,7 @@ mod tests {
     use super::super::fixture::{Log, error};
     use super::*;
     use crate::history::RequestKind::{Insert, Query};
+    use crate::history::{Event, Inserted};
     use crate::scenario::model::{Client, Expect, SqlState};
 
     /// A scenario with `count` copies of a client `a`, of whom this is expected.
@@ -315,7 +316,10 @@ mod tests {
         let committed = |committed| expecting(1, ExpectClient { committed: Some(committed), ..Default::default() });
         let log = Log::default().session(1.0, "a.1").begun(2.0, "a.1/1", Insert).committed(3.0, &["a.1/1"]);
         assert_eq!(judge(&log, &committed(1)), [""; 0]);
-        assert_eq!(judge(&log, &committed(2)), ["client.a.committed: a.1 committed 1 inserts, expected 2"]);
+        let inserts = vec![Inserted { tag: "a.1/1".to_owned(), rows: 40 }];
+        let copied = log.clone().event(4.0, Event::Committed { worker_session: 1, inserts });
+        assert_eq!(judge(&copied, &committed(41)), [""; 0]);
+        assert_eq!(judge(&log, &committed(2)), ["client.a.committed: a.1 committed 1 rows, expected 2"]);
     }
 
     #[test]

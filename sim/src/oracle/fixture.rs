@@ -8,7 +8,7 @@ use cp::meter::{DrainReport, EndRecord, Exit};
 use cp::world::Signal;
 
 use super::{Judged, Violation};
-use crate::history::{Conn, Entry, Event, History, Outcome, RequestKind, StatementEnd};
+use crate::history::{Conn, Entry, Event, History, Inserted, Outcome, RequestKind, StatementEnd};
 
 /// A history in the making, and the settings of its run. Times are seconds of the run. Clients are named like `etl.1` or
 /// `etl.1#2`, requests like `etl.1/7`; what is said of a request is said of its client's first connection.
@@ -120,7 +120,8 @@ impl Log {
 
     pub(super) fn committed(self, at: f64, tags: &[&str]) -> Log {
         let worker_session = self.worker_session(&of(tags[0]));
-        self.event(at, Event::Committed { worker_session, inserts: tags.iter().map(|tag| (*tag).to_owned()).collect() })
+        let inserts = tags.iter().map(|tag| Inserted { tag: (*tag).to_owned(), rows: 1 }).collect();
+        self.event(at, Event::Committed { worker_session, inserts })
     }
 
     pub(super) fn cancel(self, at: f64, tag: &str) -> Log {

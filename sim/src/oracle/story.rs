@@ -9,7 +9,7 @@ use cp::core::Time;
 use cp::meter::{EndRecord, Exit};
 use cp::world::Signal;
 
-use crate::history::{Conn, Event, History, Outcome, RequestKind, StatementEnd};
+use crate::history::{Conn, Event, History, Inserted, Outcome, RequestKind, StatementEnd};
 
 /// One entry of the log: which one, and when. Moments compare by their place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +37,8 @@ pub(super) struct Story<'a> {
     pub(super) records: Vec<(Moment, &'a EndRecord)>,
     /// When each insert was made durable.
     pub(super) commits: BTreeMap<&'a str, Vec<Moment>>,
+    /// How many rows of each insert were made durable.
+    pub(super) rows: BTreeMap<&'a str, u64>,
     /// Signals to `cp`.
     pub(super) signals: Vec<(Moment, Signal)>,
     /// When `cp` began to listen.
@@ -259,8 +261,9 @@ impl<'a> Story<'a> {
                 }
             }
             Event::Committed { inserts, .. } => {
-                for tag in inserts {
+                for Inserted { tag, rows } in inserts {
                     self.commits.entry(tag).or_default().push(moment);
+                    *self.rows.entry(tag).or_default() += u64::from(*rows);
                 }
             }
             Event::Recorded { record } => self.records.push((moment, record)),

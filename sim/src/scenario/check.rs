@@ -232,11 +232,11 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     }
     let Some(client) = &entry.read else { return };
     let most = Most::of(&client.steps);
-    if let (Some(committed), Some(inserts)) = (expect.committed, most.inserts)
-        && u64::from(committed) > inserts
+    if let (Some(committed), Some(rows)) = (expect.committed, most.rows)
+        && u64::from(committed) > rows
     {
-        let message = format!("`{name}` can't commit so many inserts");
-        problems.push(Problem::new(seen.place("committed"), message, format!("it has {inserts} at most")));
+        let message = format!("`{name}` can't commit so many rows");
+        problems.push(Problem::new(seen.place("committed"), message, format!("it inserts {rows} at most")));
     }
     if let (Some(Answered::Count(answered)), Some(requests)) = (expect.answered, most.requests)
         && u64::from(answered) > requests

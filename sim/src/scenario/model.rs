@@ -164,7 +164,7 @@ pub struct ExpectExit {
 pub struct ExpectClient {
     /// How many requests were answered without an error: a number, or `"all"` that were sent.
     pub answered: Option<Answered>,
-    /// How many of its inserts were committed; one of several rows counts once.
+    /// How many of the rows that it inserted or copied were committed.
     pub committed: Option<u32>,
     /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"`, `"vanish"` (it left by
     /// itself), `"reset"` (by itself or by the other side), `"eof"` (closed without a word), or `"open"`.

@@ -37,12 +37,12 @@ pub(super) struct Most {
     pub(super) steps: Option<u64>,
     /// Requests sent.
     pub(super) requests: Option<u64>,
-    /// Inserts, of however many rows.
-    pub(super) inserts: Option<u64>,
+    /// Rows inserted.
+    pub(super) rows: Option<u64>,
 }
 
 impl Most {
-    const NOTHING: Most = Most { steps: Some(0), requests: Some(0), inserts: Some(0) };
+    const NOTHING: Most = Most { steps: Some(0), requests: Some(0), rows: Some(0) };
 
     const ONE_STEP: Most = Most { steps: Some(1), ..Most::NOTHING };
 
@@ -52,10 +52,11 @@ impl Most {
     }
 
     fn of_step(step: &Step) -> Most {
-        let request = |inserts: u32| Most { steps: Some(1), requests: Some(1), inserts: Some(inserts.min(1).into()) };
+        let request = |rows: u32| Most { steps: Some(1), requests: Some(1), rows: Some(rows.into()) };
         match step {
             Step::Insert(insert) => request(insert.insert),
             Step::Execute(execute) => request(execute.insert),
+            Step::CopyIn(copy) if copy.fails || copy.stops_after.is_some() => request(0),
             Step::CopyIn(copy) => request(copy.copy_in),
             Step::Query(_) | Step::CopyOut(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
                 request(0)
@@ -75,7 +76,7 @@ impl Most {
             Times::Count(times) => Some(u64::from(times)),
             Times::Forever => None,
         };
-        let all = Most { steps: times, requests: times, inserts: times };
+        let all = Most { steps: times, requests: times, rows: times };
         // Nothing is nothing, however often.
         self.with(all, |each, times| if each == Some(0) { each } else { Some(each?.saturating_mul(times?)) })
     }
@@ -84,7 +85,7 @@ impl Most {
         Most {
             steps: f(self.steps, other.steps),
             requests: f(self.requests, other.requests),
-            inserts: f(self.inserts, other.inserts),
+            rows: f(self.rows, other.rows),
         }
     }
 }

@@ -323,7 +323,7 @@ fn an_expectation_is_about_a_client_that_is_there() {
 fn an_expectation_that_can_not_be_met_or_missed_is_a_mistake() {
     let seen = |steps: &str, expect: &str| only(&(client(steps) + SIGNAL + "[expect]\n" + expect));
     let insert = r#""connect", { repeat = 3, steps = [{ insert = 2 }] }"#;
-    assert!(seen(insert, "client.c.committed = 4").contains("<4> `c` can't commit so many inserts: it has 3 at most"));
+    assert!(seen(insert, "client.c.committed = 7").contains("<7> `c` can't commit so many rows: it inserts 6 at most"));
     assert!(seen(insert, "client.c.answered = 4").contains("its steps send 3 requests at most"));
     assert!(seen(insert, "client.c.ends = \"close\"").contains("it has no \"close\" step"));
     assert!(
@@ -343,7 +343,7 @@ fn what_has_no_end_can_commit_any_number() {
     let forever = client(r#""connect", { repeat = "forever", steps = [{ insert = 1 }] }"#);
     right(&(forever + SIGNAL + "[expect]\nclient.c.committed = 1000000"));
     let nothing = client(r#""connect", { repeat = "forever", steps = [{ query = "1s" }] }"#);
-    assert!(only(&(nothing + SIGNAL + "[expect]\nclient.c.committed = 1")).contains("it has 0 at most"));
+    assert!(only(&(nothing + SIGNAL + "[expect]\nclient.c.committed = 1")).contains("it inserts 0 at most"));
 }
 
 #[test]

@@ -301,7 +301,10 @@ impl<W: World> Session<W> {
         match fate {
             Fate::Committed(inserts) | Fate::RolledBack(inserts) if inserts.is_empty() => {}
             Fate::Committed(inserts) => self.record(Event::Committed { worker_session, inserts }),
-            Fate::RolledBack(inserts) => self.record(Event::RolledBack { worker_session, inserts }),
+            Fate::RolledBack(inserts) => {
+                let inserts = inserts.into_iter().map(|insert| insert.tag).collect();
+                self.record(Event::RolledBack { worker_session, inserts });
+            }
         }
     }
 

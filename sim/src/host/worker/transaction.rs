@@ -2,7 +2,8 @@
 
 use pgwire::messages::response::TransactionStatus;
 
-use crate::history::Tag;
+use super::trouble::SqlError;
+use crate::history::{Inserted, Tag};
 
 /// Most inserts that one transaction may hold. No scenario needs a hundredth of it.
 pub(super) const MAX_UNCOMMITTED: usize = 100_000;
@@ -11,7 +12,7 @@ pub(super) const MAX_UNCOMMITTED: usize = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     block: Block,
-    uncommitted: Vec<Tag>,
+    uncommitted: Vec<Inserted>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,9 +30,9 @@ enum Block {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// They are durable.
-    Committed(Vec<Tag>),
+    Committed(Vec<Inserted>),
     /// They are gone.
-    RolledBack(Vec<Tag>),
+    RolledBack(Vec<Inserted>),
 }
 
 impl Transaction {
@@ -59,14 +60,16 @@ impl Transaction {
         self.block = Block::Open;
     }
 
-    /// Takes an insert; false if there are too many.
-    #[must_use]
-    pub(super) fn insert(&mut self, tag: Tag) -> bool {
-        if self.uncommitted.len() >= MAX_UNCOMMITTED {
-            return false;
+    /// Takes the rows of a request, if there are any.
+    pub(super) fn insert(&mut self, tag: Tag, rows: u32) -> Result<(), SqlError> {
+        if rows == 0 {
+            return Ok(());
         }
-        self.uncommitted.push(tag);
-        true
+        if self.uncommitted.len() >= MAX_UNCOMMITTED {
+            return Err(SqlError::new("54000", "too many inserts in one transaction"));
+        }
+        self.uncommitted.push(Inserted { tag, rows });
+        Ok(())
     }
 
     /// COMMIT, with or without a block. A failed block has nothing left to commit.
@@ -98,22 +101,26 @@ mod tests {
 
     fn inserted(tag: &str) -> Transaction {
         let mut transaction = Transaction::default();
-        assert!(transaction.insert(tag.to_owned()));
+        transaction.insert(tag.to_owned(), 2).unwrap();
         transaction
+    }
+
+    fn rows(tag: &str) -> Vec<Inserted> {
+        vec![Inserted { tag: tag.to_owned(), rows: 2 }]
     }
 
     #[test]
     fn inserts_before_begin_belong_to_the_block() {
         let mut transaction = inserted("a");
         transaction.begin();
-        assert_eq!(transaction.roll_back(), Fate::RolledBack(vec!["a".to_owned()]));
+        assert_eq!(transaction.roll_back(), Fate::RolledBack(rows("a")));
     }
 
     #[test]
     fn an_error_undoes_at_once_and_commit_then_commits_nothing() {
         let mut transaction = inserted("a");
         transaction.begin();
-        assert_eq!(transaction.fail(), Fate::RolledBack(vec!["a".to_owned()]));
+        assert_eq!(transaction.fail(), Fate::RolledBack(rows("a")));
         assert_eq!(transaction.status(), TransactionStatus::Error);
         assert_eq!(transaction.commit(), Fate::RolledBack(vec![]));
         assert_eq!(transaction.status(), TransactionStatus::Idle);
@@ -122,7 +129,7 @@ mod tests {
     #[test]
     fn an_error_outside_a_block_leaves_no_failed_block() {
         let mut transaction = inserted("a");
-        assert_eq!(transaction.fail(), Fate::RolledBack(vec!["a".to_owned()]));
+        assert_eq!(transaction.fail(), Fate::RolledBack(rows("a")));
         assert_eq!(transaction.status(), TransactionStatus::Idle);
     }
 }

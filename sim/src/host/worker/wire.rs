@@ -81,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.input.next_frame(MAX_MESSAGE_BYTES)
     }
 
+    /// Whether what was read and not taken begins with a message of this type.
+    pub(super) fn begins_with(&mut self, kind: u8) -> bool {
+        self.input.bytes().first() == Some(&kind)
+    }
+
     /// Reads once.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         self.input

@@ -76,7 +76,7 @@ impl Table for CopyIn {
     const WHAT: &'static str = "a `copy_in` step";
 
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let copy_in = fields.required_number("copy_in", 0..=Query::MAX_ROWS);
+        let copy_in = fields.required_number("copy_in", 1..=Query::MAX_ROWS);
         let every = fields.or("every", one_ms());
         let row_bytes = fields.number_or("row_bytes", row_bytes(), 1..=Query::MAX_ROW_BYTES);
         let stops_after = fields.number("stops_after", 0..=Query::MAX_ROWS);

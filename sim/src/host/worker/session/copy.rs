@@ -1,21 +1,25 @@
 //! COPY FROM STDIN and COPY TO STDOUT, in text format, one column.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use cp::world::World;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
 
-use super::execution::too_many_inserts;
 use super::{Protocol, Session};
 use crate::host::frame::{Fields, Frame};
 use crate::host::statement::{Statement, Work};
 use crate::host::worker::prepared::Progress;
 use crate::host::worker::trouble::{SqlError, Stop};
+use crate::host::worker::wire::Closed;
 
 /// The text format, for the whole and for the one column.
 const TEXT: i8 = 0;
 const TEXT_COLUMN: i16 = 0;
+
+/// The type of Terminate.
+const TERMINATE: u8 = b'X';
 
 impl<W: World> Session<W> {
     /// Takes rows to CopyDone. Their line breaks are counted, wherever messages begin and end.
@@ -44,16 +48,14 @@ impl<W: World> Session<W> {
                 }
                 b'H' | b'S' => {}
                 // PostgreSQL answers with an error that it did not expect this. Who says goodbye does not read it.
-                b'X' => return Err(Stop::Closed),
+                TERMINATE => return Err(Stop::Closed),
                 kind => {
                     let text = format!("unexpected message type 0x{kind:02X} during COPY from stdin");
                     return Err(SqlError::new("08P01", text).into());
                 }
             }
         }
-        if rows > 0 && !self.transaction.insert(statement.tag.clone()) {
-            return Err(too_many_inserts().into());
-        }
+        self.transaction.insert(statement.tag.clone(), rows)?;
         self.commit_before_the_answer(protocol);
         Ok(self.complete(&format!("COPY {rows}")))
     }
@@ -64,7 +66,14 @@ impl<W: World> Session<W> {
             let whole = self.wire.whole_frame().map_err(|malformed| SqlError::new("08P01", malformed.0))?;
             match whole {
                 Some(frame) => return Ok(frame),
-                None => self.patiently(|wire, cx| wire.poll_fill(cx)).await?,
+                // A goodbye is no byte of the statement.
+                None => {
+                    self.patiently(|wire, cx| match wire.poll_fill(cx) {
+                        Poll::Ready(Ok(())) if wire.begins_with(TERMINATE) => Poll::Ready(Err(Closed)),
+                        filled => filled,
+                    })
+                    .await?;
+                }
             }
         }
     }

@@ -58,9 +58,7 @@ impl<W: World> Session<W> {
             self.wire.put(&row_description());
         }
         self.be_busy(work).await?;
-        if work.inserts.is_some_and(|rows| rows > 0) && !self.transaction.insert(statement.tag.clone()) {
-            return Err(too_many_inserts().into());
-        }
+        self.transaction.insert(statement.tag.clone(), work.inserts.unwrap_or(0))?;
         self.return_rows(work, protocol, 0).await
     }
 
@@ -244,11 +242,6 @@ impl<W: World> Session<W> {
 
 /// FunctionCallResponse with NULL, which pgwire has no type for.
 const NULL_RESULT: &[u8] = b"V\0\0\0\x08\xff\xff\xff\xff";
-
-/// More than one transaction may hold.
-pub(super) fn too_many_inserts() -> SqlError {
-    SqlError::new("54000", "too many inserts in one transaction")
-}
 
 pub(super) fn row_description() -> RowDescription {
     const VARIABLE_WIDTH: i16 = -1;

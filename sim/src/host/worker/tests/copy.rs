@@ -33,8 +33,8 @@ fn rows_are_lines_wherever_messages_begin_and_end() {
         assert_eq!(probe.kinds().await, "G");
         probe.send(&[&data(b"a\nb"), &data(b"\n"), &data(b""), &data(b"c\n"), &CopyDone::new()]).await;
         assert_eq!(told(&probe.frames().await), "COPY 3, Z");
-        let committed = |event: &Event| matches!(event, Event::Committed { .. });
-        assert!(recorder.any(committed));
+        let three = |event: &Event| matches!(event, Event::Committed { inserts, .. } if inserts[0].rows == 3);
+        assert!(recorder.any(three));
     });
 }
 
@@ -89,6 +89,22 @@ fn a_copy_whose_connection_is_closed_is_aborted_and_undone() {
         assert!(recorder.any(|event| matches!(event, Event::StatementEnded { end: StatementEnd::Aborted, .. })));
         assert!(recorder.any(|event| matches!(event, Event::WorkerSessionEnded { .. })));
         assert!(!recorder.any(|event| matches!(event, Event::Committed { .. })));
+    });
+}
+
+#[test]
+fn a_goodbye_inside_a_copy_aborts_it_and_is_no_byte_of_it() {
+    with_worker(|world, recorder| async move {
+        let mut probe = Probe::connect(&world).await;
+        probe.send(&[&query(COPY_IN), &data(b"a\n")]).await;
+        assert_eq!(probe.kinds().await, "G");
+        let length = recorder.history().entries.len();
+        probe.send(&[&pgwire::messages::terminate::Terminate::new()]).await;
+        assert_eq!(probe.kinds().await, ".");
+        let entries = recorder.history().entries;
+        let [ended, rest @ ..] = &entries[length..] else { panic!("nothing happened") };
+        assert!(matches!(ended.event, Event::StatementEnded { end: StatementEnd::Aborted, .. }), "{ended:?}");
+        assert!(matches!(rest, [over] if matches!(over.event, Event::WorkerSessionEnded { .. })), "{rest:?}");
     });
 }
 

@@ -10,7 +10,7 @@ use super::Query;
 #[schemars(deny_unknown_fields)]
 pub struct CopyIn {
     /// How many rows to send, each as a CopyData message of its own, the first one at once.
-    #[schemars(range(max = Query::MAX_ROWS))]
+    #[schemars(range(min = 1, max = Query::MAX_ROWS))]
     pub copy_in: u32,
     /// Pause between two rows; `"0s"`: none. Default 1ms.
     #[schemars(default = "super::one_ms")]
