@@ -53,12 +53,16 @@ pub struct Inserted {
 
 /// What kind of request it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum RequestKind {
     /// A statement that only works for some time and returns rows.
     Query,
     /// A statement that writes rows.
     Insert,
+    /// An Execute in a batch, which returns rows.
+    Execute,
+    /// An Execute in a batch, which writes rows: they are promised with the answer to the batch's Sync.
+    ExecuteInsert,
     /// BEGIN.
     Begin,
     /// COMMIT.
@@ -134,6 +138,8 @@ pub enum Event {
     ConnectFailed { conn: Conn, error: String },
     /// A request was handed to the network.
     RequestSent { conn: Conn, tag: Tag, kind: RequestKind },
+    /// The client read the answer to a batch's Sync.
+    BatchAnswered { conn: Conn },
     /// A request is over, as its client sees it.
     RequestEnded { conn: Conn, tag: Tag, outcome: Outcome },
     /// The client read a FATAL. `mid_message`: the bytes before it did not end at a message boundary.

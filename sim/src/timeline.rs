@@ -172,6 +172,7 @@ impl<'a> Speaker<'a> {
             | Event::SessionBegan { conn }
             | Event::ConnectFailed { conn, .. }
             | Event::RequestSent { conn, .. }
+            | Event::BatchAnswered { conn }
             | Event::RequestEnded { conn, .. }
             | Event::FatalRead { conn, .. }
             | Event::EofRead { conn, .. }
@@ -260,6 +261,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::SessionBegan { .. } => "session began".to_owned(),
         Event::ConnectFailed { error, .. } => format!("could not connect: {error}"),
         Event::RequestSent { tag, kind, .. } => format!("{}sent: {}", about(tag), word(*kind)),
+        Event::BatchAnswered { .. } => "read the end of the batch".to_owned(),
         Event::RequestEnded { tag, outcome: Outcome::Complete, .. } => format!("{}answered", about(tag)),
         Event::RequestEnded { tag, outcome: Outcome::Error(code), .. } => format!("{}got error {code}", about(tag)),
         Event::RequestEnded { tag, outcome: Outcome::Lost, .. } => format!("{}lost, without an answer", about(tag)),
@@ -337,6 +339,8 @@ fn word(kind: RequestKind) -> &'static str {
     match kind {
         RequestKind::Query => "query",
         RequestKind::Insert => "insert",
+        RequestKind::Execute => "execute",
+        RequestKind::ExecuteInsert => "execute an insert",
         RequestKind::Begin => "BEGIN",
         RequestKind::Commit => "COMMIT",
         RequestKind::Rollback => "ROLLBACK",

@@ -6,7 +6,7 @@ use cp::world::World;
 
 use super::statement::{Action, Statement};
 use super::tap::Tap;
-use crate::history::{Conn, Event, Outcome, Recorder, Tag};
+use crate::history::{Conn, Event, Outcome, Recorder, RequestKind, Tag};
 use crate::scenario::model::Connect;
 
 /// One copy of one client.
@@ -80,7 +80,17 @@ impl<W: World> Actor<W> {
 
     /// Logs that a request is handed to the network.
     pub(crate) fn request_sent(&self, statement: &Statement) {
-        self.record(Event::RequestSent { conn: self.conn(), tag: statement.tag.clone(), kind: statement.kind() });
+        self.sent(statement, statement.kind());
+    }
+
+    /// Logs that a request in a batch is handed to the network.
+    pub(crate) fn execute_sent(&self, statement: &Statement) {
+        let inserts = statement.kind() == RequestKind::Insert;
+        self.sent(statement, if inserts { RequestKind::ExecuteInsert } else { RequestKind::Execute });
+    }
+
+    fn sent(&self, statement: &Statement, kind: RequestKind) {
+        self.record(Event::RequestSent { conn: self.conn(), tag: statement.tag.clone(), kind });
     }
 
     /// Logs how a request ended.

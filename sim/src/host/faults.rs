@@ -85,7 +85,9 @@ fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
     let mut inserts: BTreeSet<Tag> = BTreeSet::new();
     for entry in recorder.history().entries {
         match entry.event {
-            Event::RequestSent { tag, kind: RequestKind::Insert, .. } => _ = inserts.insert(tag),
+            Event::RequestSent { tag, kind: RequestKind::Insert | RequestKind::ExecuteInsert, .. } => {
+                inserts.insert(tag);
+            }
             Event::WorkerSessionBegan { worker_session, .. } => _ = open.insert(worker_session, Session::default()),
             Event::WorkerSessionEnded { worker_session } => _ = open.remove(&worker_session),
             Event::StatementBegan { worker_session, tag } => {

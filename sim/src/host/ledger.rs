@@ -8,6 +8,15 @@ use crate::history::{Outcome, Tag};
 /// A request that is over.
 pub(crate) type Ended = (Tag, Outcome);
 
+/// What a ReadyForQuery ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// A request that ends with a sync point of its own.
+    Request(Ended),
+    /// A batch, whose requests were answered one by one.
+    Batch,
+}
+
 /// The answers that one connection owes.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -85,9 +94,12 @@ impl Ledger {
     }
 
     /// ReadyForQuery was read.
-    pub(crate) fn ready(&mut self) -> Option<Ended> {
+    pub(crate) fn ready(&mut self) -> Option<Ready> {
         match self.awaited.pop_front()? {
-            Awaited::Ready { tag, error } => Some((tag?, error.map_or(Outcome::Complete, Outcome::Error))),
+            Awaited::Ready { tag: None, .. } => Some(Ready::Batch),
+            Awaited::Ready { tag: Some(tag), error } => {
+                Some(Ready::Request((tag, error.map_or(Outcome::Complete, Outcome::Error))))
+            }
             other => {
                 self.awaited.push_front(other);
                 None
@@ -156,9 +168,9 @@ mod tests {
         ledger.parse_complete();
         assert_eq!(ledger.complete(), Some((tag("a"), Outcome::Complete)));
         assert!(ledger.flushed());
-        assert_eq!(ledger.ready(), None);
+        assert_eq!(ledger.ready(), Some(Ready::Batch));
         assert_eq!(ledger.complete(), None, "a simple query is over at its ReadyForQuery");
-        assert_eq!(ledger.ready(), Some((tag("b"), Outcome::Complete)));
+        assert_eq!(ledger.ready(), Some(Ready::Request((tag("b"), Outcome::Complete))));
         assert!(ledger.is_empty());
     }
 
@@ -172,8 +184,8 @@ mod tests {
         ledger.sync(None);
         ledger.sync(Some(tag("c")));
         assert_eq!(ledger.error("22012"), [error("a", "22012"), error("b", "22012")]);
-        assert_eq!(ledger.ready(), None);
-        assert_eq!(ledger.ready(), Some((tag("c"), Outcome::Complete)));
+        assert_eq!(ledger.ready(), Some(Ready::Batch));
+        assert_eq!(ledger.ready(), Some(Ready::Request((tag("c"), Outcome::Complete))));
     }
 
     #[test]

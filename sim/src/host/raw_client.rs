@@ -149,7 +149,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             put(&Parse::new(None, statement.to_string(), vec![]), link.out());
             put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
             put(&Execute::new(None, i32::try_from(step.max_rows).unwrap_or(i32::MAX)), link.out());
-            actor.request_sent(&statement);
+            actor.execute_sent(&statement);
             link.ledger().parse();
             if let Some((tag, outcome)) = link.ledger().execute(statement.tag) {
                 actor.request_ended(tag, outcome);

@@ -13,7 +13,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::actor::{Actor, put};
 use super::frame::{Fields, Frame, Inbox};
-use super::ledger::{Ended, Ledger};
+use super::ledger::{Ended, Ledger, Ready};
 use super::tap::{DRAIN_PATIENCE, Tap};
 use crate::engine::SimWorld;
 use crate::history::{Event, Tag};
@@ -286,7 +286,11 @@ impl<W: World> RawLink<W> {
             }
             b'Z' => {
                 self.copies_in = false;
-                log(actor, self.ledger.ready());
+                match self.ledger.ready() {
+                    Some(Ready::Request(ended)) => log(actor, [ended]),
+                    Some(Ready::Batch) => actor.record(Event::BatchAnswered { conn: actor.conn() }),
+                    None => {}
+                }
             }
             b'G' => self.copies_in = true,
             b'R' => self.password_asked |= fields.i32().is_ok_and(|code| code == CLEARTEXT_PASSWORD),

@@ -75,6 +75,7 @@ fn line(entry: &Entry) -> Option<String> {
     let what = match &entry.event {
         Event::Connecting { .. } | Event::WorkerSessionBegan { .. } => return None,
         Event::BatchBegan { .. } | Event::BatchSynced { .. } | Event::StartupSent { .. } => return None,
+        Event::BatchAnswered { .. } => return None,
         Event::SessionBegan { conn } => format!("{conn} session"),
         Event::ConnectFailed { .. } => "connect failed".to_owned(),
         Event::RequestSent { tag, kind, .. } => format!("{tag} sent {kind:?}"),
@@ -277,7 +278,7 @@ fn output_of_a_batch_is_held_back_until_the_flush() {
         with_worker(steps, ms(10_000)),
         [
             "0 a.1#1 session",
-            "0 a.1/1 sent Insert",
+            "0 a.1/1 sent ExecuteInsert",
             "0 w a.1/1 began",
             "20 w a.1/1 Complete",
             "1000 a.1/1 Complete",
@@ -299,9 +300,11 @@ fn the_log_tells_when_a_batch_began_and_when_its_sync_came() {
     let batches = entries.iter().filter_map(|entry| match entry.event {
         Event::BatchBegan { .. } => Some((entry.at.since_epoch(), "began")),
         Event::BatchSynced { .. } => Some((entry.at.since_epoch(), "synced")),
+        Event::BatchAnswered { .. } => Some((entry.at.since_epoch(), "answered")),
         _ => None,
     });
-    let wanted = [(Duration::from_millis(5), "began"), (Duration::from_millis(1005), "synced")];
+    let wanted = [(5, "began"), (1005, "synced"), (1005, "answered")];
+    let wanted = wanted.map(|(at, what)| (Duration::from_millis(at), what));
     assert_eq!(batches.collect::<Vec<_>>(), wanted);
 }
 
@@ -333,17 +336,17 @@ fn an_error_in_a_batch_skips_to_the_sync() {
         with_worker(steps, ms(10_000))[8..],
         [
             "1 a.1/2 error 22012",
-            "1 a.1/3 sent Insert",
-            "1 a.1/4 sent Query",
+            "1 a.1/3 sent ExecuteInsert",
+            "1 a.1/4 sent Execute",
             "1 a.1/3 error 25P02",
             "1 a.1/4 error 25P02",
-            "1 a.1/5 sent Query",
+            "1 a.1/5 sent Execute",
             "1 a.1/5 error 25P02",
             "1 a.1/6 sent Rollback",
             "1 w a.1/6 began",
             "1 w a.1/6 Complete",
             "1 a.1/6 Complete",
-            "1 a.1/7 sent Query",
+            "1 a.1/7 sent Execute",
             "1 w a.1/7 began",
             "21 w a.1/7 Complete",
             "21 a.1/7 Complete",
@@ -355,7 +358,7 @@ fn an_error_in_a_batch_skips_to_the_sync() {
 fn a_suspended_portal_is_an_answer() {
     let some = Step::Execute(Execute { execute: ms(5), insert: 0, rows: Some(10), max_rows: 3 });
     let log = with_worker(vec![connect(), some, Step::Flush, forever()], ms(1000));
-    assert_eq!(log[1..], ["0 a.1/1 sent Query", "0 w a.1/1 began", "5 w a.1/1 Complete", "5 a.1/1 Complete"]);
+    assert_eq!(log[1..], ["0 a.1/1 sent Execute", "0 w a.1/1 began", "5 w a.1/1 Complete", "5 a.1/1 Complete"]);
 }
 
 #[test]

@@ -86,12 +86,17 @@ fn lied_to(run: &Judged, request: &Request) -> Option<Violation> {
             let what = format!("{} was told \"{NOT_EXECUTED}\", but a worker had begun it", request.tag);
             Some(violation(what, [statement.began, fatal.moment]))
         }
-        (None, None) if request.complete() && matches!(request.kind, RequestKind::Query | RequestKind::Insert) => {
+        (None, None) if request.complete() && works(request.kind) => {
             let what = format!("{} got an answer, but no worker ever began it", request.tag);
             Some(violation(what, [Some(request.sent), request.end().map(|(end, _)| end)].into_iter().flatten()))
         }
         _ => None,
     }
+}
+
+/// Whether only a worker can answer it.
+fn works(kind: RequestKind) -> bool {
+    !matches!(kind, RequestKind::Begin | RequestKind::Commit | RequestKind::Rollback)
 }
 
 /// What a client knows about its rows.
@@ -113,8 +118,7 @@ struct Block<'s, 'a> {
 
 /// Follows one connection's transactions, in the order in which its requests were sent.
 ///
-/// Every request is taken as a sync point of its own. An Execute in a batch is not one: its rows are promised with the
-/// ReadyForQuery of the batch's Sync, which the log does not show apart.
+/// Every request is taken as a sync point of its own, but for an Execute in a batch: see [`told_by_batch`].
 fn commits(run: &Judged, connection: &Connection) -> Vec<Violation> {
     let mut block: Option<Block> = None;
     let mut broken = Vec::new();
@@ -122,8 +126,11 @@ fn commits(run: &Judged, connection: &Connection) -> Vec<Violation> {
         let failed = told(run, request) == Told::NotDone;
         match (request.kind, &mut block) {
             (RequestKind::Begin, None) => block = request.complete().then(Block::default),
-            (RequestKind::Begin | RequestKind::Query, Some(block)) => block.failed |= failed,
-            (RequestKind::Insert, Some(block)) => {
+            (RequestKind::Begin | RequestKind::Query | RequestKind::Execute, Some(block)) => block.failed |= failed,
+            (RequestKind::ExecuteInsert, None) => {
+                broken.extend(judge(run, &[request], told_by_batch(run, connection, request), Some(request)));
+            }
+            (RequestKind::Insert | RequestKind::ExecuteInsert, Some(block)) => {
                 block.failed |= failed;
                 block.inserts.push(request);
             }
@@ -140,7 +147,7 @@ fn commits(run: &Judged, connection: &Connection) -> Vec<Violation> {
                 broken.extend(judge(run, &open.inserts, Told::NotDone, Some(request)));
                 block = None;
             }
-            (RequestKind::Query | RequestKind::Commit | RequestKind::Rollback, None) => {}
+            (RequestKind::Query | RequestKind::Execute | RequestKind::Commit | RequestKind::Rollback, None) => {}
         }
     }
     if let Some(open) = block {
@@ -156,6 +163,34 @@ fn told(run: &Judged, request: &Request) -> Told {
         _ if request.statements.is_empty() => Told::NotDone,
         _ => Told::Nothing,
     }
+}
+
+/// What a client knows about the rows of an Execute outside a transaction block. They are promised with the answer to the
+/// Sync of its batch, if nothing in the batch failed. A batch that is never synced promises nothing, but once begun it must
+/// be let through to its Sync: closed under a client that was not silent for `stall_grace`, what was complete was promised.
+fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> Told {
+    if !request.complete() {
+        return told(run, request);
+    }
+    let synced = connection.batches.iter().find(|synced| **synced > request.sent);
+    if let Some(synced) = synced {
+        let begun = connection.batches.iter().rfind(|other| **other < request.sent);
+        let mut batch = run.story.requests_of(connection);
+        let failed = batch.any(|other| {
+            begun.is_none_or(|begun| other.sent > *begun) && other.sent < *synced && told(run, other) == Told::NotDone
+        });
+        return if failed { Told::NotDone } else { Told::Done };
+    }
+    let Some((closed, ending)) = connection.ending() else {
+        return Told::Nothing;
+    };
+    let moved =
+        run.story.requests_of(connection).flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
+    let moved = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).max();
+    let since = moved.into_iter().chain(run.story.signal().map(|signal| signal.at)).max();
+    let silent = since.is_none_or(|since| since + run.settings.stall_grace <= closed.at + run.slack());
+    let excused = matches!(ending, Ending::Left(_)) || run.story.shot_before(closed) || run.at_wall(closed);
+    if silent || excused { Told::Nothing } else { Told::Done }
 }
 
 /// Compares what the client was told by `teller` (`None`: it never asked for a commit) with what became durable.
@@ -189,10 +224,10 @@ fn committed_twice(run: &Judged) -> impl Iterator<Item = Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Log, error};
+    use super::super::fixture::{Log, conn, error};
     use super::*;
-    use crate::history::RequestKind::{Begin, Commit, Insert, Query, Rollback};
-    use crate::history::StatementEnd;
+    use crate::history::RequestKind::{Begin, Commit, Execute, ExecuteInsert, Insert, Query, Rollback};
+    use crate::history::{Event, StatementEnd};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1")
@@ -309,5 +344,41 @@ mod tests {
         assert_eq!(kept.clone().complete(3.0, "a.1/1").judge(check), [""; 0]);
         let cancelled = kept.statement_ended(3.0, "a.1/1", StatementEnd::Cancelled);
         assert_eq!(cancelled.ended(3.0, "a.1/1", error("57014")).judge(check).len(), 1);
+    }
+
+    /// An Execute that inserts, answered after a Flush.
+    fn flushed() -> Log {
+        client().answered(2.0, 2.1, "a.1/1", ExecuteInsert).term(60.0)
+    }
+
+    fn synced(log: Log, at: f64) -> Log {
+        log.event(at, Event::BatchAnswered { conn: conn("a.1") })
+    }
+
+    #[test]
+    fn the_rows_of_a_batch_are_promised_with_the_answer_to_its_sync() {
+        let lost = synced(flushed(), 61.0).judge(check);
+        assert_eq!(lost, ["a.1/1 was told to be committed, but its rows were not"]);
+        let kept = synced(flushed().committed(61.0, &["a.1/1"]), 61.0);
+        assert_eq!(kept.judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_batch_that_fails_later_keeps_none_of_its_rows() {
+        let fails = flushed().begun(62.0, "a.1/2", Execute).failed(62.1, "a.1/2", "22012");
+        assert_eq!(synced(fails.clone(), 63.0).judge(check), [""; 0]);
+        assert_eq!(synced(fails.clone().committed(63.0, &["a.1/1"]), 63.0).judge(check).len(), 1);
+        let another = synced(flushed().committed(61.0, &["a.1/1"]), 61.0);
+        let another = another.begun(62.0, "a.1/2", Execute).failed(62.1, "a.1/2", "22012");
+        assert_eq!(synced(another, 63.0).judge(check), [""; 0], "the failure was in the next batch");
+    }
+
+    #[test]
+    fn a_batch_is_let_through_to_its_sync_unless_its_client_is_silent_for_too_long() {
+        assert_eq!(flushed().goodbye(80.0, "a.1").judge(check).len(), 1);
+        assert_eq!(flushed().goodbye(360.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(flushed().left(80.0, "a.1", "close").judge(check), [""; 0]);
+        assert_eq!(flushed().killed(80.0).eof(80.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(flushed().judge(check), [""; 0]);
     }
 }

@@ -168,7 +168,7 @@ fn counted<'r>(run: &'r Judged) -> impl Iterator<Item = &'r Request<'r>> {
             match request.kind {
                 RequestKind::Begin => in_transaction = !matches!(request.end(), Some((_, Outcome::Error(_)))),
                 RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
-                RequestKind::Query | RequestKind::Insert => {}
+                _ => {}
             }
             counts
         })
@@ -182,7 +182,7 @@ fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
     let state = answered.fold(false, |open, request| match request.kind {
         RequestKind::Begin => open || request.complete(),
         RequestKind::Commit | RequestKind::Rollback => false,
-        RequestKind::Query | RequestKind::Insert => open,
+        _ => open,
     });
     state && connection.open_at(at)
 }

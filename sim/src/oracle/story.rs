@@ -78,6 +78,8 @@ pub(super) struct Connection<'a> {
     pub(super) left: Option<(Moment, &'static str)>,
     /// TCP could not be opened.
     pub(super) failed: Option<Moment>,
+    /// When it read the answers to its batches' Syncs.
+    pub(super) batches: Vec<Moment>,
     /// Its requests, as indices into [`Story::requests`], in the order sent.
     pub(super) requests: Vec<usize>,
 }
@@ -205,6 +207,7 @@ impl<'a> Story<'a> {
             Event::RequestEnded { conn, tag, outcome } => {
                 self.request(moment, conn, tag, RequestKind::Query).ends.push((moment, outcome));
             }
+            Event::BatchAnswered { conn } => self.connection(moment, conn).batches.push(moment),
             Event::CancelSent { conn, tag } => {
                 self.request(moment, conn, tag, RequestKind::Query).cancels.push(moment);
             }
@@ -316,6 +319,7 @@ impl<'a> Story<'a> {
                 reset: None,
                 left: None,
                 failed: None,
+                batches: Vec::new(),
                 requests: Vec::new(),
             });
             self.connections.len() - 1
