@@ -292,7 +292,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::Committed { inserts, .. } => {
             format!("{}committed", all(inserts.iter().map(|insert| &insert.tag), about))
         }
-        Event::RolledBack { inserts, .. } => format!("{}rolled back", all(inserts, about)),
+        Event::RolledBack { inserts, .. } => format!("{}rolled back", all(inserts.iter(), about)),
         Event::WorkerSessionEnded { .. } => "session over".to_owned(),
         Event::PodStarted => "listens".to_owned(),
         Event::Fault { what } => fault(what),
@@ -331,8 +331,8 @@ fn fault(what: &Fault) -> String {
     }
 }
 
-fn all<'e>(tags: impl IntoIterator<Item = &'e Tag>, about: impl FnMut(&'e str) -> String) -> String {
-    tags.into_iter().map(String::as_str).map(about).collect()
+fn all<'e>(tags: impl Iterator<Item = &'e Tag>, about: impl FnMut(&'e str) -> String) -> String {
+    tags.map(String::as_str).map(about).collect()
 }
 
 fn word(kind: RequestKind) -> &'static str {

@@ -69,13 +69,25 @@ struct Session {
     uncommitted: Vec<Tag>,
 }
 
+impl Session {
+    /// These inserts are no longer open, here and among all.
+    fn decide<'t>(&mut self, decided: impl Iterator<Item = &'t Tag>, all: &mut BTreeSet<Tag>) {
+        for tag in decided {
+            all.remove(tag);
+            self.uncommitted.retain(|open| open != tag);
+        }
+    }
+}
+
 /// Logs the end of all the worker's sessions: statements that run are aborted, inserts that are not committed are lost.
 fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
     let mut open: BTreeMap<u32, Session> = BTreeMap::new();
     let mut inserts: BTreeSet<Tag> = BTreeSet::new();
     for entry in recorder.history().entries {
         match entry.event {
-            Event::RequestSent { tag, kind: RequestKind::Insert, .. } => _ = inserts.insert(tag),
+            Event::RequestSent { tag, kind: RequestKind::Insert | RequestKind::ExecuteInsert, .. } => {
+                inserts.insert(tag);
+            }
             Event::WorkerSessionBegan { worker_session, .. } => _ = open.insert(worker_session, Session::default()),
             Event::WorkerSessionEnded { worker_session } => _ = open.remove(&worker_session),
             Event::StatementBegan { worker_session, tag } => {
@@ -88,8 +100,12 @@ fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
                     session.uncommitted.push(tag);
                 }
             }
-            Event::Committed { worker_session, .. } | Event::RolledBack { worker_session, .. } => {
-                open.entry(worker_session).or_default().uncommitted.clear();
+            Event::Committed { worker_session, inserts: decided } => {
+                let decided = decided.iter().map(|insert| &insert.tag);
+                open.entry(worker_session).or_default().decide(decided, &mut inserts);
+            }
+            Event::RolledBack { worker_session, inserts: decided } => {
+                open.entry(worker_session).or_default().decide(decided.iter(), &mut inserts);
             }
             _ => {}
         }

@@ -95,7 +95,7 @@ fn line(entry: &Entry) -> Option<String> {
         Event::StatementBegan { tag, .. } => format!("w {tag} began"),
         Event::StatementEnded { tag, end: StatementEnd::Failed(code), .. } => format!("w {tag} failed {code}"),
         Event::StatementEnded { tag, end, .. } => format!("w {tag} {end:?}"),
-        Event::Committed { inserts, .. } => format!("w committed {}", tags(inserts)),
+        Event::Committed { inserts, .. } => format!("w committed {}", tags(inserts).join(" ")),
         Event::RolledBack { inserts, .. } => format!("w rolled back {}", inserts.join(" ")),
         Event::WorkerSessionEnded { .. } => "w over".to_owned(),
         other => format!("{other:?}"),
@@ -103,8 +103,8 @@ fn line(entry: &Entry) -> Option<String> {
     Some(format!("{} {what}", entry.at.since_epoch().as_millis()))
 }
 
-fn tags(inserts: &[Inserted]) -> String {
-    inserts.iter().map(|insert| insert.tag.as_str()).collect::<Vec<_>>().join(" ")
+fn tags(inserts: &[Inserted]) -> Vec<&str> {
+    inserts.iter().map(|insert| insert.tag.as_str()).collect()
 }
 
 /// The log of one client with one worker, up to `until`.
@@ -404,9 +404,10 @@ fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
             "101 a.1/4 Lost",
             "101 done",
             "101 w a.1/3 Aborted",
-            "101 w rolled back a.1/2",
-            "101 w over",
-        ]
+            "10001 w rolled back a.1/2",
+            "10001 w over",
+        ],
+        "the worker notices only when it wants to write"
     );
 }
 
