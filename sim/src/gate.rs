@@ -86,6 +86,13 @@ pub fn judge(file: &ScenarioFile, seed: u64, engine: EngineName, elsewhere: &Els
     judgement
 }
 
+/// What does not hold in the run of a file with this seed, under its own settings. No more than that is asked: not whether
+/// the run is the same elsewhere, nor whether the file can fail.
+pub fn broken(file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
+    let scenario = &file.scenario;
+    failures_of(scenario, &run::run(scenario, &run::settings(scenario), seed, engine))
+}
+
 /// How many things the file expects.
 fn expectations(scenario: &Scenario) -> usize {
     let Expect { exit, timeline, client } = &scenario.expect;

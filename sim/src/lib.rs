@@ -14,5 +14,7 @@ pub mod oracle;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod sabotage;
 pub mod scenario;
 pub mod timeline;
+pub mod wall;
