@@ -3,17 +3,16 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sim::gate::judge;
-use sim::report::{self, Asked, Line};
+use sim::report;
 use sim::run::{self, EngineName};
 use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, ScenarioFile};
+use sim::suite::{self, Asked};
 use sim::wall::timed;
 
 /// A promise or an expectation is broken.
@@ -115,8 +114,12 @@ struct SeedOptions {
 
 #[derive(Clone, Copy, Debug, Args)]
 struct RunOptions {
-    #[command(flatten)]
-    seed: SeedOptions,
+    /// The only seed that each file is run under. Default: as many as the file says, from 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The simulator to run on.
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineName,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -154,37 +157,15 @@ type Complaint = String;
 
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
     let files = load(files)?;
-    let asked = Asked { seed: options.seed.seed, engine: options.seed.engine };
-    let (lines, wall) = timed(|| run_all(&files, asked));
+    let asked = Asked { seed: options.seed, engine: options.engine };
+    let progress = progress(suite::runs(&files, asked), "runs");
+    let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
+    progress.finish_and_clear();
     match options.format {
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::json(&lines, asked, wall))?,
     };
     Ok(if report::is_green(&lines) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
-}
-
-/// Runs all files, as many at a time as the machine has processors. Each run has a thread to itself and does not know of the
-/// others; the results come in the files' order.
-fn run_all(files: &[ScenarioFile], asked: Asked) -> Vec<Line> {
-    let progress = progress(files.len(), "scenarios");
-    let next = Mutex::new(files.iter().enumerate());
-    let results = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some((index, file)) = { next.lock().expect("no panic in here").next() } {
-                    let (judgement, wall) = timed(|| judge(file, asked.seed, asked.engine, &log_of_another_process));
-                    results.lock().expect("no panic in here").push((index, Line { judgement, wall }));
-                    progress.inc(1);
-                }
-            });
-        }
-    });
-    progress.finish_and_clear();
-    let mut results = results.into_inner().expect("all threads are done");
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The event log of the same run, in a process of its own.

@@ -3,12 +3,12 @@
 //! Runs in the process that has the defect built in. Which run caught it does not depend on how many runs go on at a time:
 //! it is the first in the hunt's order, by seed and then by file.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use crate::gate;
+use crate::parallel;
 use crate::run::{self, EngineName};
 use crate::scenario::ScenarioFile;
 
@@ -53,41 +53,27 @@ pub fn hunt(files: &[ScenarioFile], quarry: &Quarry) -> Hunted {
     // Stable: within the two groups they keep their order.
     files.sort_by_key(|file| !quarry.is_first(file));
     let (from, to) = quarry.seeds;
-    let runs = (from..=to).flat_map(|seed| files.iter().map(move |file| (seed, *file)));
-    let next = Mutex::new(runs.enumerate());
-    // Everything before this one is run to its end, so the first catch is the first.
+    let runs = (from..=to).flat_map(|seed| files.iter().map(move |file| (seed, *file))).enumerate();
+    // Everything before the first catch is run to its end, and nothing behind it need be begun.
     let stop = AtomicUsize::new(usize::MAX);
-    let caught = Mutex::new(Vec::new());
-    let instead = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let Some((index, (seed, file))) = next.lock().expect("no panic in here").next() else { return };
-                    if index > stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    for failure in gate::broken(file, seed, engine) {
-                        let name = file.path.display().to_string();
-                        let catch = Catch { broke: failure.broke, what: failure.what, file: name, seed };
-                        if quarry.is_it(&catch.broke) {
-                            stop.fetch_min(index, Ordering::Relaxed);
-                            caught.lock().expect("no panic in here").push((index, catch));
-                            break;
-                        }
-                        instead.lock().expect("no panic in here").push((index, catch));
-                    }
-                }
-            });
+    let mut found = parallel::each(runs.collect(), |(index, (seed, file))| {
+        let mut hunted = Hunted { caught: None, instead: None };
+        if index > stop.load(Ordering::Relaxed) {
+            return hunted;
         }
+        for failure in gate::broken(file, seed, engine) {
+            let catch = Catch { broke: failure.broke, what: failure.what, file: file.path.display().to_string(), seed };
+            if quarry.is_it(&catch.broke) {
+                stop.fetch_min(index, Ordering::Relaxed);
+                hunted.caught = Some(catch);
+                break;
+            }
+            hunted.instead.get_or_insert(catch);
+        }
+        hunted
     });
-    let first = |found: Mutex<Vec<(usize, Catch)>>| {
-        let found = found.into_inner().expect("all threads are done");
-        found.into_iter().min_by_key(|(index, _)| *index).map(|(_, catch)| catch)
-    };
-    let caught = first(caught);
-    let instead = if caught.is_none() { first(instead) } else { None };
+    let caught = found.iter_mut().find_map(|hunted| hunted.caught.take());
+    let instead = found.into_iter().find_map(|hunted| hunted.instead).filter(|_| caught.is_none());
     Hunted { caught, instead }
 }
 
