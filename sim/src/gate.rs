@@ -5,11 +5,13 @@
 //! that can't fail proves nothing, so the last is as much a condition as the first.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::oracle::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::run::{self, EngineName, Run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
+use crate::suite::{self, Asked};
 use crate::timeline;
 
 /// What came out for one file.
@@ -21,7 +23,9 @@ pub struct Judgement {
     pub title: String,
     /// Pass, fail, or not supported.
     pub verdict: Verdict,
-    /// How long the run under the file's own settings was, in simulated time.
+    /// How many seeds it was run under.
+    pub seeds: usize,
+    /// How long the longest run under the file's own settings was, in simulated time.
     pub simulated: Duration,
     /// How many promises were checked.
     pub promises: usize,
@@ -51,39 +55,97 @@ pub struct Failure {
     pub what: String,
     /// The few events that show it, one a line.
     pub evidence: String,
+    /// The seed of the run that shows it.
+    pub seed: u64,
+    /// Under how many more seeds the same broke.
+    pub more_seeds: usize,
+}
+
+/// One run of a file under its own settings, judged.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Everything drawn by chance was drawn from this.
+    pub seed: u64,
+    /// How long it was, in simulated time.
+    pub simulated: Duration,
+    /// What does not hold.
+    pub failures: Vec<Failure>,
 }
 
 /// How a run's log in another process is had: given the file, the seed and the engine.
 pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName) -> Result<String, String> + Sync + 'a;
 
-/// Runs a file and judges it. `elsewhere` runs the same in another process and returns its event log.
-pub fn judge(file: &ScenarioFile, seed: u64, engine: EngineName, elsewhere: &Elsewhere<'_>) -> Judgement {
+/// Runs a file under all its seeds, or under the one that is asked for, and judges it. `elsewhere` runs the same in another
+/// process and returns its event log.
+pub fn judge(file: &ScenarioFile, seed: Option<u64>, engine: EngineName, elsewhere: &Elsewhere<'_>) -> Judgement {
+    let lines = suite::judge(std::slice::from_ref(file), Asked { seed, engine }, elsewhere, || {});
+    lines.into_iter().map(|line| line.judgement).next().expect("a line for each file")
+}
+
+/// The seeds of a file, or the one that is asked for.
+pub fn seeds(scenario: &Scenario, asked: Option<u64>) -> RangeInclusive<u64> {
+    asked.map_or(1..=u64::from(scenario.seeds), |seed| seed..=seed)
+}
+
+/// Runs a file once and judges the run. With `proof` also by what a file is asked once, whatever the number of its seeds:
+/// whether the run is the same in another process, and whether the file can fail.
+pub fn trial(file: &ScenarioFile, seed: u64, engine: EngineName, proof: Option<&Elsewhere<'_>>) -> Trial {
     let scenario = &file.scenario;
-    let mut judgement = Judgement {
-        file: file.path.display().to_string(),
-        title: scenario.title.clone(),
-        verdict: Verdict::Pass,
-        simulated: Duration::ZERO,
-        promises: Promise::ALL.len(),
-        expectations: expectations(scenario),
-        fails_under: scenario.fails_under.len(),
-    };
-    let lacks = run::lacks(scenario, engine);
-    if !lacks.is_empty() {
-        judgement.verdict = Verdict::NotSupported(lacks);
-        return judgement;
+    let run = run_of(scenario, seed, engine);
+    let mut failures = failures_of(scenario, &run, seed);
+    if let Some(elsewhere) = proof {
+        failures.extend(differences(file, &run, seed, engine, elsewhere));
+        failures.extend(scenario.fails_under.iter().filter_map(|other| survives(scenario, other, seed, engine)));
     }
-    let run = run::run(scenario, &run::settings(scenario), seed, engine);
-    judgement.simulated = run.simulated();
-    let mut failures = failures_of(scenario, &run);
-    failures.extend(differences(file, &run, seed, engine, elsewhere));
-    for other in &scenario.fails_under {
-        failures.extend(survives(scenario, other, seed, engine));
+    Trial { seed, simulated: run.simulated(), failures }
+}
+
+/// What does not hold in one run of a file. The proof is not asked for.
+pub fn broken(file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
+    failures_of(&file.scenario, &run_of(&file.scenario, seed, engine), seed)
+}
+
+/// A run under the file's own settings.
+fn run_of(scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
+    run::run(scenario, &run::settings(scenario), seed, engine)
+}
+
+impl Judgement {
+    /// The judgement that follows from these runs, of which the first was put to the proof. No runs at all: the engine can't
+    /// do what the file needs.
+    pub fn new(file: &ScenarioFile, engine: EngineName, trials: Vec<Trial>) -> Judgement {
+        let scenario = &file.scenario;
+        let mut judgement = Judgement {
+            file: file.path.display().to_string(),
+            title: scenario.title.clone(),
+            verdict: Verdict::Pass,
+            seeds: trials.len(),
+            simulated: trials.iter().map(|trial| trial.simulated).max().unwrap_or_default(),
+            promises: Promise::ALL.len(),
+            expectations: expectations(scenario),
+            fails_under: scenario.fails_under.len(),
+        };
+        if trials.is_empty() {
+            judgement.verdict = Verdict::NotSupported(run::lacks(scenario, engine));
+            return judgement;
+        }
+        let mut failures: Vec<Failure> = Vec::new();
+        for trial in trials {
+            let (again, new): (Vec<Failure>, Vec<Failure>) = trial
+                .failures
+                .into_iter()
+                .partition(|failure| failures.iter().any(|first| first.broke == failure.broke));
+            // The first run shows it; of the others only how many there are is of interest.
+            for first in &mut failures {
+                first.more_seeds += usize::from(again.iter().any(|failure| failure.broke == first.broke));
+            }
+            failures.extend(new);
+        }
+        if !failures.is_empty() {
+            judgement.verdict = Verdict::Fail(failures);
+        }
+        judgement
     }
-    if !failures.is_empty() {
-        judgement.verdict = Verdict::Fail(failures);
-    }
-    judgement
 }
 
 /// How many things the file expects.
@@ -103,17 +165,21 @@ fn expectations(scenario: &Scenario) -> usize {
 }
 
 /// What does not hold in a run under the file's own settings.
-fn failures_of(scenario: &Scenario, run: &Run) -> Vec<Failure> {
+fn failures_of(scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
     let judged = judged(run);
     let broken = check_promises(&judged).into_iter().map(|violation| Failure {
         broke: violation.promise.to_string(),
         what: violation.what,
         evidence: timeline::of(&run.history, &violation.evidence),
+        seed,
+        more_seeds: 0,
     });
     let unmet = check_expectations(scenario, &judged).into_iter().map(|unmet| Failure {
         broke: format!("expect.{}", unmet.key),
         what: unmet.what,
         evidence: timeline::of(&run.history, &unmet.evidence),
+        seed,
+        more_seeds: 0,
     });
     broken.chain(unmet).collect()
 }
@@ -126,7 +192,13 @@ fn differences(
     engine: EngineName,
     elsewhere: &Elsewhere<'_>,
 ) -> Vec<Failure> {
-    let failure = |what| Failure { broke: Promise::SameSeedSameRun.to_string(), what, evidence: String::new() };
+    let failure = |what| Failure {
+        broke: Promise::SameSeedSameRun.to_string(),
+        what,
+        evidence: String::new(),
+        seed,
+        more_seeds: 0,
+    };
     match elsewhere(file, seed, engine) {
         Ok(log) => {
             let differ = same_seed_same_run::check(&run.history.to_lines(), &log);
@@ -161,6 +233,8 @@ fn survives(scenario: &Scenario, other: &FailsUnder, seed: u64, engine: EngineNa
             list(&broken)
         ),
         evidence: evidence.join("\n"),
+        seed,
+        more_seeds: 0,
     })
 }
 
@@ -173,4 +247,47 @@ fn list(promises: &BTreeSet<Promise>) -> String {
 
 fn judged(run: &Run) -> Judged<'_> {
     Judged::new(&run.history, &run.settings, run.termination_grace, run.resolution)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario;
+
+    /// A pod without clients, under three seeds.
+    fn file(expect: &str) -> ScenarioFile {
+        let text = format!("title = \"t\"\nseeds = 3\n[[event]]\nat = \"1s\"\ndo = \"sigterm\"\n[expect]\n{expect}\n");
+        ScenarioFile { path: Path::new("t.toml").to_owned(), scenario: scenario::parse("t.toml", &text).unwrap() }
+    }
+
+    /// The log of another process, which is none: the very same run.
+    fn here(file: &ScenarioFile, seed: u64, engine: EngineName) -> Result<String, String> {
+        Ok(run_of(&file.scenario, seed, engine).history.to_lines())
+    }
+
+    #[test]
+    fn a_file_is_run_under_each_of_its_seeds_or_under_the_one_that_is_asked_for() {
+        let judgement = judge(&file("exit = { code = 0 }"), None, EngineName::default(), &here);
+        assert_eq!((judgement.verdict, judgement.seeds), (Verdict::Pass, 3));
+        assert_eq!(judge(&file("exit = { code = 0 }"), Some(7), EngineName::default(), &here).seeds, 1);
+    }
+
+    #[test]
+    fn what_breaks_under_many_seeds_is_told_once_with_the_first_and_how_many_more_there_are() {
+        let judgement = judge(&file("exit = { code = 3 }"), None, EngineName::default(), &here);
+        let Verdict::Fail(failures) = judgement.verdict else { panic!("no exit has this code") };
+        let told: Vec<_> =
+            failures.iter().map(|failure| (failure.broke.as_str(), failure.seed, failure.more_seeds)).collect();
+        assert_eq!(told, [("expect.exit.code", 1, 2)]);
+    }
+
+    #[test]
+    fn another_log_from_another_process_is_told_once_for_the_file() {
+        let judgement =
+            judge(&file("exit = { code = 0 }"), None, EngineName::default(), &|_, _, _| Ok("{}".to_owned()));
+        let Verdict::Fail(failures) = judgement.verdict else { panic!("the logs differ") };
+        assert_eq!((failures.len(), failures[0].broke.as_str()), (1, "same-seed-same-run"));
+    }
 }

@@ -3,15 +3,17 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sim::gate::judge;
-use sim::report::{self, Asked, Line};
+use sim::report;
 use sim::run::{self, EngineName};
+use sim::sabotage::hunt::{self, Quarry};
+use sim::sabotage::workshop::Workshop;
+use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, ScenarioFile};
+use sim::suite::{self, Asked};
+use sim::wall::timed;
 
 /// A promise or an expectation is broken.
 const BROKEN: u8 = 1;
@@ -31,7 +33,8 @@ const BAD_FILE: u8 = 2;
   sim run scenarios/acceptance/*.toml        some files
   sim run FILE --seed 7 --engine turmoil     the run that a failure names
   sim check FILE                             only look for mistakes in the file
-  sim log FILE                               the run's events, one JSON object a line"
+  sim log FILE                               the run's events, one JSON object a line
+  sim sabotage                               builds each known defect in, and shows what catches it"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -70,6 +73,33 @@ enum Command {
         #[command(flatten)]
         options: SeedOptions,
     },
+    /// Builds each deliberate defect of `sim/sabotage/` into a copy of the sources, and shows what of the suite catches it.
+    Sabotage {
+        /// Names of sabotages, or hazards such as `h03`; all if none is given.
+        names: Vec<String>,
+        /// Writes the table that is kept beside them anew.
+        #[arg(long, conflicts_with = "names")]
+        update: bool,
+        /// How to print the result.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Runs all files, seed after seed, until something breaks: what `sabotage` does in the copy.
+    #[command(hide = true)]
+    Hunt {
+        /// The promise, or the expectation, that must break.
+        #[arg(long)]
+        breaks: Option<String>,
+        /// Files whose name begins so come first.
+        #[arg(long)]
+        first: Option<String>,
+        /// The first seed.
+        #[arg(long)]
+        from: u64,
+        /// The last seed.
+        #[arg(long)]
+        to: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -84,8 +114,12 @@ struct SeedOptions {
 
 #[derive(Clone, Copy, Debug, Args)]
 struct RunOptions {
-    #[command(flatten)]
-    seed: SeedOptions,
+    /// The only seed that each file is run under. Default: as many as the file says, from 1.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The simulator to run on.
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineName,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -109,6 +143,8 @@ fn main() -> ExitCode {
         Some(Command::Schema) => print(&scenario::schema()),
         Some(Command::Timeline { file, options }) => show(&file, options, |run| sim::timeline::whole(&run.history)),
         Some(Command::Log { file, options }) => show(&file, options, |run| run.history.to_lines()),
+        Some(Command::Sabotage { names, update, format }) => sabotages(&names, update, format),
+        Some(Command::Hunt { breaks, first, from, to }) => hunt_for(&Quarry { breaks, first, seeds: (from, to) }),
     };
     done.unwrap_or_else(|complaint| {
         anstream::eprintln!("{complaint}");
@@ -121,37 +157,15 @@ type Complaint = String;
 
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
     let files = load(files)?;
-    let asked = Asked { seed: options.seed.seed, engine: options.seed.engine };
-    let (lines, wall) = timed(|| run_all(&files, asked));
+    let asked = Asked { seed: options.seed, engine: options.engine };
+    let progress = progress(suite::runs(&files, asked), "runs");
+    let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
+    progress.finish_and_clear();
     match options.format {
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::json(&lines, asked, wall))?,
     };
     Ok(if report::is_green(&lines) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
-}
-
-/// Runs all files, as many at a time as the machine has processors. Each run has a thread to itself and does not know of the
-/// others; the results come in the files' order.
-fn run_all(files: &[ScenarioFile], asked: Asked) -> Vec<Line> {
-    let progress = progress(files.len());
-    let next = Mutex::new(files.iter().enumerate());
-    let results = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some((index, file)) = { next.lock().expect("no panic in here").next() } {
-                    let (judgement, wall) = timed(|| judge(file, asked.seed, asked.engine, &log_of_another_process));
-                    results.lock().expect("no panic in here").push((index, Line { judgement, wall }));
-                    progress.inc(1);
-                }
-            });
-        }
-    });
-    progress.finish_and_clear();
-    let mut results = results.into_inner().expect("all threads are done");
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The event log of the same run, in a process of its own.
@@ -175,6 +189,46 @@ fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String)
         print(&render(&run))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts sabotages to the proof. Only a run of all of them can say whether the kept table is right.
+fn sabotages(names: &[String], update: bool, format: Format) -> Result<ExitCode, Complaint> {
+    let folder = Path::new(sabotage::FOLDER);
+    let sabotages = sabotage::select(sabotage::load(folder)?, names)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let mut workshop = Workshop::open(Path::new("."), &target)
+        .map_err(|error| format!("error: cannot copy the sources to {}: {error}", target.display()))?;
+    let progress = progress(sabotages.len(), "sabotages");
+    let begin = |what: &str| progress.set_message(what.to_owned());
+    let done = |_: &Row| progress.inc(1);
+    let (rows, wall) = timed(|| sabotage::prove(&mut workshop, &sabotages, begin, done));
+    progress.finish_and_clear();
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(complaint) => {
+            anstream::eprintln!("{complaint}");
+            return Ok(ExitCode::from(BROKEN));
+        }
+    };
+    let kept = folder.join(table::FILE);
+    if update {
+        std::fs::write(&kept, table::markdown(&rows))
+            .map_err(|error| format!("error: cannot write {}: {error}", kept.display()))?;
+    }
+    let stale =
+        if names.is_empty() { table::stale(&std::fs::read_to_string(&kept).unwrap_or_default(), &rows) } else { None };
+    let stale = stale.as_deref();
+    match format {
+        Format::Text => print(&table::text(&rows, stale, wall, std::io::stdout().is_terminal()))?,
+        Format::Json => print(&table::json(&rows, stale, wall))?,
+    };
+    let green = stale.is_none() && rows.iter().all(|row| row.outcome.is_caught());
+    Ok(if green { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+fn hunt_for(quarry: &Quarry) -> Result<ExitCode, Complaint> {
+    let hunted = hunt::hunt(&load(&[])?, quarry);
+    print(&serde_json::to_string(&hunted).expect("it holds only strings and numbers"))
 }
 
 /// Loads all files, and complains of all that are bad.
@@ -206,25 +260,15 @@ fn load(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
     Ok(files)
 }
 
-fn progress(files: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios").expect("the template is right");
+fn progress(all: usize, what: &str) -> ProgressBar {
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}");
+    let style = ProgressStyle::with_template(&template).expect("the template is right");
     // Drawn only on a terminal; logs and pipes get none of it.
-    ProgressBar::with_draw_target(Some(files as u64), ProgressDrawTarget::stderr()).with_style(style)
+    ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr()).with_style(style)
 }
 
 fn print(text: &str) -> Result<ExitCode, Complaint> {
     // Whoever closes the pipe (`sim | head`) has read enough.
     let _ = anstream::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "wall time is what is reported, and nothing depends on it"
-)]
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let begin = std::time::Instant::now();
-    let result = work();
-    (result, begin.elapsed())
 }

@@ -7,25 +7,7 @@ use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
 use crate::gate::{Failure, Judgement, Verdict};
-use crate::run::EngineName;
-
-/// One file's judgement and how long it took to come to it.
-#[derive(Clone, Debug)]
-pub struct Line {
-    /// The judgement.
-    pub judgement: Judgement,
-    /// Wall time of everything that was run for it.
-    pub wall: Duration,
-}
-
-/// What was asked for: it goes into the commands that repeat a failure.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// The seed.
-    pub seed: u64,
-    /// The engine.
-    pub engine: EngineName,
-}
+use crate::suite::{Asked, Line};
 
 /// The report in words. Plain text; `colour` adds colours to verdicts.
 pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> String {
@@ -62,13 +44,13 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
     let count = Count::of(lines);
     let _ = writeln!(
         out,
-        "\n{} passed, {} failed, {} skipped: {} files, engine {}, seed {}, {} wall",
+        "\n{} passed, {} failed, {} skipped: {} files, {} runs, engine {}, {} wall",
         count.passed,
         count.failed,
         count.not_supported,
         lines.len(),
+        lines.iter().map(|line| line.judgement.seeds).sum::<usize>(),
         asked.engine.name(),
-        asked.seed,
         milliseconds(wall)
     );
     out
@@ -76,29 +58,37 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
 
 fn failed(out: &mut String, judgement: &Judgement, failures: &[Failure], asked: Asked) {
     let _ = writeln!(out, "\nFAIL  {}: {}", judgement.file, judgement.title);
-    for failure in failures {
-        let _ = writeln!(out, "  {}: {}", failure.broke, failure.what);
-        for line in failure.evidence.lines() {
-            let _ = writeln!(out, "    {line}");
+    // Seeds are few here: each promise or expectation that broke names one.
+    let mut seeds: Vec<u64> = failures.iter().map(|failure| failure.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    for seed in seeds {
+        for failure in failures.iter().filter(|failure| failure.seed == seed) {
+            let more = match failure.more_seeds {
+                0 => String::new(),
+                more => format!(" (and under {} of {})", counted(more, "more seed"), judgement.seeds),
+            };
+            let _ = writeln!(out, "  {}: {}{more}", failure.broke, failure.what);
+            for line in failure.evidence.lines() {
+                let _ = writeln!(out, "    {line}");
+            }
         }
+        let _ = writeln!(out, "  again: {}", replay(judgement, seed, asked));
     }
-    let _ = writeln!(out, "  again: {}", replay(judgement, asked));
 }
 
 /// The command that repeats a run.
-fn replay(judgement: &Judgement, asked: Asked) -> String {
-    format!(
-        "cargo run --release -p sim -- run {} --seed {} --engine {}",
-        judgement.file,
-        asked.seed,
-        asked.engine.name()
-    )
+fn replay(judgement: &Judgement, seed: u64, asked: Asked) -> String {
+    format!("cargo run --release -p sim -- run {} --seed {seed} --engine {}", judgement.file, asked.engine.name())
 }
 
 fn checked(judgement: &Judgement) -> String {
     let mut words = vec![format!("{} promises", judgement.promises)];
     if judgement.expectations > 0 {
         words.push(counted(judgement.expectations, "expectation"));
+    }
+    if judgement.seeds > 1 {
+        words.push(counted(judgement.seeds, "seed"));
     }
     if judgement.fails_under > 0 {
         words.push(format!(
@@ -154,6 +144,7 @@ pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
     let report = Json {
         engine: asked.engine.name(),
         seed: asked.seed,
+        runs: lines.iter().map(|line| line.judgement.seeds).sum(),
         wall_ms: wall.as_secs_f64() * 1000.0,
         passed: count.passed,
         failed: count.failed,
@@ -166,7 +157,9 @@ pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
 #[derive(Serialize)]
 struct Json<'a> {
     engine: &'a str,
-    seed: u64,
+    /// The one that was asked for; none if each file was run under its own.
+    seed: Option<u64>,
+    runs: usize,
     wall_ms: f64,
     passed: usize,
     failed: usize,
@@ -183,10 +176,10 @@ struct JsonFile<'a> {
     wall_ms: f64,
     promises: usize,
     expectations: usize,
+    seeds: usize,
     fails_under: usize,
     not_supported: Vec<&'static str>,
     failures: Vec<JsonFailure<'a>>,
-    again: String,
 }
 
 #[derive(Serialize)]
@@ -194,6 +187,9 @@ struct JsonFailure<'a> {
     broke: &'a str,
     what: &'a str,
     evidence: Vec<&'a str>,
+    seed: u64,
+    more_seeds: usize,
+    again: String,
 }
 
 impl<'a> JsonFile<'a> {
@@ -212,6 +208,7 @@ impl<'a> JsonFile<'a> {
             wall_ms: line.wall.as_secs_f64() * 1000.0,
             promises: judgement.promises,
             expectations: judgement.expectations,
+            seeds: judgement.seeds,
             fails_under: judgement.fails_under,
             not_supported,
             failures: failures
@@ -220,9 +217,11 @@ impl<'a> JsonFile<'a> {
                     broke: &failure.broke,
                     what: &failure.what,
                     evidence: failure.evidence.lines().collect(),
+                    seed: failure.seed,
+                    more_seeds: failure.more_seeds,
+                    again: replay(judgement, failure.seed, asked),
                 })
                 .collect(),
-            again: replay(judgement, asked),
         }
     }
 }

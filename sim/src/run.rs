@@ -260,7 +260,7 @@ mod tests {
         assert!(lacks(&scenario, EngineName::TurmoilNet).is_empty());
         assert_eq!(lacks(&scenario, EngineName::Turmoil), ["packet loss", "restarts"]);
         let file = ScenarioFile { path: "t.toml".into(), scenario };
-        let judgement = judge(&file, 1, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
+        let judgement = judge(&file, None, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
         assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
         assert!(judgement.simulated.is_zero());
     }

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use sim::gate::{Verdict, judge};
-use sim::report::Asked;
 use sim::run::EngineName;
 use sim::scenario;
+use sim::suite::Asked;
 
-/// The seed of every run here.
-const SEED: u64 = 1;
+/// Each file is run under as many seeds as it says.
+const ASKED: Asked = Asked { seed: None, engine: EngineName::TurmoilNet };
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -26,11 +26,9 @@ fn test(path: &Path) -> Result<(), Failed> {
     let file = scenario::load(path).map_err(|error| error.render(false))?;
     let another =
         |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
-    let judgement = judge(&file, SEED, EngineName::default(), &another);
+    let judgement = judge(&file, ASKED.seed, ASKED.engine, &another);
     match &judgement.verdict {
         Verdict::Pass => Ok(()),
-        Verdict::Fail(_) | Verdict::NotSupported(_) => {
-            Err(sim::report::one(&judgement, Asked { seed: SEED, engine: EngineName::default() }).into())
-        }
+        Verdict::Fail(_) | Verdict::NotSupported(_) => Err(sim::report::one(&judgement, ASKED).into()),
     }
 }

@@ -1,0 +1,34 @@
+//! Many runs at a time: as many as the machine has processors. Each has a thread to itself and does not know of the others.
+
+use std::sync::Mutex;
+
+/// Does `work` for all `jobs`, which are begun in their order. The results are in the same order.
+pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec<R> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    let next = Mutex::new(jobs.into_iter().enumerate());
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((index, job)) = { next.lock().expect("nothing panics in here").next() } {
+                    let result = work(job);
+                    results.lock().expect("nothing panics in here").push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("all threads are done");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_the_order_of_the_jobs() {
+        assert_eq!(each((0..100).collect(), |job| job * 2), (0..100).map(|job| job * 2).collect::<Vec<_>>());
+        assert_eq!(each(Vec::<u8>::new(), |job| job), [0; 0]);
+    }
+}

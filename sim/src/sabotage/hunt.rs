@@ -1,0 +1,139 @@
+//! The hunt for a defect: all files, seed after seed, until the promise that must catch it breaks.
+//!
+//! Runs in the process that has the defect built in. Which run caught it does not depend on how many runs go on at a time:
+//! it is the first in the hunt's order, by seed and then by file.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::gate;
+use crate::parallel;
+use crate::run::{self, EngineName};
+use crate::scenario::ScenarioFile;
+
+/// What is hunted for, and how far.
+#[derive(Clone, Debug)]
+pub struct Quarry {
+    /// What must break: a promise's name, or an expectation's key such as `expect.exit`. `None`: whatever breaks.
+    pub breaks: Option<String>,
+    /// Files whose name begins so come first: they were written for this defect.
+    pub first: Option<String>,
+    /// The first seed and the last.
+    pub seeds: (u64, u64),
+}
+
+/// How a hunt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hunted {
+    /// The first run in which what must break broke.
+    pub caught: Option<Catch>,
+    /// The first run in which anything else broke, if nothing was caught.
+    pub instead: Option<Catch>,
+}
+
+/// A run in which something broke.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catch {
+    /// What broke.
+    pub broke: String,
+    /// In a sentence.
+    pub what: String,
+    /// In which scenario file.
+    pub file: String,
+    /// Under which seed.
+    pub seed: u64,
+}
+
+/// Hunts, with all processors. Files that the engine can't run are left out.
+pub fn hunt(files: &[ScenarioFile], quarry: &Quarry) -> Hunted {
+    let engine = EngineName::default();
+    let mut files: Vec<&ScenarioFile> =
+        files.iter().filter(|file| run::lacks(&file.scenario, engine).is_empty()).collect();
+    // Stable: within the two groups they keep their order.
+    files.sort_by_key(|file| !quarry.is_first(file));
+    let (from, to) = quarry.seeds;
+    let runs = (from..=to).flat_map(|seed| files.iter().map(move |file| (seed, *file))).enumerate();
+    // Everything before the first catch is run to its end, and nothing behind it need be begun.
+    let stop = AtomicUsize::new(usize::MAX);
+    let mut found = parallel::each(runs.collect(), |(index, (seed, file))| {
+        let mut hunted = Hunted { caught: None, instead: None };
+        if index > stop.load(Ordering::Relaxed) {
+            return hunted;
+        }
+        for failure in gate::broken(file, seed, engine) {
+            let catch = Catch { broke: failure.broke, what: failure.what, file: file.path.display().to_string(), seed };
+            if quarry.is_it(&catch.broke) {
+                stop.fetch_min(index, Ordering::Relaxed);
+                hunted.caught = Some(catch);
+                break;
+            }
+            hunted.instead.get_or_insert(catch);
+        }
+        hunted
+    });
+    let caught = found.iter_mut().find_map(|hunted| hunted.caught.take());
+    let instead = found.into_iter().find_map(|hunted| hunted.instead).filter(|_| caught.is_none());
+    Hunted { caught, instead }
+}
+
+impl Quarry {
+    fn is_first(&self, file: &ScenarioFile) -> bool {
+        let name = file.path.file_stem().map(|name| name.to_string_lossy());
+        self.first.as_ref().zip(name).is_some_and(|(first, name)| name.starts_with(first.as_str()))
+    }
+
+    /// Whether what broke is what must break: an expectation's key counts for all keys below it.
+    fn is_it(&self, broke: &str) -> bool {
+        self.breaks.as_ref().is_none_or(|breaks| {
+            broke.strip_prefix(breaks.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario;
+
+    fn quarry(breaks: &str) -> Quarry {
+        Quarry { breaks: Some(breaks.to_owned()), first: None, seeds: (1, 2) }
+    }
+
+    /// A pod without clients, and what is expected of its exit.
+    fn file(name: &str, expect: &str) -> ScenarioFile {
+        let text = format!("title = \"t\"\n[[event]]\nat = \"1s\"\ndo = \"sigterm\"\n[expect]\n{expect}\n");
+        ScenarioFile { path: Path::new(name).to_owned(), scenario: scenario::parse(name, &text).unwrap() }
+    }
+
+    #[test]
+    fn the_first_run_in_order_is_the_catch() {
+        let files = [
+            file("a.toml", "exit = { code = 0 }"),
+            file("b.toml", "exit = { code = 3 }"),
+            file("h99-c.toml", "exit = { code = 3, within = \"1s\" }"),
+        ];
+        let by_name = hunt(&files, &quarry("expect.exit")).caught.unwrap();
+        assert_eq!((by_name.file.as_str(), by_name.seed), ("b.toml", 1));
+        let first = Some("h99-".to_owned());
+        let first = hunt(&files, &Quarry { first, ..quarry("expect.exit.code") }).caught.unwrap();
+        assert_eq!((first.file.as_str(), first.broke.as_str()), ("h99-c.toml", "expect.exit.code"));
+    }
+
+    #[test]
+    fn what_breaks_instead_is_told_when_nothing_was_caught() {
+        let hunted = hunt(&[file("b.toml", "exit = { code = 3 }")], &quarry("never-cut"));
+        assert_eq!(hunted.caught, None);
+        assert_eq!(hunted.instead.unwrap().broke, "expect.exit.code");
+        assert_eq!(hunt(&[], &quarry("never-cut")), Hunted { caught: None, instead: None });
+    }
+
+    #[test]
+    fn a_key_counts_for_the_keys_below_it_and_no_others() {
+        assert!(quarry("expect.exit").is_it("expect.exit.within"));
+        assert!(!quarry("expect.exit").is_it("expect.exits"));
+        assert!(Quarry { breaks: None, ..quarry("") }.is_it("never-cut"));
+    }
+}

@@ -1,0 +1,59 @@
+//! All runs of many files: each file under each of its seeds, as many at a time as the machine has processors.
+
+use std::time::Duration;
+
+use crate::gate::{self, Elsewhere, Judgement, Trial};
+use crate::parallel;
+use crate::run::{self, EngineName};
+use crate::scenario::ScenarioFile;
+use crate::wall::timed;
+
+/// What was asked for: it goes into the commands that repeat a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The one seed, instead of those that each file says.
+    pub seed: Option<u64>,
+    /// The engine.
+    pub engine: EngineName,
+}
+
+/// One file's judgement and how long it took to come to it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The judgement.
+    pub judgement: Judgement,
+    /// Wall time of everything that was run for it.
+    pub wall: Duration,
+}
+
+/// How many runs these files take.
+pub fn runs(files: &[ScenarioFile], asked: Asked) -> usize {
+    files.iter().map(|file| jobs(file, asked).len()).sum()
+}
+
+/// Runs and judges all files; a line for each, in their order. Calls `done` after each run.
+pub fn judge(files: &[ScenarioFile], asked: Asked, elsewhere: &Elsewhere<'_>, done: impl Fn() + Sync) -> Vec<Line> {
+    let all = files.iter().flat_map(|file| jobs(file, asked)).collect();
+    let mut trials = parallel::each(all, |(file, seed, first)| {
+        let proof = first.then_some(elsewhere);
+        let trial = timed(|| gate::trial(file, seed, asked.engine, proof));
+        done();
+        trial
+    })
+    .into_iter();
+    let line = |file| {
+        let (trials, walls): (Vec<Trial>, Vec<Duration>) = trials.by_ref().take(jobs(file, asked).len()).unzip();
+        Line { judgement: Judgement::new(file, asked.engine, trials), wall: walls.iter().sum() }
+    };
+    files.iter().map(line).collect()
+}
+
+/// A file, one of its seeds, and whether that is the first.
+fn jobs(file: &ScenarioFile, asked: Asked) -> Vec<(&ScenarioFile, u64, bool)> {
+    if !run::lacks(&file.scenario, asked.engine).is_empty() {
+        return Vec::new();
+    }
+    let seeds = gate::seeds(&file.scenario, asked.seed);
+    let first = *seeds.start();
+    seeds.map(|seed| (file, seed, seed == first)).collect()
+}
