@@ -4,7 +4,8 @@
 //! over as soon as the news of the exit can have arrived. A task that panicked leaked whatever it held. Sockets to clients
 //! are `clean-goodbye`'s: each must have been closed with a word.
 //!
-//! After a SIGKILL there is nothing to ask of the process; a panic before it counts.
+//! After a SIGKILL there is nothing to ask of the process; a panic before it counts. After a SIGQUIT, which is obeyed at once,
+//! a worker finds out by itself.
 
 use super::{Judged, Violation};
 use crate::history::Event;
@@ -30,7 +31,7 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 }
 
 fn worker_sessions(run: &Judged) -> Vec<Violation> {
-    let Some((exit, _)) = run.story.exit else {
+    let Some((exit, _)) = run.story.exit.filter(|(exit, _)| !run.story.shot_before(*exit)) else {
         return Vec::new();
     };
     let deadline = exit.at + run.slack();

@@ -23,6 +23,7 @@ mod stall;
 mod steady;
 mod transaction;
 mod vanish;
+mod vanished;
 mod worker;
 
 use std::time::Duration;
