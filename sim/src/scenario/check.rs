@@ -9,7 +9,8 @@ use cp::core::settings::{SettingError, Settings};
 
 use super::error::Problem;
 use super::model::*;
-use super::order::{self, Most, every_step};
+use super::most::Most;
+use super::order::{self, every_step};
 use super::parse::{Draft, Placed};
 use super::suggest::did_you_mean;
 

@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 pub mod model;
+mod most;
 mod order;
 mod overrides;
 mod parse;

@@ -1,4 +1,4 @@
-//! Whether a client's steps can be done in the order in which they stand, and what they can come to at most.
+//! Whether a client's steps can be done in the order in which they stand.
 //!
 //! The steps are walked once as the client would do them if nothing came between; the body of a `repeat` twice, so that its
 //! second time begins where its first ended. Only what is certain to be wrong is a problem: what the control plane may do
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::error::Problem;
 use super::model::*;
+use super::most::Most;
 use super::read::Value;
 use super::suggest::did_you_mean;
 
@@ -27,66 +28,6 @@ pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize
         walk.problems.push(
             Problem::new(at, "too many steps, with every repeat counted", label).help("\"forever\" has no such limit"),
         );
-    }
-}
-
-/// What a list of steps can come to at most; `None` if that has no end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Most {
-    /// Steps done.
-    pub(super) steps: Option<u64>,
-    /// Requests sent.
-    pub(super) requests: Option<u64>,
-    /// Rows inserted.
-    pub(super) rows: Option<u64>,
-}
-
-impl Most {
-    const NOTHING: Most = Most { steps: Some(0), requests: Some(0), rows: Some(0) };
-
-    const ONE_STEP: Most = Most { steps: Some(1), ..Most::NOTHING };
-
-    /// Of these steps together.
-    pub(super) fn of(steps: &[Step]) -> Most {
-        steps.iter().map(Most::of_step).fold(Most::NOTHING, |a, b| a.with(b, |a, b| Some(a?.saturating_add(b?))))
-    }
-
-    fn of_step(step: &Step) -> Most {
-        let request = |rows: u32| Most { steps: Some(1), requests: Some(1), rows: Some(rows.into()) };
-        match step {
-            Step::Insert(insert) => request(insert.insert),
-            Step::Execute(execute) => request(execute.insert),
-            Step::CopyIn(copy) if copy.fails || copy.stops_after.is_some() => request(0),
-            Step::CopyIn(copy) => request(copy.copy_in),
-            Step::Query(_) | Step::CopyOut(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
-                request(0)
-            }
-            Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => request(0),
-            // A sync point may be counted as a request of its own; for the most, it is.
-            Step::Flush | Step::Sync => request(0),
-            Step::Pipeline(pipeline) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
-            Step::Repeat(repeat) => Most::of(&repeat.steps).times(repeat.repeat),
-            Step::Connect(_) | Step::Read(_) | Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) => Most::ONE_STEP,
-            Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => Most::ONE_STEP,
-        }
-    }
-
-    fn times(self, times: Times) -> Most {
-        let times = match times {
-            Times::Count(times) => Some(u64::from(times)),
-            Times::Forever => None,
-        };
-        let all = Most { steps: times, requests: times, rows: times };
-        // Nothing is nothing, however often.
-        self.with(all, |each, times| if each == Some(0) { each } else { Some(each?.saturating_mul(times?)) })
-    }
-
-    fn with(self, other: Most, f: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Most {
-        Most {
-            steps: f(self.steps, other.steps),
-            requests: f(self.requests, other.requests),
-            rows: f(self.rows, other.rows),
-        }
     }
 }
 
