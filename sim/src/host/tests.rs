@@ -404,9 +404,10 @@ fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
             "101 a.1/4 Lost",
             "101 done",
             "101 w a.1/3 Aborted",
-            "101 w rolled back a.1/2",
-            "101 w over",
-        ]
+            "10001 w rolled back a.1/2",
+            "10001 w over",
+        ],
+        "the worker notices only when it wants to write"
     );
 }
 

@@ -4,9 +4,11 @@
 //! after an error, output held back until somebody asks or an error is sent, cancel requests over a connection of their
 //! own, COPY in both directions, cursors. What it executes is the few statements of [`super::statement`].
 //!
-//! Where it departs from PostgreSQL: a running statement whose connection is closed stops at once, while PostgreSQL
-//! notices only at its next write, or by `client_connection_check_interval`. So a cut is logged at the moment in which
-//! it happened. A malformed body ends the session, where PostgreSQL answers with an ERROR. Every 3.x protocol is spoken
+//! As in PostgreSQL, a running statement whose connection is closed keeps its worker busy to its next write or to a cancel
+//! request: who works reads no FIN. That it is cut is logged at the moment in which it happened.
+//!
+//! Where it departs from PostgreSQL: at that write everything is rolled back, also an INSERT that had nothing to write
+//! before its commit. A malformed body ends the session, where PostgreSQL answers with an ERROR. Every 3.x protocol is spoken
 //! as 3.0. A password is asked for only if the startup packet says so ([`PASSWORD`]), and any is right. A FunctionCall
 //! runs the statement in its first argument. There are no parameters, savepoints and TLS.
 

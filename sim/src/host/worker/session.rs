@@ -19,7 +19,7 @@ use super::request::{Request, Target};
 use super::transaction::{Fate, Transaction};
 use super::trouble::{SqlError, Trouble};
 use super::wire::{Closed, NoMessage, Wire};
-use crate::history::{Event, Recorder};
+use crate::history::{Event, Recorder, Tag};
 use crate::host::frame::Malformed;
 use crate::host::statement::{Action, Statement, Work};
 
@@ -45,6 +45,8 @@ pub(super) struct Session<W: World> {
     take: Take,
     transaction: Transaction,
     prepared: Prepared,
+    /// The statement whose end is not logged yet.
+    running: Option<Tag>,
     /// Messages of the extended protocol have come, and no Sync behind them.
     in_batch: bool,
     /// An error has ended the batch: everything up to the Sync is skipped.
@@ -72,6 +74,7 @@ impl<W: World> Session<W> {
             take,
             transaction: Transaction::default(),
             prepared: Prepared::default(),
+            running: None,
             in_batch: false,
             skips_to_sync: false,
         }

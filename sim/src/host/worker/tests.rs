@@ -267,6 +267,27 @@ fn a_cancel_request_needs_the_secret_and_hits_only_what_runs() {
 }
 
 #[test]
+fn a_cancel_request_frees_a_worker_whose_client_is_gone() {
+    with_worker(|world, recorder| async move {
+        let mut probe = Probe::connect(&world).await;
+        probe.send(&[&query("/* t.1/1 */ SELECT work('1h', rows => 0)")]).await;
+        world.at(Duration::from_secs(10)).await;
+        drop(probe);
+        let ended = |event: &Event| matches!(event, Event::WorkerSessionEnded { .. });
+        world.at(Duration::from_secs(20)).await;
+        assert!(recorder.any(|event| matches!(event, Event::StatementEnded { end: StatementEnd::Aborted, .. })));
+        assert!(!recorder.any(ended));
+        let mut other = world.connect("worker:5432").await.unwrap();
+        // The test world draws 1 first.
+        other.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0\x01").await.unwrap();
+        world.at(Duration::from_secs(21)).await;
+        assert!(recorder.any(ended));
+        let ends = |entry: &&crate::history::Entry| matches!(entry.event, Event::StatementEnded { .. });
+        assert_eq!(recorder.history().entries.iter().filter(ends).count(), 1, "it is cut once");
+    });
+}
+
+#[test]
 fn commit_in_a_failed_block_says_rollback() {
     with_worker(|world, _| async move {
         let mut probe = Probe::connect(&world).await;

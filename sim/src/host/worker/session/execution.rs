@@ -31,6 +31,7 @@ impl<W: World> Session<W> {
     ) -> Result<Progress, Trouble> {
         let (worker_session, tag) = (self.take.number, statement.tag.clone());
         self.record(Event::StatementBegan { worker_session, tag: tag.clone() });
+        self.running = Some(tag.clone());
         // A cancel request that came while nothing ran has hit nothing.
         let _ = self.is_cancelled().await;
         let result = match &statement.action {
@@ -48,8 +49,15 @@ impl<W: World> Session<W> {
             Err(Stop::Cancelled) => StatementEnd::Cancelled,
             Err(Stop::Closed) => StatementEnd::Aborted,
         };
-        self.record(Event::StatementEnded { worker_session, tag, end });
+        self.statement_ended(end);
         Ok(result?)
+    }
+
+    /// Logs the end of the running statement, once.
+    fn statement_ended(&mut self, end: StatementEnd) {
+        if let Some(tag) = self.running.take() {
+            self.record(Event::StatementEnded { worker_session: self.take.number, tag, end });
+        }
     }
 
     /// Works, inserts, and returns rows.
@@ -71,17 +79,23 @@ impl<W: World> Session<W> {
         }
     }
 
-    /// Is busy until `at`, unless it is cancelled or its connection is closed.
+    /// Is busy until `at`, unless it is cancelled. A connection that is closed meanwhile cuts the statement, but
+    /// PostgreSQL notices only at its next write: until then, or until a cancel request, the worker is not free.
     pub(super) async fn busy_until(&mut self, at: Time) -> Result<(), Stop> {
         let mut done = pin!(self.world.sleep_until(at));
+        let mut cut = false;
         poll_fn(|cx| {
             if self.take.cancels.poll_changed(cx).is_ready() {
-                return Poll::Ready(Err(Stop::Cancelled));
+                return Poll::Ready(Err(if cut { Stop::Closed } else { Stop::Cancelled }));
             }
             if done.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(if cut { Err(Stop::Closed) } else { Ok(()) });
             }
-            self.wire.poll_closed(cx).map(|Closed| Err(Stop::Closed))
+            if !cut && self.wire.poll_closed(cx).is_ready() {
+                cut = true;
+                self.statement_ended(StatementEnd::Aborted);
+            }
+            Poll::Pending
         })
         .await
     }
