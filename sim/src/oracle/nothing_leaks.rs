@@ -4,8 +4,8 @@
 //! over as soon as the news of the exit can have arrived. A task that panicked leaked whatever it held. Sockets to clients
 //! are `clean-goodbye`'s: each must have been closed with a word.
 //!
-//! After a SIGKILL there is nothing to ask of the process; a panic before it counts. After a SIGQUIT, which is obeyed at once,
-//! a worker finds out by itself.
+//! After a SIGKILL there is nothing to ask of the process; a panic before it counts. A SIGQUIT is obeyed at once, without a
+//! word to the workers: they find out by themselves.
 
 use super::{Judged, Violation};
 use crate::history::Event;
@@ -34,6 +34,9 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     let Some((exit, _)) = run.story.exit.filter(|(exit, _)| !run.story.shot_before(*exit)) else {
         return Vec::new();
     };
+    if run.story.quit().is_some_and(|quit| quit < exit) {
+        return Vec::new();
+    }
     let deadline = exit.at + run.slack();
     let left = run.story.worker_sessions.values();
     let left = left.filter(|session| session.began < exit && session.ended.is_none_or(|ended| ended.at > deadline));
@@ -83,6 +86,11 @@ mod tests {
         let end = |at| client().exit(80.0, 0).event(at, Event::WorkerSessionEnded { worker_session: 1 }).judge(check);
         assert_eq!(end(80.05), [""; 0]);
         assert_eq!(end(81.0).len(), 1);
+    }
+
+    #[test]
+    fn a_sigquit_leaves_the_workers_to_themselves() {
+        assert_eq!(client().quit(70.0).exit(70.0, 131).judge(check), [""; 0]);
     }
 
     #[test]
