@@ -157,8 +157,8 @@ enum Due {
 
 impl Driver<'_> {
     async fn drive(mut self) -> (Ending, u64) {
+        self.settle().await;
         let ending = loop {
-            self.settle().await;
             if let Some(ending) = self.ending() {
                 break ending;
             }
@@ -192,14 +192,16 @@ impl Driver<'_> {
         due.into_iter().flatten().fold(self.shared.limit, Duration::min)
     }
 
-    /// Everything that is due at `now`, in an order drawn from the seed.
+    /// Everything that is due at `now`, in an order drawn from the seed. All tasks wait before and after.
     async fn happen(&mut self, now: Duration) {
         if self.turns_seen != self.shared.turns() {
             self.turns_seen = self.shared.turns();
             self.passes += 1;
             self.packets.leave(self.net, now);
         }
-        self.packets.clocks(self.net, now);
+        if self.packets.ring_clocks(self.net, now) {
+            self.settle().await;
+        }
         let timers: Vec<Key> = lock(&self.shared.timers).due(now).collect();
         let arriving = self.packets.take_due(now).into_iter().map(Due::Packets);
         let due = timers.into_iter().map(Due::Timer).chain(arriving);

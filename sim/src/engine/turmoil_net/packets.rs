@@ -118,15 +118,18 @@ impl Packets {
         self.last_due.retain(|_, last_due| *last_due > now);
     }
 
-    /// Does what the kernels' clocks ask for at `now`.
-    pub(super) fn clocks(&mut self, net: &EnterGuard, now: Duration) {
+    /// Does what the kernels' clocks ask for at `now`. False if none has rung.
+    pub(super) fn ring_clocks(&mut self, net: &EnterGuard, now: Duration) -> bool {
+        let mut any = false;
         while let Some(rung) = { lock(&self.shared.links).ring(now) } {
+            any = true;
             self.shared.act();
             match rung {
                 Rung::GiveUp(flow) => net.deliver(reset(flow.reversed())),
                 Rung::Again(packets) => packets.into_iter().for_each(|packet| self.send(packet, now + TICK)),
             }
         }
+        any
     }
 
     /// What arrives at `now`, each flow by itself.
