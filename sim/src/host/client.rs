@@ -54,7 +54,12 @@ fn needs_raw(step: &Step) -> bool {
         Step::Query(query) => !query.wait,
         Step::Repeat(repeat) => repeat.steps.iter().any(needs_raw),
         Step::Prepare(_) | Step::Execute(_) | Step::Flush | Step::Sync => true,
-        Step::Pipeline(_) | Step::Partial(_) | Step::Call(_) | Step::CopyIn(_) | Step::CopyOut(_) => true,
+        Step::Pipeline(_)
+        | Step::Partial(_)
+        | Step::Garbage(_)
+        | Step::Call(_)
+        | Step::CopyIn(_)
+        | Step::CopyOut(_) => true,
         Step::Read(_) | Step::Close | Step::Reset | Step::Vanish => true,
         Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => false,
         Step::Declare(_) | Step::Fetch(_) | Step::Listen => false,

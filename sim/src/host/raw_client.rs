@@ -39,6 +39,9 @@ use crate::scenario::model::{Connect, Partial, Pipeline, Protocol, Step, Times, 
 /// Most requests that a pipeline leaves unanswered, whatever its `depth`.
 const MAX_DEPTH: usize = 65_536;
 
+/// The type of no message.
+const NO_TYPE: u8 = 0xff;
+
 /// A client that writes by hand.
 pub(crate) struct RawClient<W: World> {
     actor: Actor<W>,
@@ -167,6 +170,10 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
         }
         Step::Pipeline(step) => pipeline(actor, link, step).await,
         Step::Partial(step) => partial(actor, link, step).await,
+        Step::Garbage(step) => {
+            link.out().put_bytes(NO_TYPE, usize::try_from(step.garbage).unwrap_or(usize::MAX));
+            write(actor, link).await
+        }
         Step::Read(step) => {
             link.set_reading(step.read);
             true

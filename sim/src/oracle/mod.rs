@@ -103,6 +103,9 @@ pub fn check_promises(run: &Judged) -> Vec<Violation> {
 /// What the path between two hosts and the scheduling on them may add to a moment, besides the engine's ticks.
 const LATENCY: Duration = Duration::from_millis(100);
 
+/// How many ways between two hosts such a chain may have: there and back, twice.
+const WAYS: u32 = 4;
+
 /// How many of the engine's ticks a chain of messages may take on top: four there, four back.
 const LATENCY_TICKS: u32 = 8;
 
@@ -119,7 +122,7 @@ impl<'a> Judged<'a> {
 
     /// How far what one host did and what another saw of it may lie apart; also the time to flush the meter.
     fn slack(&self) -> Duration {
-        LATENCY + LATENCY_TICKS * self.resolution
+        LATENCY + LATENCY_TICKS * self.resolution + WAYS * self.story.latency
     }
 
     /// When the contract's wall stands, if it is set: work that still runs then may be ended.

@@ -34,6 +34,10 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     let Some((exit, _)) = run.story.exit.filter(|(exit, _)| !run.story.shot_before(*exit)) else {
         return Vec::new();
     };
+    // A worker that has hung can't end anything.
+    if run.story.worker_hangs_at(exit.at) {
+        return Vec::new();
+    }
     let deadline = exit.at + run.slack();
     let left = run.story.worker_sessions.values();
     let left = left.filter(|session| session.began < exit && session.ended.is_none_or(|ended| ended.at > deadline));

@@ -4,6 +4,7 @@
 //! introduced makes an entry of its own, so that a checker can ask about it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cp::core::Time;
 use cp::lifecycle::Cause;
@@ -48,6 +49,10 @@ pub(super) struct Story<'a> {
     crashes: Vec<Moment>,
     /// When the worker began to take no new sessions (true), and took them again (false).
     refusals: Vec<(Moment, bool)>,
+    /// When the worker hung (true), and went on (false).
+    hangs: Vec<(Moment, bool)>,
+    /// The longest way of a packet that the scenario asked for.
+    pub(super) latency: Duration,
     /// When `cp` began to listen.
     pub(super) started: Option<Moment>,
     /// When `cp` exited by itself, and how.
@@ -292,7 +297,12 @@ impl<'a> Story<'a> {
             Event::Fault { what } => match what {
                 Fault::WorkerCrash => self.crashes.push(moment),
                 Fault::WorkerDrain => self.refusals.push((moment, true)),
-                Fault::WorkerBack => self.refusals.push((moment, false)),
+                Fault::WorkerHang => self.hangs.push((moment, true)),
+                Fault::WorkerBack => {
+                    self.refusals.push((moment, false));
+                    self.hangs.push((moment, false));
+                }
+                Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
                 _ => {}
             },
             Event::ClientDone { .. }
@@ -384,7 +394,12 @@ impl<'a> Story<'a> {
 
     /// Whether the worker took no new sessions then.
     pub(super) fn worker_refuses_at(&self, at: Time) -> bool {
-        self.refusals.iter().rev().find(|(moment, _)| moment.at <= at).is_some_and(|(_, refuses)| *refuses)
+        last_said(&self.refusals, at)
+    }
+
+    /// Whether the worker hung then.
+    pub(super) fn worker_hangs_at(&self, at: Time) -> bool {
+        last_said(&self.hangs, at)
     }
 
     /// Whether the pod had been told to die at once before this entry: by the kubelet's SIGKILL or by SIGQUIT. What the
@@ -422,6 +437,10 @@ impl<'a> Story<'a> {
         // nothing else is answered, so the code can't be the request's own.
         self.connection_of(request).fatals.iter().find(|fatal| fatal.code == code && fatal.moment.at <= ended.at)
     }
+}
+
+fn last_said(changes: &[(Moment, bool)], at: Time) -> bool {
+    changes.iter().rev().find(|(moment, _)| moment.at <= at).is_some_and(|(_, said)| *said)
 }
 
 impl<'a> Connection<'a> {

@@ -52,7 +52,7 @@ enum Link {
     Stopped,
     /// A session. `open_batch`: something was sent since the last sync point.
     Session { open_batch: bool },
-    /// A session that waits for the rest of a message which never comes.
+    /// A session that waits for the rest of a message which never comes, or was sent something else.
     HalfMessage,
     /// Left by the client.
     Left,
@@ -146,6 +146,10 @@ impl Walk<'_> {
                     None => self.link = Link::HalfMessage,
                 }
             }
+            Step::Garbage(_) => {
+                self.needs_session(step, at);
+                self.link = Link::HalfMessage;
+            }
             Step::Pipeline(Pipeline { repeat, .. }) => {
                 self.needs_session(step, at);
                 self.link = Link::Session { open_batch: false };
@@ -233,9 +237,10 @@ impl Walk<'_> {
             Link::None => ("not connected yet", "put a `\"connect\"` step before it"),
             Link::Left => ("the connection is closed", "`\"connect\"` opens another one"),
             Link::Stopped => ("no session", "the `connect` step stops early: `close` it, or leave its `until` out"),
-            Link::HalfMessage => {
-                ("inside a message", "give the `partial` step before it an `after`, or only `close` after it")
-            }
+            Link::HalfMessage => (
+                "inside a message",
+                "give the `partial` step before it an `after`; behind `garbage` only `close` can stand",
+            ),
         };
         self.report(Problem::new(at, format!("`{word}` needs a session"), label).help(help));
         self.link = Link::Session { open_batch: true };
@@ -263,7 +268,7 @@ fn waits_for_an_answer(step: &Step) -> bool {
         Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) | Step::Flush | Step::Sync => true,
         Step::Connect(_) | Step::Prepare(_) | Step::Execute(_) | Step::Pipeline(_) | Step::Read(_) => false,
         Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Repeat(_) => false,
-        Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => false,
+        Step::Garbage(_) | Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => false,
     }
 }
 

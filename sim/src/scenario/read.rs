@@ -257,6 +257,7 @@ mod tests {
         agrees::<Execute>("execute = '1s'");
         agrees::<Pipeline>("pipeline = ['begin']");
         agrees::<Partial>("partial = 1");
+        agrees::<Garbage>("garbage = 1");
         agrees::<ReadAt>("read = 'stop'");
         agrees::<Think>("think = '1s'");
         agrees::<Idle>("idle = '1s'");

@@ -81,6 +81,7 @@ impl JsonSchema for Step {
                 generator.subschema_for::<Execute>(),
                 generator.subschema_for::<Pipeline>(),
                 generator.subschema_for::<Partial>(),
+                generator.subschema_for::<Garbage>(),
                 generator.subschema_for::<ReadAt>(),
                 generator.subschema_for::<Think>(),
                 generator.subschema_for::<Idle>(),

@@ -54,6 +54,8 @@ pub enum Step {
     Pipeline(Pipeline),
     /// Sends the first bytes of a statement's message.
     Partial(Partial),
+    /// Sends bytes that are no PostgreSQL.
+    Garbage(Garbage),
     /// Stops reading, reads again, or reads slowly, from here on.
     Read(ReadAt),
     /// Does nothing for this long; the client meant to go on.
@@ -76,7 +78,7 @@ pub enum Step {
 
 impl Step {
     /// The words of all steps. Those of [`Step::BARE`] may stand alone.
-    pub const WORDS: [&str; 27] = [
+    pub const WORDS: [&str; 28] = [
         "connect",
         "query",
         "copy_in",
@@ -95,6 +97,7 @@ impl Step {
         "sync",
         "pipeline",
         "partial",
+        "garbage",
         "read",
         "think",
         "idle",
@@ -131,6 +134,7 @@ impl Step {
             Step::Sync => "sync",
             Step::Pipeline(_) => "pipeline",
             Step::Partial(_) => "partial",
+            Step::Garbage(_) => "garbage",
             Step::Read(_) => "read",
             Step::Think(_) => "think",
             Step::Idle(_) => "idle",

@@ -218,6 +218,15 @@ impl Table for Pipeline {
     }
 }
 
+impl Table for Garbage {
+    const WHAT: &'static str = "a `garbage` step";
+
+    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
+        let garbage = fields.required_number("garbage", 1..=Garbage::MAX_BYTES);
+        Some(Garbage { garbage: garbage? })
+    }
+}
+
 impl Table for Partial {
     const WHAT: &'static str = "a `partial` step";
 

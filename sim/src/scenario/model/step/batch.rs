@@ -70,3 +70,17 @@ impl Partial {
     /// `/* c.1/1 */ SELECT work('0', rows => 1, row_bytes => 16)`, with five bytes before it and one behind.
     pub const MAX_BYTES: u32 = 60;
 }
+
+/// `{ garbage = 16 }`: bytes that are no PostgreSQL. Nothing can be sent behind them.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Garbage {
+    /// How many bytes.
+    #[schemars(range(min = 1, max = Garbage::MAX_BYTES))]
+    pub garbage: u32,
+}
+
+impl Garbage {
+    /// The most bytes: more than anybody reads at once.
+    pub const MAX_BYTES: u32 = 1024 * 1024;
+}
