@@ -12,7 +12,7 @@ use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, ScenarioFile};
-use sim::suite::{self, Asked};
+use sim::suite::{self, Asked, Scope};
 use sim::wall::timed;
 
 /// A promise or an expectation is broken.
@@ -156,8 +156,9 @@ fn main() -> ExitCode {
 type Complaint = String;
 
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
+    let scope = if files.is_empty() { Scope::Suite } else { Scope::Files };
     let files = load(files)?;
-    let asked = Asked { seed: options.seed, engine: options.engine };
+    let asked = Asked { seed: options.seed, engine: options.engine, scope };
     let progress = progress(suite::runs(&files, asked), "runs");
     let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
@@ -165,7 +166,7 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::json(&lines, asked, wall))?,
     };
-    Ok(if report::is_green(&lines) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+    Ok(if report::is_green(&lines, asked) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 /// The event log of the same run, in a process of its own.

@@ -281,6 +281,7 @@ impl<'a> Story<'a> {
                 self.killed.get_or_insert(moment);
             }
             Event::ClientDone { .. }
+            | Event::PartSent { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
