@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::coverage::Coverage;
+use crate::holders::{self, Holder};
 use crate::oracle::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::run::{self, EngineName, Run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
-use crate::suite::{self, Asked};
+use crate::suite::{self, Asked, Scope};
 use crate::timeline;
 
 /// What came out for one file.
@@ -33,6 +35,10 @@ pub struct Judgement {
     pub expectations: usize,
     /// How many `fails_under` it has.
     pub fails_under: usize,
+    /// What its runs reached.
+    pub coverage: Coverage,
+    /// Who held the pod in the first of them.
+    pub holders: Vec<Holder>,
 }
 
 /// The verdict on a file.
@@ -70,6 +76,10 @@ pub struct Trial {
     pub simulated: Duration,
     /// What does not hold.
     pub failures: Vec<Failure>,
+    /// What it reached.
+    pub coverage: Coverage,
+    /// Who held the pod.
+    pub holders: Vec<Holder>,
 }
 
 /// How a run's log in another process is had: given the file, the seed and the engine.
@@ -78,7 +88,8 @@ pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName) -> Result<String
 /// Runs a file under all its seeds, or under the one that is asked for, and judges it. `elsewhere` runs the same in another
 /// process and returns its event log.
 pub fn judge(file: &ScenarioFile, seed: Option<u64>, engine: EngineName, elsewhere: &Elsewhere<'_>) -> Judgement {
-    let lines = suite::judge(std::slice::from_ref(file), Asked { seed, engine }, elsewhere, || {});
+    let asked = Asked { seed, engine, scope: Scope::Files };
+    let lines = suite::judge(std::slice::from_ref(file), asked, elsewhere, || {});
     lines.into_iter().map(|line| line.judgement).next().expect("a line for each file")
 }
 
@@ -97,7 +108,8 @@ pub fn trial(file: &ScenarioFile, seed: u64, engine: EngineName, proof: Option<&
         failures.extend(differences(file, &run, seed, engine, elsewhere));
         failures.extend(scenario.fails_under.iter().filter_map(|other| survives(scenario, other, seed, engine)));
     }
-    Trial { seed, simulated: run.simulated(), failures }
+    let coverage = Coverage::of(&run.history, &run.settings);
+    Trial { seed, simulated: run.simulated(), failures, coverage, holders: holders::of(&run.history) }
 }
 
 /// What does not hold in one run of a file. The proof is not asked for.
@@ -124,6 +136,8 @@ impl Judgement {
             promises: Promise::ALL.len(),
             expectations: expectations(scenario),
             fails_under: scenario.fails_under.len(),
+            coverage: Coverage::default(),
+            holders: trials.first().map(|trial| trial.holders.clone()).unwrap_or_default(),
         };
         if trials.is_empty() {
             judgement.verdict = Verdict::NotSupported(run::lacks(scenario, engine));
@@ -131,6 +145,7 @@ impl Judgement {
         }
         let mut failures: Vec<Failure> = Vec::new();
         for trial in trials {
+            judgement.coverage.add(&trial.coverage);
             let (again, new): (Vec<Failure>, Vec<Failure>) = trial
                 .failures
                 .into_iter()

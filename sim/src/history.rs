@@ -137,6 +137,8 @@ pub enum Event {
     SessionBegan { conn: Conn },
     /// TCP could not be opened.
     ConnectFailed { conn: Conn, error: String },
+    /// Part of a request was handed to the network, and the rest is kept back.
+    PartSent { conn: Conn },
     /// A request was handed to the network.
     RequestSent { conn: Conn, tag: Tag, kind: RequestKind },
     /// The client read the answer to a batch's Sync.

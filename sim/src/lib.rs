@@ -6,9 +6,11 @@
 //! verdict on a whole file.
 
 pub mod another_process;
+pub mod coverage;
 pub mod engine;
 pub mod gate;
 pub mod history;
+pub mod holders;
 pub mod host;
 pub mod oracle;
 pub mod parallel;
@@ -17,6 +19,7 @@ pub mod report;
 pub mod run;
 pub mod sabotage;
 pub mod scenario;
+pub mod stays;
 pub mod suite;
 pub mod timeline;
 pub mod wall;

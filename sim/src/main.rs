@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cp::core::settings;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sim::report;
 use sim::run::{self, EngineName};
@@ -12,7 +13,7 @@ use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, ScenarioFile};
-use sim::suite::{self, Asked};
+use sim::suite::{self, Asked, Scope};
 use sim::wall::timed;
 
 /// A promise or an expectation is broken.
@@ -156,8 +157,9 @@ fn main() -> ExitCode {
 type Complaint = String;
 
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
+    let scope = if files.is_empty() { Scope::Suite } else { Scope::Files };
     let files = load(files)?;
-    let asked = Asked { seed: options.seed, engine: options.engine };
+    let asked = Asked { seed: options.seed, engine: options.engine, scope };
     let progress = progress(suite::runs(&files, asked), "runs");
     let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
@@ -165,7 +167,7 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::json(&lines, asked, wall))?,
     };
-    Ok(if report::is_green(&lines) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+    Ok(if report::is_green(&lines, asked) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 /// The event log of the same run, in a process of its own.
@@ -238,6 +240,10 @@ fn load(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
     let mut files = Vec::new();
     let mut complaints = Vec::new();
     for path in paths {
+        if !path.exists() {
+            complaints.push(format!("error: there is no {}{}", path.display(), did_you_mean(path)));
+            continue;
+        }
         let found = if path.is_dir() {
             scenario::find(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
         } else {
@@ -258,6 +264,16 @@ fn load(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
         return Err(format!("error: there is no scenario file here: {where_to}"));
     }
     Ok(files)
+}
+
+/// The scenario file whose name is nearest to that of a file that does not exist, as a question; or nothing.
+fn did_you_mean(path: &Path) -> String {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let known = scenario::find(Path::new("scenarios")).unwrap_or_default();
+    let names: Vec<String> = known.iter().map(|path| stem(path)).collect();
+    let nearest = settings::nearest(&stem(path), names.iter().map(String::as_str));
+    let nearest = nearest.and_then(|nearest| known.iter().find(|path| stem(path) == nearest));
+    settings::did_you_mean(nearest.map(|path| path.display().to_string()).as_deref())
 }
 
 fn progress(all: usize, what: &str) -> ProgressBar {

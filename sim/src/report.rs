@@ -7,7 +7,8 @@ use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
 use crate::gate::{Failure, Judgement, Verdict};
-use crate::suite::{Asked, Line};
+use crate::suite::{self, Asked, Line, Scope};
+use crate::{coverage, holders};
 
 /// The report in words. Plain text; `colour` adds colours to verdicts.
 pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> String {
@@ -33,12 +34,26 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
                     milliseconds(*wall),
                     checked(judgement)
                 );
+                if asked.scope == Scope::Files {
+                    for line in holders::text(&judgement.holders) {
+                        let _ = writeln!(out, "      {line}");
+                    }
+                }
             }
         }
     }
     for Line { judgement, .. } in lines {
         if let Verdict::Fail(failures) = &judgement.verdict {
             failed(&mut out, judgement, failures, asked);
+        }
+    }
+    if asked.scope == Scope::Suite {
+        let coverage = suite::coverage(lines);
+        let _ = write!(out, "\n{}", coverage::text(&coverage, colour));
+        if asked.must_reach_all() {
+            for mark in coverage.missing() {
+                let _ = writeln!(out, "FAIL  no run reached {}: a scenario is missing", mark.name());
+            }
         }
     }
     let count = Count::of(lines);
@@ -132,10 +147,11 @@ impl Count {
     }
 }
 
-/// Whether the gate is green: at least one file passed and none failed.
-pub fn is_green(lines: &[Line]) -> bool {
+/// Whether the gate is green: at least one file passed and none failed, and the whole suite has reached everything.
+pub fn is_green(lines: &[Line], asked: Asked) -> bool {
     let count = Count::of(lines);
-    count.passed > 0 && count.failed == 0
+    let reached = !asked.must_reach_all() || suite::coverage(lines).missing().is_empty();
+    count.passed > 0 && count.failed == 0 && reached
 }
 
 /// The report as one JSON document.
@@ -150,6 +166,7 @@ pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
         failed: count.failed,
         not_supported: count.not_supported,
         files: lines.iter().map(|line| JsonFile::of(line, asked)).collect(),
+        coverage: coverage::json(&suite::coverage(lines)),
     };
     serde_json::to_string_pretty(&report).expect("a report holds only strings and numbers") + "\n"
 }
@@ -165,6 +182,7 @@ struct Json<'a> {
     failed: usize,
     not_supported: usize,
     files: Vec<JsonFile<'a>>,
+    coverage: Vec<coverage::Json>,
 }
 
 #[derive(Serialize)]
@@ -178,6 +196,7 @@ struct JsonFile<'a> {
     expectations: usize,
     seeds: usize,
     fails_under: usize,
+    held: Vec<String>,
     not_supported: Vec<&'static str>,
     failures: Vec<JsonFailure<'a>>,
 }
@@ -210,6 +229,7 @@ impl<'a> JsonFile<'a> {
             expectations: judgement.expectations,
             seeds: judgement.seeds,
             fails_under: judgement.fails_under,
+            held: holders::text(&judgement.holders),
             not_supported,
             failures: failures
                 .iter()

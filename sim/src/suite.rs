@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::coverage::Coverage;
 use crate::gate::{self, Elsewhere, Judgement, Trial};
 use crate::parallel;
 use crate::run::{self, EngineName};
@@ -15,6 +16,31 @@ pub struct Asked {
     pub seed: Option<u64>,
     /// The engine.
     pub engine: EngineName,
+    /// Which files.
+    pub scope: Scope,
+}
+
+/// Which files were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that there are.
+    Suite,
+    /// Some.
+    Files,
+}
+
+impl Asked {
+    /// Whether everything must be reached: by all files, each under all its seeds, on the engine that can do everything.
+    pub fn must_reach_all(&self) -> bool {
+        self.scope == Scope::Suite && self.seed.is_none() && self.engine == EngineName::default()
+    }
+}
+
+/// What all of these runs reached together.
+pub fn coverage(lines: &[Line]) -> Coverage {
+    let mut coverage = Coverage::default();
+    lines.iter().for_each(|line| coverage.add(&line.judgement.coverage));
+    coverage
 }
 
 /// One file's judgement and how long it took to come to it.

@@ -43,6 +43,7 @@ fn tells(event: &Event) -> bool {
         Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
             | Event::StartupSent { .. }
+            | Event::PartSent { .. }
             | Event::WorkerWaits { .. }
             | Event::WorkerGoesOn { .. }
     )
@@ -169,6 +170,7 @@ impl<'a> Speaker<'a> {
         match event {
             Event::Connecting { conn }
             | Event::StartupSent { conn }
+            | Event::PartSent { conn }
             | Event::SessionBegan { conn }
             | Event::ConnectFailed { conn, .. }
             | Event::RequestSent { conn, .. }
@@ -258,6 +260,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::Connecting { conn } if conn.attempt > 1 => format!("connects (attempt {})", conn.attempt),
         Event::Connecting { .. } => "connects".to_owned(),
         Event::StartupSent { .. } => "startup packet sent".to_owned(),
+        Event::PartSent { .. } => "part of a request sent".to_owned(),
         Event::SessionBegan { .. } => "session began".to_owned(),
         Event::ConnectFailed { error, .. } => format!("could not connect: {error}"),
         Event::RequestSent { tag, kind, .. } => format!("{}sent: {}", about(tag), word(*kind)),

@@ -7,10 +7,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use sim::gate::{Verdict, judge};
 use sim::run::EngineName;
 use sim::scenario;
-use sim::suite::Asked;
+use sim::suite::{Asked, Scope};
 
 /// Each file is run under as many seeds as it says.
-const ASKED: Asked = Asked { seed: None, engine: EngineName::TurmoilNet };
+const ASKED: Asked = Asked { seed: None, engine: EngineName::TurmoilNet, scope: Scope::Files };
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -363,6 +363,7 @@ async fn partial<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &P
     let first = usize::try_from(step.partial).unwrap_or(usize::MAX).min(message.len() - 1);
     let rest = message.split_off(first);
     link.out().unsplit(message);
+    actor.record(Event::PartSent { conn: actor.conn() });
     let Some(after) = step.after else {
         return write(actor, link).await;
     };

@@ -306,6 +306,7 @@ impl<'a> Story<'a> {
                 _ => {}
             },
             Event::ClientDone { .. }
+            | Event::PartSent { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
