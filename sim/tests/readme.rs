@@ -1,0 +1,38 @@
+//! The README speaks of what is there: its scenario passes, and it names every word of a scenario file.
+
+use std::path::Path;
+
+use sim::gate::{Verdict, judge};
+use sim::report;
+use sim::run::EngineName;
+use sim::scenario::{self, Action, Promise, ScenarioFile, Step};
+use sim::suite::{Asked, Scope};
+
+fn readme() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("there is a README")
+}
+
+#[test]
+fn its_scenario_passes_as_it_stands() {
+    let readme = readme();
+    let (_, from) = readme.split_once("```toml\n").expect("it shows a scenario");
+    let (text, _) = from.split_once("```").expect("which ends");
+    // The run in another process reads the file.
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = directory.join("readme.toml");
+    std::fs::write(&path, text).expect("cargo gives tests a directory to write to");
+    let file: ScenarioFile = scenario::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false)));
+    let another =
+        |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
+    let judgement = judge(&file, None, EngineName::default(), &another);
+    let asked = Asked { seed: None, engine: EngineName::default(), scope: Scope::Files };
+    assert_eq!(judgement.verdict, Verdict::Pass, "{}", report::one(&judgement, asked));
+}
+
+#[test]
+fn it_names_every_step_event_and_promise() {
+    let readme = readme();
+    let words = Step::WORDS.into_iter().chain(Action::ALL.map(Action::name)).chain(Promise::ALL.map(Promise::name));
+    let missing: Vec<&str> = words.filter(|word| !readme.contains(&format!("`{word}`"))).collect();
+    assert_eq!(missing, [""; 0]);
+}
