@@ -34,6 +34,12 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
                     milliseconds(*wall),
                     checked(judgement)
                 );
+                if judgement.seeds > 1 {
+                    let _ = writeln!(out, "      orders seen under {} seeds", judgement.seeds);
+                    for line in coverage::orders(&judgement.coverage) {
+                        let _ = writeln!(out, "      {line}");
+                    }
+                }
                 if asked.scope == Scope::Files {
                     for line in holders::text(&judgement.holders) {
                         let _ = writeln!(out, "      {line}");

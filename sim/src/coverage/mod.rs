@@ -24,7 +24,7 @@ mod print;
 mod race;
 
 pub use clock::Clock;
-pub use print::{Json, json, text};
+pub use print::{Json, json, orders, text};
 pub use race::Race;
 
 use phases::Phases;

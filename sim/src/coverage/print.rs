@@ -6,6 +6,7 @@ use cp::core::Activity;
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
+use super::race::Race;
 use super::{Coverage, Mark, PHASES, impossible};
 
 /// Columns of counts beside each other.
@@ -49,6 +50,12 @@ pub fn text(coverage: &Coverage, colour: bool) -> String {
     out
 }
 
+/// The orders of races that were seen, and how often, a line each.
+pub fn orders(coverage: &Coverage) -> Vec<String> {
+    let seen = Race::ALL.into_iter().map(|race| (race, coverage.reached(Mark::Race(race))));
+    seen.filter(|(_, times)| *times > 0).map(|(race, times)| format!("{times:>6} × {}", race.name())).collect()
+}
+
 /// One count, for machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Json {
@@ -68,6 +75,12 @@ pub fn json(coverage: &Coverage) -> Vec<Json> {
 mod tests {
     use super::super::fixture::Run;
     use super::*;
+
+    #[test]
+    fn only_orders_that_were_seen_are_named() {
+        let run = Run::default().doing(1.0, 1, Activity::Idle).term(60.0);
+        assert_eq!(orders(&run.coverage()), [""; 0]);
+    }
 
     #[test]
     fn a_count_a_zero_and_a_dash_are_told_apart() {
