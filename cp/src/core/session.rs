@@ -5,7 +5,8 @@
 //! 1. [`Session::handle_startup`] when the startup packet is complete, [`Session::handle_worker_found`] when a worker took
 //!    the connection;
 //! 2. [`Session::handle_client`] with bytes read from the client: it returns how many may go to the worker. The rest is
-//!    *held*: shown again, first, after anything else has happened;
+//!    *held*: shown again, first, after anything else has happened; and [`Session::handle_input`] when the worker's socket
+//!    took some of them or took no more;
 //! 3. [`Session::handle_worker`] with bytes read from the worker, and [`Session::handle_output`] when the client's socket
 //!    took some of them or took no more;
 //! 4. [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
@@ -45,6 +46,8 @@ pub struct Session {
     standing: Standing,
     /// The client's socket takes no more of what the worker sent.
     blocked: bool,
+    /// The worker's socket takes no more of what was forwarded.
+    stuffed: bool,
     /// Bytes read from the client are waiting here instead of going to the worker.
     held: bool,
     /// Why it will end as soon as nothing is running: the client is gone, or talks nonsense.
@@ -74,6 +77,7 @@ impl Session {
                 cancelled: None,
             },
             blocked: false,
+            stuffed: false,
             held: false,
             leaving: None,
             malformed: None,
@@ -159,6 +163,12 @@ impl Session {
         self.settle(drain, now);
     }
 
+    /// Of what was forwarded `left` bytes wait, because the worker's socket takes no more.
+    pub fn handle_input(&mut self, left: usize, drain: &Drain, now: Time) {
+        self.stuffed = left > 0;
+        self.settle(drain, now);
+    }
+
     /// The client closed its side (`ClientClosed`) or reset the connection (`ClientReset`). What it sent before is still
     /// answered after the former.
     pub fn handle_client_gone(&mut self, reason: EndReason) {
@@ -191,7 +201,7 @@ impl Session {
         }
         // What a client asked for before it left, or before it talked nonsense, is still answered. Not so a COPY whose data
         // will not come any more, or a stream that would never end.
-        let answering = self.tracker.activity() == Activity::Executing;
+        let answering = self.turn() == Activity::Executing;
         let owed = answering || !self.tracker.may_speak() || self.blocked;
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
@@ -261,10 +271,15 @@ impl Session {
         }
     }
 
+    /// Whether part of a client's message has been forwarded, and not all of it.
+    pub const fn is_mid_request(&self) -> bool {
+        self.tracker.is_mid_request()
+    }
+
     /// Whether the worker still runs something: a statement that whoever lets go of the worker must cancel, because a server
     /// that has lost its client runs on to its next write.
     pub fn worker_runs(&self) -> bool {
-        self.door == Door::Open && !self.worker_gone && self.tracker.activity() == Activity::Executing
+        self.door == Door::Open && !self.worker_gone && self.turn() == Activity::Executing
     }
 
     /// The clock that runs for it, by the name of its setting, and when that ends it if nothing happens before; none while
@@ -310,6 +325,16 @@ impl Session {
         self.tracker.worker_key()
     }
 
+    /// What the connection is doing, whether the client takes the output or not.
+    fn turn(&self) -> Activity {
+        match self.tracker.activity() {
+            // The client has sent, and the worker does not read: what it is busy with, for example a row of the COPY that
+            // waits for a lock, is the worker's.
+            Activity::CopyIn | Activity::OpenBatch if self.stuffed => Activity::Executing,
+            activity => activity,
+        }
+    }
+
     /// Works out the activity anew, and the times that depend on its changes.
     fn settle(&mut self, drain: &Drain, now: Time) {
         let activity = match self.door {
@@ -317,7 +342,7 @@ impl Session {
             Door::Startup => Activity::Handshake,
             Door::Acquiring => Activity::Acquiring,
             Door::Open if self.blocked && self.tracker.is_ready() => Activity::StreamingOut,
-            Door::Open => self.tracker.activity(),
+            Door::Open => self.turn(),
         };
         let before = self.standing.activity;
         if activity == before {

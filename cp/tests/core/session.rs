@@ -591,3 +591,30 @@ fn a_batch_whose_sync_never_comes_is_ended_by_the_budget_of_its_pauses() {
     assert_eq!((end, pauses), (EndReason::TransactionBudget, 60));
     assert_eq!(guest.now.since(began), Duration::from_secs(2 * 60 * 60));
 }
+
+#[test]
+fn a_copy_whose_worker_takes_no_more_waits_on_the_worker() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("G");
+    guest.signal();
+    guest.client("d");
+    guest.session.handle_input(9, &guest.drain, guest.now);
+    assert_eq!(guest.session.activity(), Activity::Executing);
+    assert!(guest.session.worker_runs(), "whoever lets go of it must cancel what it is busy with");
+    guest.pass(3600);
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.session.handle_input(0, &guest.drain, guest.now);
+    assert_eq!((guest.session.activity(), guest.session.since()), (Activity::CopyIn, guest.now));
+    guest.pass(300);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn half_a_request_that_the_worker_does_not_take_is_idle_all_the_same() {
+    let mut guest = Guest::seated();
+    let query = messages("Q");
+    guest.client_bytes(&query[..6]);
+    guest.session.handle_input(6, &guest.drain, guest.now);
+    assert_eq!(guest.session.activity(), Activity::Idle);
+}
