@@ -72,6 +72,7 @@ impl Session {
                 moved: now,
                 pace,
                 init_deadline: now + drain.settings().session_init_timeout,
+                mid_message: false,
                 acquired: now,
                 paused: Duration::ZERO,
                 cancelled: None,
@@ -205,6 +206,8 @@ impl Session {
         let owed = answering || !self.tracker.may_speak() || self.blocked;
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
+            // Whatever the client said behind it: its statement was cancelled because of the wall.
+            Some(_) if self.standing.cancelled.is_some() && !owed => return Verdict::CloseNow(EndReason::Wall),
             Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),
             _ => {}
         }
@@ -236,7 +239,7 @@ impl Session {
         let reason = self.closed?;
         // Before the startup packet nobody has spoken PostgreSQL yet; inside a message of the worker's our words would be
         // taken for its payload; and behind the worker's own last error they would be a second one for the same thing.
-        let repeats = reason == EndReason::WorkerLost && self.tracker.last_was_error();
+        let repeats = self.tracker.last_was_fatal() || reason == EndReason::WorkerLost && self.tracker.last_was_error();
         if self.door == Door::Startup || !self.tracker.may_speak() || repeats {
             return None;
         }
@@ -262,11 +265,12 @@ impl Session {
         flush
     }
 
-    /// How many bytes may be read from the worker at once, at most `space`: a replication stream that is due is read to the
-    /// end of its message and no further, so that there is a place for the FATAL.
+    /// How many bytes may be read from the worker at once, at most `space`: a replication stream that is due, and anything
+    /// behind the wall, is read to the end of its message and no further, so that there is a place for the FATAL.
     pub fn worker_read_limit(&self, space: usize, drain: &Drain, now: Time) -> usize {
-        match self.tracker.owed_by_stream() {
-            Some(owed) if drain.is_due(self.standing.pace, now) => space.min(owed),
+        let due = drain.is_due(self.standing.pace, now) && self.tracker.is_stream();
+        match self.tracker.owed() {
+            Some(owed) if due || drain.is_walled(now) => space.min(owed),
             _ => space,
         }
     }
@@ -344,6 +348,7 @@ impl Session {
             Door::Open if self.blocked && self.tracker.is_ready() => Activity::StreamingOut,
             Door::Open => self.turn(),
         };
+        self.standing.mid_message = !self.tracker.may_speak();
         let before = self.standing.activity;
         if activity == before {
             return;
