@@ -33,7 +33,7 @@ pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W:
         }
         Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
     };
-    let mut about = About { startup, worker: None };
+    let mut about = About { startup, worker: None, torn: false };
     let (reason, unsent) = session(&front, &mut course, &mut client, &mut about).await;
     Box::pin(end(&front, course, client, about, reason, unsent)).await;
 }
@@ -62,6 +62,8 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W
 struct About<S> {
     startup: Startup,
     worker: Option<S>,
+    /// What the worker was sent stops inside a message.
+    torn: bool,
 }
 
 /// From the startup packet to the end of the session: why it ended, and what the client has not taken yet.
@@ -95,6 +97,7 @@ async fn session<W: World, M: Meter>(
     let packet = std::mem::take(&mut about.startup.packet);
     let over = relay::run(course, client, &mut worker, packet, early).await;
     about.worker = Some(worker);
+    about.torn = over.torn;
     (over.reason, over.unsent)
 }
 
@@ -117,7 +120,7 @@ async fn end<W: World, M: Meter>(
     let key = course.session.worker_key().filter(|_| runs && reason != EndReason::Quit);
     let release = async {
         if let Some(worker) = about.worker {
-            release(front, worker, runs, key).await;
+            release(front, worker, !runs && !about.torn, key).await;
         }
     };
     let tell = async {
@@ -129,15 +132,22 @@ async fn end<W: World, M: Meter>(
     course.leave(reason);
 }
 
-/// Lets go of a worker whose session is over. What it still `runs` is cancelled with `key`, for `close_linger` at most.
-async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: W::Stream, runs: bool, key: Option<CancelKey>) {
+/// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, for `close_linger` at most. It is
+/// said goodbye only if it `listens`: inside a message the goodbye's bytes would be taken for the client's, and could
+/// complete a request that the client was told is not executed.
+async fn release<W: World, M: Meter>(
+    front: &Front<W, M>,
+    mut worker: W::Stream,
+    listens: bool,
+    key: Option<CancelKey>,
+) {
     if let Some(key) = key {
         // Before the connection is closed: a pooler forgets the key with it.
         cancel::pass_on(front, key, front.world.now() + front.settings.close_linger).await;
     }
     // A goodbye that the socket doesn't take at once is not worth waiting for: the close behind it says the same.
     let mut cx = Context::from_waker(Waker::noop());
-    if !runs {
+    if listens {
         let _ = Pin::new(&mut worker).poll_write(&mut cx, &worker::TERMINATE);
     }
     let _ = Pin::new(&mut worker).poll_shutdown(&mut cx);

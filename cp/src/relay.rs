@@ -31,6 +31,8 @@ pub(crate) struct Over {
     pub(crate) reason: EndReason,
     /// Bytes of the worker's that the client has not taken.
     pub(crate) unsent: Vec<u8>,
+    /// Whether what the worker has taken of the client's bytes stops inside a message.
+    pub(crate) torn: bool,
 }
 
 /// Relays until the session is over. `early` are bytes that the client sent before it had a worker; `startup` goes to the
@@ -48,7 +50,8 @@ pub(crate) async fn run<W: World, M: Meter>(
         Relay { course, client, worker, up, down: Pipe::default(), worker_deaf: false, client_ended: false };
     let reason = std::future::poll_fn(|cx| relay.poll(cx)).await;
     let unsent = relay.down.bytes.split_off(relay.down.sent);
-    Over { reason, unsent }
+    let torn = relay.up.sent < relay.up.cleared || relay.course.session.is_mid_request();
+    Over { reason, unsent, torn }
 }
 
 /// What one direction keeps for later: `[sent | cleared to be sent | held back]`.
@@ -146,10 +149,20 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
             self.up.sent += taken;
         }
         let moved = self.up.sent > before;
+        if !self.up.is_empty() {
+            self.tell_input(self.up.cleared - self.up.sent);
+        }
         if self.up.sent == self.up.bytes.len() {
             self.up.clear();
         }
         moved
+    }
+
+    /// Tells the session how much the worker has not taken. One that will never take it is not waited for.
+    fn tell_input(&mut self, left: usize) {
+        let left = if self.worker_deaf { 0 } else { left };
+        let now = self.course.now();
+        self.course.session.handle_input(left, &self.course.drain, now);
     }
 
     /// Writes what `up` has cleared, from `from` on. Returns how much the worker took.
@@ -255,6 +268,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
             }
         };
         self.up.fill(&bytes[taken..], cleared - taken);
+        self.tell_input(cleared - taken);
         true
     }
 }

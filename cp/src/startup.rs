@@ -16,6 +16,8 @@ use crate::core::{EndReason, Malformed};
 
 /// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 const MAX_PACKET: usize = 10_000;
+/// The longest name that is shown, in bytes: PostgreSQL's NAMEDATALEN less its zero. PostgreSQL cuts a longer one as well.
+const MAX_NAME: usize = 63;
 /// Encryption requests before the startup packet: one for GSSAPI, one for TLS.
 const MAX_REFUSALS: usize = 2;
 
@@ -120,9 +122,9 @@ fn parse(version: u32, body: &[u8]) -> Result<Startup, Malformed> {
             continue;
         }
         match name {
-            b"user" => startup.user = String::from_utf8_lossy(value).into_owned(),
-            b"database" => startup.database = String::from_utf8_lossy(value).into_owned(),
-            b"application_name" => startup.application = String::from_utf8_lossy(value).into_owned(),
+            b"user" => startup.user = shown(value),
+            b"database" => startup.database = shown(value),
+            b"application_name" => startup.application = shown(value),
             _ => {}
         }
         for part in [name, b"\0", value, b"\0"] {
@@ -143,6 +145,20 @@ fn parse(version: u32, body: &[u8]) -> Result<Startup, Malformed> {
         startup.negotiation = Some(negotiation(&unknown));
     }
     Ok(startup)
+}
+
+/// A name as the log, the records and the admin port show it: a client chooses it, so it is cut, and what could make one line
+/// look like two, or paint a terminal, is escaped.
+fn shown(name: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)]).chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// Takes a zero-terminated text off the front.
@@ -249,6 +265,16 @@ mod tests {
         assert_eq!(startup.packet[8..], body(&[("user", "app")]));
         let told = startup.negotiation.unwrap();
         assert_eq!(told, b"v\0\0\0\x17\0\x03\0\0\0\0\0\x01_pq_.shiny\0".to_vec());
+    }
+
+    #[test]
+    fn a_name_is_shown_in_one_line_that_its_client_can_not_lengthen() {
+        let forged = "x\n2026 INFO session ended\u{1b}[2J\u{2028}é";
+        let startup = parse(VERSION_3_0, &body(&[("user", "app"), ("application_name", forged)])).unwrap();
+        assert_eq!(startup.application, r"x\n2026 INFO session ended\u{1b}[2J\u{2028}é");
+        let startup = parse(VERSION_3_0, &body(&[("user", &"u".repeat(9000))])).unwrap();
+        assert_eq!((startup.user.len(), startup.database.len()), (MAX_NAME, MAX_NAME));
+        assert!(startup.packet.len() > 9000, "the worker is told all of it");
     }
 
     #[test]

@@ -17,7 +17,6 @@ use crate::course::Front;
 use crate::lifecycle::{Cause, Draining, Lifecycle};
 use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
 use crate::orders::{Answer, Ask, Order};
-use crate::registry::Tally;
 use crate::status::Status;
 use crate::world::{Signal, World};
 
@@ -199,25 +198,34 @@ impl<W: World, M: Meter> Watch<W, M> {
         if within(&self.front.world, deadline, self.front.meter.flush()).await.is_none() {
             tracing::error!("the meter did not flush within teardown_budget: end records may be lost");
         }
-        let tally = self.front.registry.tally();
-        let code = if tally.ended_by.contains_key(EndReason::Wall.name()) { EXIT_WALL } else { EXIT_DRAINED };
-        self.finish(code, tally).await
+        let walled = self.front.registry.tally().ended_by.contains_key(EndReason::Wall.name());
+        let ended = self.front.world.now();
+        self.end_tasks().await;
+        self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended)
     }
 
     /// SIGQUIT: every session is ended where it stands, and recorded.
     async fn quit(self) -> Exit {
         tracing::warn!(connections = self.front.registry.connections(), "SIGQUIT: exiting at once");
-        let tally = self.front.registry.tally();
-        self.finish(EXIT_QUIT, tally).await
+        let ended = self.front.world.now();
+        self.end_tasks().await;
+        // The records of those that were ended just now are there only now.
+        if within(&self.front.world, ended + LAST_TASKS, self.front.meter.flush()).await.is_none() {
+            tracing::error!("the meter did not flush at once: end records may be lost");
+        }
+        self.report(EXIT_QUIT, ended)
     }
 
-    async fn finish(self, code: u8, tally: Tally) -> Exit {
+    async fn end_tasks(&self) {
         let world = &self.front.world;
-        let ended = world.now();
         self.front.lifecycle.change(Lifecycle::Exiting);
-        if within(world, ended + LAST_TASKS, self.front.crew.gone()).await.is_none() {
+        if within(world, world.now() + LAST_TASKS, self.front.crew.gone()).await.is_none() {
             tracing::error!(tasks = self.front.crew.tasks(), "tasks are left at exit");
         }
+    }
+
+    fn report(self, code: u8, ended: Time) -> Exit {
+        let tally = self.front.registry.tally();
         let Lifecycle::Draining(Draining { since: started, cause, .. }) = self.lifecycle else {
             return Exit { code, report: None };
         };

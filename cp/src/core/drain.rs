@@ -108,6 +108,8 @@ pub struct Standing {
     pub pace: Pace,
     /// When its handshake is over time: `session_init_timeout` after it was accepted, not counting the wait for a worker.
     pub init_deadline: Time,
+    /// Whether the worker's output stops inside a message: no place for a FATAL.
+    pub mid_message: bool,
     /// When a worker took it; the time it was accepted until one did.
     pub acquired: Time,
     /// Time spent in pauses inside transactions and batches since the signal, without the one that is going on.
@@ -232,11 +234,15 @@ impl Drain {
     /// What the wall, which stands at `wall`, does to a connection.
     fn at_wall(&self, standing: &Standing, wall: Time) -> Verdict {
         let cuts = self.settings.drain_policy == DrainPolicy::Flat;
-        match standing.cancelled {
-            _ if cuts || standing.activity != Activity::Executing => Verdict::CloseAt(wall, EndReason::Wall),
-            None => Verdict::CancelAt(wall),
+        let patience = self.settings.teardown_budget / 2;
+        match (standing.activity, standing.cancelled) {
+            _ if cuts => Verdict::CloseAt(wall, EndReason::Wall),
+            (Activity::Executing, None) => Verdict::CancelAt(wall),
             // A worker that does not even cancel is not waited for: the SIGKILL would not wait either.
-            Some(cancelled) => Verdict::CloseAt(cancelled + self.settings.teardown_budget / 2, EndReason::Wall),
+            (Activity::Executing, Some(cancelled)) => Verdict::CloseAt(cancelled + patience, EndReason::Wall),
+            // A client that takes the rest of a message can be told behind it.
+            (Activity::StreamingOut, _) if standing.mid_message => Verdict::CloseAt(wall + patience, EndReason::Wall),
+            _ => Verdict::CloseAt(wall, EndReason::Wall),
         }
     }
 

@@ -5,7 +5,8 @@
 //! 1. [`Session::handle_startup`] when the startup packet is complete, [`Session::handle_worker_found`] when a worker took
 //!    the connection;
 //! 2. [`Session::handle_client`] with bytes read from the client: it returns how many may go to the worker. The rest is
-//!    *held*: shown again, first, after anything else has happened;
+//!    *held*: shown again, first, after anything else has happened; and [`Session::handle_input`] when the worker's socket
+//!    took some of them or took no more;
 //! 3. [`Session::handle_worker`] with bytes read from the worker, and [`Session::handle_output`] when the client's socket
 //!    took some of them or took no more;
 //! 4. [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
@@ -45,6 +46,8 @@ pub struct Session {
     standing: Standing,
     /// The client's socket takes no more of what the worker sent.
     blocked: bool,
+    /// The worker's socket takes no more of what was forwarded.
+    stuffed: bool,
     /// Bytes read from the client are waiting here instead of going to the worker.
     held: bool,
     /// Why it will end as soon as nothing is running: the client is gone, or talks nonsense.
@@ -69,11 +72,13 @@ impl Session {
                 moved: now,
                 pace,
                 init_deadline: now + drain.settings().session_init_timeout,
+                mid_message: false,
                 acquired: now,
                 paused: Duration::ZERO,
                 cancelled: None,
             },
             blocked: false,
+            stuffed: false,
             held: false,
             leaving: None,
             malformed: None,
@@ -159,6 +164,12 @@ impl Session {
         self.settle(drain, now);
     }
 
+    /// Of what was forwarded `left` bytes wait, because the worker's socket takes no more.
+    pub fn handle_input(&mut self, left: usize, drain: &Drain, now: Time) {
+        self.stuffed = left > 0;
+        self.settle(drain, now);
+    }
+
     /// The client closed its side (`ClientClosed`) or reset the connection (`ClientReset`). What it sent before is still
     /// answered after the former.
     pub fn handle_client_gone(&mut self, reason: EndReason) {
@@ -191,10 +202,12 @@ impl Session {
         }
         // What a client asked for before it left, or before it talked nonsense, is still answered. Not so a COPY whose data
         // will not come any more, or a stream that would never end.
-        let answering = self.tracker.activity() == Activity::Executing;
+        let answering = self.turn() == Activity::Executing;
         let owed = answering || !self.tracker.may_speak() || self.blocked;
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
+            // Whatever the client said behind it: its statement was cancelled because of the wall.
+            Some(_) if self.standing.cancelled.is_some() && !owed => return Verdict::CloseNow(EndReason::Wall),
             Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),
             _ => {}
         }
@@ -226,7 +239,7 @@ impl Session {
         let reason = self.closed?;
         // Before the startup packet nobody has spoken PostgreSQL yet; inside a message of the worker's our words would be
         // taken for its payload; and behind the worker's own last error they would be a second one for the same thing.
-        let repeats = reason == EndReason::WorkerLost && self.tracker.last_was_error();
+        let repeats = self.tracker.last_was_fatal() || reason == EndReason::WorkerLost && self.tracker.last_was_error();
         if self.door == Door::Startup || !self.tracker.may_speak() || repeats {
             return None;
         }
@@ -252,19 +265,25 @@ impl Session {
         flush
     }
 
-    /// How many bytes may be read from the worker at once, at most `space`: a replication stream that is due is read to the
-    /// end of its message and no further, so that there is a place for the FATAL.
+    /// How many bytes may be read from the worker at once, at most `space`: a replication stream that is due, and anything
+    /// behind the wall, is read to the end of its message and no further, so that there is a place for the FATAL.
     pub fn worker_read_limit(&self, space: usize, drain: &Drain, now: Time) -> usize {
-        match self.tracker.owed_by_stream() {
-            Some(owed) if drain.is_due(self.standing.pace, now) => space.min(owed),
+        let due = drain.is_due(self.standing.pace, now) && self.tracker.is_stream();
+        match self.tracker.owed() {
+            Some(owed) if due || drain.is_walled(now) => space.min(owed),
             _ => space,
         }
+    }
+
+    /// Whether part of a client's message has been forwarded, and not all of it.
+    pub const fn is_mid_request(&self) -> bool {
+        self.tracker.is_mid_request()
     }
 
     /// Whether the worker still runs something: a statement that whoever lets go of the worker must cancel, because a server
     /// that has lost its client runs on to its next write.
     pub fn worker_runs(&self) -> bool {
-        self.door == Door::Open && !self.worker_gone && self.tracker.activity() == Activity::Executing
+        self.door == Door::Open && !self.worker_gone && self.turn() == Activity::Executing
     }
 
     /// The clock that runs for it, by the name of its setting, and when that ends it if nothing happens before; none while
@@ -310,6 +329,16 @@ impl Session {
         self.tracker.worker_key()
     }
 
+    /// What the connection is doing, whether the client takes the output or not.
+    fn turn(&self) -> Activity {
+        match self.tracker.activity() {
+            // The client has sent, and the worker does not read: what it is busy with, for example a row of the COPY that
+            // waits for a lock, is the worker's.
+            Activity::CopyIn | Activity::OpenBatch if self.stuffed => Activity::Executing,
+            activity => activity,
+        }
+    }
+
     /// Works out the activity anew, and the times that depend on its changes.
     fn settle(&mut self, drain: &Drain, now: Time) {
         let activity = match self.door {
@@ -317,8 +346,9 @@ impl Session {
             Door::Startup => Activity::Handshake,
             Door::Acquiring => Activity::Acquiring,
             Door::Open if self.blocked && self.tracker.is_ready() => Activity::StreamingOut,
-            Door::Open => self.tracker.activity(),
+            Door::Open => self.turn(),
         };
+        self.standing.mid_message = !self.tracker.may_speak();
         let before = self.standing.activity;
         if activity == before {
             return;

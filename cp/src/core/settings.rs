@@ -154,9 +154,11 @@ impl Settings {
                 format!("{} or less", print_duration(grace)),
             );
         }
-        // Here zero is not "none": it would turn every client away, or cut a statement at its client's first pause.
+        // Here zero is not "none": it would turn every client away, cut a statement at its client's first pause, or let no
+        // FATAL and no late cancel request through.
         let never_zero = [
             ("stall_grace", self.stall_grace),
+            ("close_linger", self.close_linger),
             ("session_init_timeout", self.session_init_timeout),
             ("worker_queue_timeout", self.worker_queue_timeout),
         ];
@@ -352,8 +354,8 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_refused_where_it_would_turn_every_client_away() {
-        for name in ["stall_grace", "session_init_timeout", "worker_queue_timeout"] {
+    fn zero_is_refused_where_it_would_turn_every_client_away_or_tell_nobody() {
+        for name in ["stall_grace", "close_linger", "session_init_timeout", "worker_queue_timeout"] {
             assert_eq!(complaint(&[(name, "0")]), format!("{name}: \"0\" is not valid; valid is a duration above 0"));
         }
     }

@@ -223,6 +223,12 @@ impl Tracker {
         self.last_backend == b'E'
     }
 
+    /// Whether it was one that answers nothing: a FATAL, with which the worker has ended the session.
+    pub fn last_was_fatal(&self) -> bool {
+        let asked = self.stage != Stage::Handshake && (!self.unanswered.is_empty() || self.batch.is_open());
+        self.last_was_error() && !asked
+    }
+
     /// The worker's cancel key, once it has told it.
     pub fn worker_key(&self) -> Option<CancelKey> {
         self.key_seen.then_some(self.worker_key)
@@ -243,10 +249,14 @@ impl Tracker {
         self.batch.flushed = true;
     }
 
-    /// Bytes that the worker still owes of a message under way on a stream that never pauses by itself (CopyBoth). Reading
-    /// no more than these stops the stream where a message ends.
-    pub fn owed_by_stream(&self) -> Option<usize> {
-        (self.stage == Stage::CopyBoth && !self.backend.at_boundary()).then(|| self.backend.owed())
+    /// Whether the worker sends a stream that never pauses by itself (CopyBoth).
+    pub fn is_stream(&self) -> bool {
+        self.stage == Stage::CopyBoth
+    }
+
+    /// Bytes that the worker is known to owe of a message under way. Reading no more than these stops where a message ends.
+    pub fn owed(&self) -> Option<usize> {
+        (!self.backend.at_boundary()).then(|| self.backend.owed())
     }
 
     /// How many of `bytes`, just read from the client or held back before, are to be forwarded now. They count as forwarded

@@ -39,6 +39,7 @@ fn standing(activity: Activity) -> Standing {
         moved: at(SIGNAL - 10),
         pace: Pace(0),
         init_deadline: at(SIGNAL + 50),
+        mid_message: false,
         acquired: at(SIGNAL - 10),
         paused: Duration::ZERO,
         cancelled: None,

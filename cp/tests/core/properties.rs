@@ -244,7 +244,7 @@ proptest! {
                 tracker.flush_sent();
             }
             session.take_flush(&drain);
-            let _ = (seen(&tracker), tracker.owed_by_stream(), tracker.worker_key(), tracker.is_mid_request());
+            let _ = (seen(&tracker), tracker.owed(), tracker.worker_key(), tracker.is_mid_request());
             let _ = (session.poll_verdict(&drain, now), session.next_timeout(&drain, now), session.activity());
             prop_assert!((1..=4096).contains(&session.worker_read_limit(4096, &drain, now)));
         }

@@ -591,3 +591,83 @@ fn a_batch_whose_sync_never_comes_is_ended_by_the_budget_of_its_pauses() {
     assert_eq!((end, pauses), (EndReason::TransactionBudget, 60));
     assert_eq!(guest.now.since(began), Duration::from_secs(2 * 60 * 60));
 }
+
+#[test]
+fn a_copy_whose_worker_takes_no_more_waits_on_the_worker() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("G");
+    guest.signal();
+    guest.client("d");
+    guest.session.handle_input(9, &guest.drain, guest.now);
+    assert_eq!(guest.session.activity(), Activity::Executing);
+    assert!(guest.session.worker_runs(), "whoever lets go of it must cancel what it is busy with");
+    guest.pass(3600);
+    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    guest.session.handle_input(0, &guest.drain, guest.now);
+    assert_eq!((guest.session.activity(), guest.session.since()), (Activity::CopyIn, guest.now));
+    guest.pass(300);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn half_a_request_that_the_worker_does_not_take_is_idle_all_the_same() {
+    let mut guest = Guest::seated();
+    let query = messages("Q");
+    guest.client_bytes(&query[..6]);
+    guest.session.handle_input(6, &guest.drain, guest.now);
+    assert_eq!(guest.session.activity(), Activity::Idle);
+}
+
+#[test]
+fn behind_the_wall_a_reader_in_the_middle_of_a_message_is_told_at_its_end() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    let row = messages("D");
+    guest.worker_bytes(&mut row[..5].to_vec());
+    guest.output(3, 2);
+    assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    let patience = Settings::default().teardown_budget / 2;
+    assert_eq!(guest.verdict(), Verdict::CloseAt(guest.now + patience, EndReason::Wall));
+    assert_eq!(guest.session.worker_read_limit(1000, &guest.drain, guest.now), 4, "and no byte of the next one");
+    guest.worker_bytes(&mut row[5..].to_vec());
+    guest.output(2, 4);
+    assert!(detail(guest.farewell(EndReason::Wall)).is_some());
+}
+
+#[test]
+fn a_statement_that_the_wall_cancelled_ends_by_the_wall_whatever_its_client_said_behind_it() {
+    for leave in
+        [(|guest: &mut Guest| guest.session.handle_client_gone(EndReason::ClientClosed)) as fn(&mut Guest), |guest| {
+            guest.client("X");
+        }]
+    {
+        let mut guest = Guest::seated();
+        guest.client("Q");
+        leave(&mut guest);
+        guest.signal();
+        guest.drain.handle_wall(guest.now);
+        assert_eq!(guest.verdict(), Verdict::CancelNow);
+        guest.session.handle_cancelled(guest.now);
+        guest.worker("E Z:I");
+        assert!(guest.farewell(EndReason::Wall).is_some());
+    }
+}
+
+#[test]
+fn a_fatal_of_the_workers_own_is_not_followed_by_a_second_one() {
+    let mut guest = Guest::seated();
+    guest.worker("E");
+    guest.signal();
+    guest.pass(30);
+    assert_eq!(guest.farewell(EndReason::Boundary), None);
+    // An error that answers a batch is none.
+    let mut guest = Guest::seated();
+    guest.client("B E H");
+    guest.worker("2 E");
+    guest.signal();
+    guest.pass(300);
+    assert!(guest.farewell(EndReason::StallGrace).is_some());
+}

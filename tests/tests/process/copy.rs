@@ -1,11 +1,16 @@
 //! COPY FROM STDIN while the process drains: bytes decide, not the clock on the wall.
 
+use futures_util::future::join3;
 use process_tests::control_plane::ControlPlane;
 use process_tests::postgres::postgres;
 use process_tests::raw::{self, Message, Raw};
 use process_tests::{run, within};
+use tokio::io::AsyncWriteExt;
 
 use super::{ADMIN_SHUTDOWN, assert_exit, millis};
+
+/// Rows of a kilobyte: more than the sockets on their way can hold.
+const ROWS: i64 = 40_000;
 
 const FLAGS: [&str; 6] = ["--lame-duck", "200ms", "--idle-grace", "400ms", "--stall-grace", "1s"];
 
@@ -54,6 +59,40 @@ fn a_copy_that_falls_silent_is_ended_after_the_stall_grace_and_nothing_of_it_sta
         assert!(exit.after >= millis(1000), "{exit:?}");
         assert_exit(exit, 0, millis(1000));
         assert_eq!(rows("silent").await, 0);
+    });
+}
+
+#[test]
+fn a_copy_whose_worker_waits_for_a_lock_is_waited_for() {
+    run(async {
+        let setup = postgres().connect("setup").await;
+        setup.batch_execute("create table copy_locked (n int primary key, pad text)").await.unwrap();
+        let mut plane = ControlPlane::start(&FLAGS).await;
+        let mut raw = Raw::session(plane.port, "locked").await;
+        raw.send(&raw::query("copy copy_locked from stdin")).await;
+        assert_eq!(raw.messages.next().await.unwrap().unwrap().tag, b'G', "CopyInResponse");
+        // The first row waits for this transaction, and the rest for the first row.
+        setup.batch_execute("begin; insert into copy_locked values (0)").await.unwrap();
+        let Raw { mut messages, mut output } = raw;
+        let send = async {
+            for row in 0..ROWS {
+                output.write_all(&data(&format!("{row}\t{:1000}\n", ""))).await.expect("the other side reads");
+            }
+            output.write_all(&[b'c', 0, 0, 0, 4]).await.expect("the other side reads");
+        };
+        let lock = async {
+            plane.drain().await;
+            plane.until(millis(3_000)).await;
+            setup.batch_execute("rollback").await.unwrap();
+        };
+        let rest = async { within(millis(30_000), "the rest of a COPY", messages.rest()).await.unwrap() };
+        let ((), (), rest) = join3(send, lock, rest).await;
+        drop((messages, output));
+        let exit = plane.exit().await;
+
+        assert_eq!(tags(&rest), "CZE", "CommandComplete, ReadyForQuery, FATAL");
+        assert_eq!(exit.code, Some(0));
+        assert_eq!(self::rows("locked").await, ROWS);
     });
 }
 

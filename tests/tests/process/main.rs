@@ -21,6 +21,7 @@ mod running;
 mod signal;
 mod stall;
 mod steady;
+mod torn;
 mod transaction;
 mod vanish;
 mod vanished;
