@@ -23,7 +23,7 @@ fn comes_near_its_bound(name: &str, text: &str) {
     let (exit, _) = run.history.exited().expect("bounded-exit holds");
     let bound = bounded_exit::bound(&judged).expect("there is a signal");
     let part = (exit - signal).as_secs_f64() / (bound.at - signal).as_secs_f64();
-    assert!(part >= TIGHT && part <= 1.0, "{name}: {:.1} % of the bound: {}", part * 100.0, bound.why);
+    assert!((TIGHT..=1.0).contains(&part), "{name}: {:.1} % of the bound: {}", part * 100.0, bound.why);
 }
 
 const SIGNAL: &str = r#"

@@ -1,7 +1,9 @@
 //! The copy of the workspace's sources in which defects are built in, and its build.
 //!
-//! Both are below the build directory, so that no program with a defect is ever where the ordinary ones are. Only files that
-//! differ are written: from one build to the next cargo sees nothing but the defect, and compiles nothing else anew.
+//! What is built is below the build directory, in a folder of its own, so that no program with a defect is ever where the
+//! ordinary ones are. Everything that is not `cp` or `sim` is shared with the ordinary build (cargo's `build-dir`), and only
+//! files that differ are written: from one build to the next cargo sees nothing but the defect, and compiles nothing else
+//! anew.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,10 +15,14 @@ use std::time::Duration;
 use super::hunt::{Hunted, Quarry};
 use super::patch::{Misfit, Patch};
 
-/// Nothing is built with debug information, which nobody reads, nor with `debug_assert!`: the promises must catch a defect
-/// in the program that is shipped.
-const PROFILE: [&str; 3] =
-    ["profile.dev.debug=0", "profile.dev.debug-assertions=false", "profile.dev.incremental=true"];
+/// The two are built without debug information, which nobody reads, and without `debug_assert!`: the promises must catch a
+/// defect in the program that is shipped.
+const PROFILE: [&str; 4] = [
+    "profile.dev.package.cp.debug=0",
+    "profile.dev.package.cp.debug-assertions=false",
+    "profile.dev.package.sim.debug=0",
+    "profile.dev.package.sim.debug-assertions=false",
+];
 
 /// No build, no test and no hunt takes longer; what does has a defect that spins.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -29,8 +35,10 @@ const TAIL: usize = 20;
 pub struct Workshop {
     /// The copy.
     sources: PathBuf,
-    /// Cargo's target directory for it.
+    /// Where cargo puts what is built from it.
     build: PathBuf,
+    /// Where cargo keeps what it has compiled on the way: the ordinary build's.
+    shared: PathBuf,
     /// What the last command printed.
     output: PathBuf,
     errors: PathBuf,
@@ -80,6 +88,7 @@ impl Workshop {
         let workshop = Workshop {
             sources: place.join("sources"),
             build: place.join("build"),
+            shared: target.canonicalize()?,
             output: place.join("output"),
             errors: place.join("errors"),
             pristine: Vec::new(),
@@ -159,6 +168,7 @@ impl Workshop {
     fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args([subcommand, "--locked", "--quiet", "--target-dir"]).arg(&self.build);
+        cargo.env("CARGO_BUILD_BUILD_DIR", &self.shared);
         cargo.args(PROFILE.iter().flat_map(|setting| ["--config", setting]));
         cargo
     }
