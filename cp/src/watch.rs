@@ -200,7 +200,7 @@ impl<W: World, M: Meter> Watch<W, M> {
         }
         let walled = self.front.registry.tally().ended_by.contains_key(EndReason::Wall.name());
         let ended = self.front.world.now();
-        self.end_tasks().await;
+        end_tasks(&self.front).await;
         self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended)
     }
 
@@ -208,20 +208,12 @@ impl<W: World, M: Meter> Watch<W, M> {
     async fn quit(self) -> Exit {
         tracing::warn!(connections = self.front.registry.connections(), "SIGQUIT: exiting at once");
         let ended = self.front.world.now();
-        self.end_tasks().await;
+        end_tasks(&self.front).await;
         // The records of those that were ended just now are there only now.
         if within(&self.front.world, ended + LAST_TASKS, self.front.meter.flush()).await.is_none() {
             tracing::error!("the meter did not flush at once: end records may be lost");
         }
         self.report(EXIT_QUIT, ended)
-    }
-
-    async fn end_tasks(&self) {
-        let world = &self.front.world;
-        self.front.lifecycle.change(Lifecycle::Exiting);
-        if within(world, world.now() + LAST_TASKS, self.front.crew.gone()).await.is_none() {
-            tracing::error!(tasks = self.front.crew.tasks(), "tasks are left at exit");
-        }
     }
 
     fn report(self, code: u8, ended: Time) -> Exit {
@@ -242,6 +234,13 @@ impl<W: World, M: Meter> Watch<W, M> {
         };
         tell(&report, code);
         Exit { code, report: Some(report) }
+    }
+}
+
+async fn end_tasks<W: World, M: Meter>(front: &Front<W, M>) {
+    front.lifecycle.change(Lifecycle::Exiting);
+    if within(&front.world, front.world.now() + LAST_TASKS, front.crew.gone()).await.is_none() {
+        tracing::error!(tasks = front.crew.tasks(), "tasks are left at exit");
     }
 }
 
