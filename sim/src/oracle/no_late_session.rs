@@ -1,6 +1,7 @@
 //! `no-late-session`: no session began after lame duck; the refusal was 57P03.
 //!
-//! Late is a client that started to connect after lame duck. One that came before it may have its session afterwards. A
+//! Late is a client that started to connect after lame duck, or whose startup packet came after it. One that was let in
+//! before, and waits for its worker, may have its session afterwards. A
 //! late one is told 57P03 or, if it never sent a whole startup packet, nothing; no other FATAL will do. It must reach
 //! the listener: that stays open to the end, for this answer and for cancel requests, so a connection that could not be
 //! opened while the process was there breaks it too, from the signal on.
@@ -24,7 +25,8 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 
 fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Violation> {
     let lame_duck_over = signal.at + run.settings.lame_duck;
-    let late = connection.connecting.at >= lame_duck_over + run.slack();
+    let came_late = |moment: Moment| moment.at >= lame_duck_over + run.slack();
+    let late = came_late(connection.connecting) || connection.startup.is_some_and(came_late);
     let told = connection.fatals.first().filter(|fatal| fatal.code != "57P03");
     let (what, shown) = match (connection.began, told, connection.failed) {
         (Some(began), ..) if late => ("had its session".to_owned(), began),
@@ -53,6 +55,17 @@ mod tests {
 
     fn signalled() -> Log {
         Log::default().term(60.0)
+    }
+
+    #[test]
+    fn a_startup_packet_that_comes_late_is_refused_like_a_late_connection() {
+        let startup = |at: f64| {
+            let log = Log::default().term(60.0).connecting(64.0, "b.1");
+            log.event(at, Event::StartupSent { conn: conn("b.1") })
+                .event(70.0, Event::SessionBegan { conn: conn("b.1") })
+        };
+        assert_eq!(startup(64.0).judge(check), [""; 0]);
+        assert_eq!(startup(69.0).judge(check).len(), 1);
     }
 
     fn failed(log: Log, at: f64) -> Log {
