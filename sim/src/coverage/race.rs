@@ -146,7 +146,7 @@ fn at_due_time(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
 fn may_be_due(facts: &Facts<'_>, at: Time) -> bool {
     let (lame_duck, grace) = (facts.settings.lame_duck, facts.settings.idle_grace);
     let signal = facts.phases.lame_duck_end().map(|end| end.since_epoch().saturating_sub(lame_duck));
-    signal.map(|signal| Time::from_epoch(signal)).is_some_and(|signal| {
+    signal.map(Time::from_epoch).is_some_and(|signal| {
         at >= signal + (grace / 2).max(lame_duck).saturating_sub(NEAR) && at <= signal + grace + NEAR
     })
 }
@@ -204,10 +204,8 @@ fn at_lame_duck_end(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
             Event::StartupSent { conn } if entry.at > end => {
                 late.insert(conn);
             }
-            Event::SessionBegan { conn } => {
-                if connecting.get(conn).is_some_and(|at| *at < end && *at + NEAR >= end) {
-                    count(Race::ConnectBeforeLameDuckEnd);
-                }
+            Event::SessionBegan { conn } if connecting.get(conn).is_some_and(|at| *at < end && *at + NEAR >= end) => {
+                count(Race::ConnectBeforeLameDuckEnd);
             }
             Event::FatalRead { conn, code, .. } if code == "57P03" => match connecting.get(conn) {
                 Some(at) if *at + NEAR < end && late.contains(conn) => count(Race::LameDuckEndBeforeStartup),
