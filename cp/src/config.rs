@@ -14,14 +14,15 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use draft::Draft;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use table::{Entry, entries, json, markdown};
 
-use crate::core::Settings;
 use crate::core::settings::{SettingError, parse_duration, print_duration};
+use crate::core::{Drain, DrainPolicy, Settings, Time};
 use crate::log::{self, LogFormat};
 use crate::world::Tcp;
 
@@ -84,7 +85,9 @@ impl Config {
         draft.take_file(sources, read);
         draft.take_environment(&sources.environment);
         draft.take_flags(&sources.flags);
-        draft.finish()
+        let mut config = draft.finish()?;
+        config.warnings.extend(early_wall(&config.settings));
+        Ok(config)
     }
 
     /// Where the value of the setting called `name` came from.
@@ -152,6 +155,21 @@ fn tcp_time(text: &str) -> Option<Duration> {
 /// How a file says that there is no value.
 const UNSET: &str = "unset";
 
+/// A wall that stands before the grace is over ends what the grace is there for: allowed, and hardly ever meant.
+fn early_wall(settings: &Settings) -> Option<String> {
+    let mut drain = Drain::new(Arc::new(settings.clone()));
+    drain.handle_signal(Time::EPOCH);
+    let before = settings.idle_grace.saturating_sub(Duration::from_nanos(1));
+    let early = settings.drain_policy == DrainPolicy::IdleAware && drain.is_walled(Time::from_epoch(before));
+    early.then(|| {
+        format!(
+            "the wall stands before idle_grace, which is {}, is over: every drain will cancel what runs then and exit with \
+             code 3. Lower idle_grace, or raise handover_drain_timeout, or termination_grace less teardown_budget",
+            print_duration(settings.idle_grace)
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +188,16 @@ mod tests {
             assert_eq!(path, "lastcall.toml");
             Ok(file.to_owned())
         })
+    }
+
+    #[test]
+    fn a_wall_before_the_end_of_the_grace_is_a_warning() {
+        let warnings = |flags: Pairs<'_>| load(&[&[WORKER], flags].concat(), &[], "").unwrap().warnings;
+        let [warning] = &warnings(&[("termination_grace", "30s")])[..] else { panic!("one warning") };
+        assert!(warning.starts_with("the wall stands before idle_grace, which is 30s, is over"), "{warning}");
+        assert_eq!(warnings(&[("termination_grace", "50s")]), [""; 0]);
+        assert_eq!(warnings(&[("termination_grace", "30s"), ("idle_grace", "10s")]), [""; 0]);
+        assert_eq!(warnings(&[("drain_policy", "flat"), ("handover_drain_timeout", "10s")]), [""; 0]);
     }
 
     fn errors(flags: Pairs<'_>, environment: Pairs<'_>, file: &str) -> Vec<String> {

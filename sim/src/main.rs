@@ -186,7 +186,12 @@ fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
 
 fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String) -> Result<ExitCode, Complaint> {
     let files = load(&[file.to_owned()])?;
-    for ScenarioFile { scenario, .. } in &files {
+    for ScenarioFile { path, scenario } in &files {
+        let lacks = run::lacks(scenario, options.engine);
+        if !lacks.is_empty() {
+            let (path, engine) = (path.display(), options.engine.name());
+            return Err(format!("error: {path} is not supported by {engine}: {}", lacks.join(", ")));
+        }
         let run = run::run(scenario, &run::settings(scenario), options.seed, options.engine);
         print(&render(&run))?;
     }

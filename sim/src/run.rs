@@ -90,7 +90,7 @@ struct Progress {
 
 fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
     let termination_grace = scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0);
-    let limit = limit(scenario, settings, termination_grace);
+    let limit = limit(scenario, settings, termination_grace, !E::SUPPORTS.exact_times);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, events_done: false, pod_gone: false };
@@ -141,13 +141,13 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
     }
 }
 
-/// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to the exit that it
-/// expects, and some more. Engines that count ticks choose them by it.
-fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) -> Duration {
+/// How long the run may take, in simulated time: to the SIGKILL and some more. Engines that count ticks choose them by it, so
+/// for these a run under the file's own settings ends soon behind the exit that the file expects.
+fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration, counts_ticks: bool) -> Duration {
     let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
     let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
     let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| within.0);
-    let own = *settings == self::settings(scenario);
+    let own = counts_ticks && *settings == self::settings(scenario);
     last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
 }
 

@@ -415,7 +415,8 @@ fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
 fn half_a_message_is_no_request() {
     let partial = |after| Step::Partial(Partial { partial: 12, query: ms(20), after });
     let log = with_worker(vec![connect(), partial(Some(ms(500))), partial(None), forever()], ms(5000));
-    assert_eq!(log[1..], ["500 a.1/1 sent Query", "500 w a.1/1 began", "520 w a.1/1 Complete", "520 a.1/1 Complete"]);
+    let requests: Vec<&String> = log[1..].iter().filter(|line| line.contains("a.1/")).collect();
+    assert_eq!(requests, ["500 a.1/1 sent Query", "500 w a.1/1 began", "520 w a.1/1 Complete", "520 a.1/1 Complete"]);
 }
 
 #[test]

@@ -3,13 +3,14 @@
 //!
 //! Judged are, request by request: an end that says something (a FATAL answers all requests that were waiting); one answer,
 //! not two; one run at a worker, not two, and of something that a client sent; no `The last request was not executed.` for
-//! one that a worker began; no result that no worker produced. And, transaction by transaction: rows are durable exactly if
+//! one that a worker began; no result that no worker produced; no request left lying that came before anybody was due. And, transaction by transaction: rows are durable exactly if
 //! the client was told so.
 //!
 //! A begun statement without its answer is `never-cut`'s, excuses included, and so is the doubt that it leaves about its
 //! rows.
 
 use cp::core::fatal::NOT_EXECUTED;
+use cp::core::{Pacing, Settings};
 
 use super::story::{Connection, Ending, Request};
 use super::{Judged, Violation};
@@ -20,7 +21,13 @@ use crate::scenario::model::Promise;
 pub fn check(run: &Judged) -> Vec<Violation> {
     let story = &run.story;
     let by_request = story.requests.iter().flat_map(|request| {
-        [unanswered(run, request), answered_twice(run, request), ran_twice(run, request), lied_to(run, request)]
+        [
+            unanswered(run, request),
+            answered_twice(run, request),
+            ran_twice(run, request),
+            lied_to(run, request),
+            ignored(run, request),
+        ]
     });
     let unasked = story.statements.iter().filter(|statement| statement.request.is_none()).map(|statement| {
         let what = format!("a worker began {} {}, which no client sent", statement.tag, run.when(statement.began.at));
@@ -57,6 +64,30 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
     }
     let what = format!("{} was sent {} and never answered", request.tag, run.when(request.sent.at));
     Some(violation(what, [request.sent, over]))
+}
+
+/// A request that was whole and alone before its connection can have been due, and was never begun all the same.
+fn ignored(run: &Judged, request: &Request) -> Option<Violation> {
+    let story = &run.story;
+    let connection = story.connection_of(request);
+    let fatal = story.refused_by_fatal(request).filter(|fatal| fatal.code == "57P01")?;
+    let alone = matches!(request.kind, RequestKind::Query | RequestKind::Insert | RequestKind::Begin);
+    let excused = story.faulty() || run.at_wall(fatal.moment) || connection.reads_late();
+    if !alone || excused || !request.statements.is_empty() {
+        return None;
+    }
+    let earlier = story.requests_of(connection).take_while(|earlier| earlier.sent < request.sent);
+    let answered = earlier.map(|earlier| earlier.end().map(|(end, _)| end.at));
+    let free = answered
+        .chain([connection.began.map(|began| began.at)])
+        .try_fold(request.sent.at, |free, at| Some(free.max(at?)))?;
+    let Settings { idle_grace, lame_duck, pacing, .. } = *run.settings;
+    let first_due = if pacing == Pacing::None { idle_grace } else { (idle_grace / 2).max(lame_duck) };
+    (free + run.slack() < story.signal()?.at + first_due).then(|| {
+        let what =
+            format!("{} was sent {}, before anybody was due, and never begun", request.tag, run.when(request.sent.at));
+        violation(what, [request.sent, fatal.moment])
+    })
 }
 
 fn is_sqlstate(code: &str) -> bool {
@@ -236,6 +267,20 @@ mod tests {
     /// BEGIN and one insert, answered.
     fn in_block() -> Log {
         client().answered(2.0, 2.1, "a.1/1", Begin).answered(3.0, 3.1, "a.1/2", Insert)
+    }
+
+    #[test]
+    fn a_request_that_comes_before_anybody_is_due_is_not_left_lying() {
+        let refused = |sent: f64| {
+            let log = Log::default().session(1.0, "a.1").term(60.0).sent(sent, "a.1/1", Query);
+            log.fatal(85.0, "a.1", "57P01", None).ended(85.0, "a.1/1", error("57P01"))
+        };
+        assert_eq!(refused(63.0).judge(check).len(), 1);
+        assert_eq!(refused(75.0).judge(check), [""; 0]);
+        let waits =
+            Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0).sent(63.0, "a.1/2", Query);
+        let waits = waits.complete(84.0, "a.1/1").fatal(85.0, "a.1", "57P01", Some(NOT_EXECUTED));
+        assert_eq!(waits.ended(85.0, "a.1/2", error("57P01")).judge(check), [""; 0]);
     }
 
     #[test]

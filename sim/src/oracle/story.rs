@@ -53,6 +53,7 @@ pub(super) struct Story<'a> {
     hangs: Vec<(Moment, bool)>,
     /// The longest way of a packet that the scenario asked for.
     pub(super) latency: Duration,
+    faulty: bool,
     /// When `cp` began to listen.
     pub(super) started: Option<Moment>,
     /// When `cp` exited by itself, and how.
@@ -294,17 +295,10 @@ impl<'a> Story<'a> {
             Event::Killed => {
                 self.killed.get_or_insert(moment);
             }
-            Event::Fault { what } => match what {
-                Fault::WorkerCrash => self.crashes.push(moment),
-                Fault::WorkerDrain => self.refusals.push((moment, true)),
-                Fault::WorkerHang => self.hangs.push((moment, true)),
-                Fault::WorkerBack => {
-                    self.refusals.push((moment, false));
-                    self.hangs.push((moment, false));
-                }
-                Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
-                _ => {}
-            },
+            Event::Fault { what } => {
+                self.faulty = true;
+                self.add_fault(moment, what);
+            }
             Event::ClientDone { .. }
             | Event::PartSent { .. }
             | Event::RolledBack { .. }
@@ -314,6 +308,20 @@ impl<'a> Story<'a> {
             | Event::DrainAsked { .. }
             | Event::Panicked { .. }
             | Event::OutOfTime => {}
+        }
+    }
+
+    fn add_fault(&mut self, moment: Moment, what: &Fault) {
+        match what {
+            Fault::WorkerCrash => self.crashes.push(moment),
+            Fault::WorkerDrain => self.refusals.push((moment, true)),
+            Fault::WorkerHang => self.hangs.push((moment, true)),
+            Fault::WorkerBack => {
+                self.refusals.push((moment, false));
+                self.hangs.push((moment, false));
+            }
+            Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
+            _ => {}
         }
     }
 
@@ -391,6 +399,11 @@ impl<'a> Story<'a> {
     pub(super) fn crashed(&self, statement: &Statement) -> bool {
         let aborted = statement.end.filter(|(_, end)| **end == StatementEnd::Aborted).map(|(moment, _)| moment.at);
         self.crashes.iter().any(|crash| aborted == Some(crash.at))
+    }
+
+    /// Whether anything befell the network or the worker.
+    pub(super) fn faulty(&self) -> bool {
+        self.faulty
     }
 
     /// Whether the worker took no new sessions then.

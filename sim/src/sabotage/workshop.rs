@@ -33,6 +33,8 @@ const TAIL: usize = 20;
 /// See the module's text.
 #[derive(Debug)]
 pub struct Workshop {
+    /// Held as long as this lives: two at once would build each other's defects.
+    _lock: File,
     /// The copy.
     sources: PathBuf,
     /// Where cargo puts what is built from it.
@@ -85,7 +87,10 @@ impl Workshop {
         fs::create_dir_all(&place)?;
         // The commands run in the copy, where a relative path would lead elsewhere.
         let place = place.canonicalize()?;
+        let lock = File::create(place.join("lock"))?;
+        lock.try_lock().map_err(|_| io::Error::other("another `sim sabotage` is at work there"))?;
         let workshop = Workshop {
+            _lock: lock,
             sources: place.join("sources"),
             build: place.join("build"),
             shared: target.canonicalize()?,
