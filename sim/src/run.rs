@@ -14,7 +14,9 @@ use crate::scenario::{self, Action, Scenario, Step};
 
 /// How long the hosts may still move bytes once everything that the scenario asks for has happened.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Simulated time beyond the end that is expected, or the SIGKILL.
+/// How much later than expected an exit may be and still be seen.
+const LATE: u32 = 3;
+/// Simulated time beyond that, or the SIGKILL.
 const RESERVE: Duration = Duration::from_secs(2 * 60);
 
 /// The engines, by name.
@@ -90,7 +92,7 @@ struct Progress {
 
 fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
     let termination_grace = scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0);
-    let limit = limit(scenario, settings, termination_grace, !E::SUPPORTS.exact_times);
+    let limit = limit(scenario, settings, termination_grace);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, events_done: false, pod_gone: false };
@@ -141,13 +143,14 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
     }
 }
 
-/// How long the run may take, in simulated time: to the SIGKILL and some more. Engines that count ticks choose them by it, so
-/// for these a run under the file's own settings ends soon behind the exit that the file expects.
-fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration, counts_ticks: bool) -> Duration {
+/// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to some time behind the exit
+/// that it expects, and some more. Engines that count ticks choose them by it, and a hot client that is never closed costs no
+/// more than it.
+fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) -> Duration {
     let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
     let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
-    let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| within.0);
-    let own = counts_ticks && *settings == self::settings(scenario);
+    let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| LATE * within.0);
+    let own = *settings == self::settings(scenario);
     last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
 }
 
