@@ -38,10 +38,12 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
             (over, "its client never got an answer".to_owned())
         }
     };
-    if story.crashed(statement) {
-        return None;
-    }
-    if story.shot_before(ended) || connection.left_before(ended) || run.at_wall(ended) || stalled(run, request, ended) {
+    if story.crashed(statement)
+        || story.shot_before(ended)
+        || connection.left_before(ended)
+        || run.at_wall(ended)
+        || stalled(run, request, ended)
+    {
         return None;
     }
     let what = format!(

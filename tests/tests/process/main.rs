@@ -24,7 +24,6 @@ mod steady;
 mod torn;
 mod transaction;
 mod vanish;
-mod vanished;
 mod worker;
 
 use std::time::Duration;

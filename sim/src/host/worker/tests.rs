@@ -306,15 +306,20 @@ fn commit_in_a_failed_block_says_rollback() {
     });
 }
 
+/// A session by tokio-postgres.
+async fn library(world: &TestWorld) -> tokio_postgres::Client {
+    let stream = world.connect("worker:5432").await.unwrap();
+    let mut config = Config::new();
+    config.user("app").dbname("app").application_name("t.1");
+    let (client, connection) = config.connect_raw(stream, NoTls).await.unwrap();
+    world.spawn("connection", async move { connection.await.unwrap() });
+    client
+}
+
 #[test]
 fn the_library_is_happy_with_all_that_it_does() {
     with_worker(|world, _| async move {
-        let stream = world.connect("worker:5432").await.unwrap();
-        let mut config = Config::new();
-        config.user("app").dbname("app").application_name("t.1");
-        let (client, connection) = config.connect_raw(stream, NoTls).await.unwrap();
-        world.spawn("connection", async move { connection.await.unwrap() });
-
+        let client = library(&world).await;
         let statement = client.prepare("/* t.1/1 */ SELECT work('1ms', rows => 2, row_bytes => 4)").await.unwrap();
         assert_eq!((statement.params(), statement.columns()[0].type_()), (&[][..], &Type::TEXT));
         let parameters: [&str; 0] = [];

@@ -132,11 +132,7 @@ fn garbage_inside_a_copy_ends_the_session_with_a_word() {
 #[test]
 fn the_library_copies_in_both_directions() {
     with_worker(|world, _| async move {
-        let stream = world.connect("worker:5432").await.unwrap();
-        let mut config = Config::new();
-        config.user("app").dbname("app").application_name("t.1");
-        let (client, connection) = config.connect_raw(stream, NoTls).await.unwrap();
-        world.spawn("connection", async move { connection.await.unwrap() });
+        let client = library(&world).await;
         let rows: Vec<bytes::Bytes> = client.copy_out(COPY_OUT).await.unwrap().try_collect().await.unwrap();
         assert_eq!(rows, ["xxx\n", "xxx\n"]);
         let mut sink = std::pin::pin!(client.copy_in(COPY_IN).await.unwrap());
