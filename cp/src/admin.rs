@@ -45,7 +45,7 @@ const MAX_BUFFER: usize = 16 * 1024;
 /// Pause after a failed accept: where descriptors have run out, the next attempt fails as fast as this one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers HTTP on `listener` until the lifecycle reads [`Lifecycle::Exiting`]. Then the task that accepts and those of all
+/// Answers HTTP on `listener` until the lifecycle says that the process exits. Then the task that accepts and those of all
 /// connections end at once; `crew` counts them.
 pub(crate) fn spawn<W: World>(crew: &Crew, listener: W::Listener, desk: Desk<W>) {
     crew.spawn(&desk.world.clone(), "admin", accept(crew.clone(), listener, desk));
@@ -81,9 +81,10 @@ fn routes<W: World>(desk: Desk<W>) -> Router {
 }
 
 async fn readyz<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, &'static str) {
-    match desk.lifecycle.value() {
-        Lifecycle::Serving => (StatusCode::OK, "ready"),
-        Lifecycle::Draining(_) | Lifecycle::Exiting => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    if desk.lifecycle.value().is_ready() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
     }
 }
 
@@ -115,7 +116,9 @@ async fn serve_connection<W: World>(
     let mut tenure = tenure.subscribe();
     let mut lifecycle = lifecycle.subscribe();
     std::future::poll_fn(|cx| {
-        if lifecycle.poll_reads(Lifecycle::Exiting, cx).is_ready() || tenure.poll_reads(Tenure::Over, cx).is_ready() {
+        if lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready()
+            || tenure.poll_until(|tenure| *tenure == Tenure::Over, cx).is_ready()
+        {
             return Poll::Ready(());
         }
         connection.as_mut().poll(cx).map(|end| {
@@ -145,7 +148,7 @@ impl<W: World> Accepting<W> {
 
     /// The next connection, or `None` when the process exits.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<W::Stream>> {
-        if self.lifecycle.poll_reads(Lifecycle::Exiting, cx).is_ready() {
+        if self.lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready() {
             return Poll::Ready(None);
         }
         loop {
@@ -171,12 +174,13 @@ impl<W: World> Accepting<W> {
 mod tests {
     use std::net::SocketAddr;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::core::Drain;
     use crate::core::Time;
-    use crate::lifecycle::{Cause, Draining};
+    use crate::lifecycle::Cause;
     use crate::orders::{Order, orders};
     use crate::world::{Signal, Tcp, TokioWorld};
 
@@ -195,10 +199,10 @@ mod tests {
             let world = TokioWorld::new(Tcp::default()).unwrap();
             let listener = world.bind("127.0.0.1:0").await.unwrap();
             let address = Listener::local_addr(&listener).unwrap();
-            let (lifecycle, crew) = (Notice::new(Lifecycle::Serving), Crew::default());
+            let (lifecycle, crew) = (Notice::new(Lifecycle::serving(Drain::new(Arc::default()))), Crew::default());
             let (orders, taken) = orders();
-            let (settings, registry) = Default::default();
-            let desk = Desk { world: world.clone(), settings, registry, lifecycle: lifecycle.clone(), orders };
+            let registry = Default::default();
+            let desk = Desk { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders };
             spawn(&crew, listener, desk);
             Port { world, address, lifecycle, crew, _orders: taken }
         }
@@ -244,9 +248,9 @@ mod tests {
         run(async {
             let port = Port::open().await;
             assert_eq!(port.answer("GET", "/readyz").await, said("200 OK", "ready"));
-            let (since, signal) = (port.world.now(), Signal::Term);
-            let draining = Draining { since, cause: Cause::Signal(signal), signal: Some(signal), wall: None };
-            port.lifecycle.change(Lifecycle::Draining(draining));
+            let mut lifecycle = port.lifecycle.value();
+            lifecycle.begin(Cause::Signal(Signal::Term), port.world.now());
+            port.lifecycle.change(lifecycle);
             assert_eq!(port.answer("GET", "/readyz").await, said("503 Service Unavailable", "draining"));
             assert_eq!(port.answer("GET", "/livez").await, said("200 OK", "alive"));
         });
@@ -269,7 +273,7 @@ mod tests {
             kept_alive.write_all(b"GET /livez HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
             let mut answer = [0; 4096];
             assert!(kept_alive.read(&mut answer).await.unwrap() > 0);
-            port.lifecycle.change(Lifecycle::Exiting);
+            port.lifecycle.change(Lifecycle { exiting: true, ..port.lifecycle.value() });
             port.crew.gone().await;
             assert_eq!(kept_alive.read(&mut answer).await.unwrap(), 0);
         });
@@ -288,7 +292,9 @@ mod tests {
             let mut byte = [0];
             assert_eq!(silent[0].read(&mut byte).await.unwrap(), 0);
             assert_eq!(silent[1].read(&mut byte).await.unwrap(), 0);
-            assert!(silent[2].try_read(&mut byte).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut room = tokio::io::ReadBuf::new(&mut byte);
+            assert!(std::pin::Pin::new(&mut silent[2]).poll_read(&mut cx, &mut room).is_pending());
             assert!(port.crew.tasks() <= 1 + MAX_ADMIN_CONNECTIONS);
         });
     }

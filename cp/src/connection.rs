@@ -73,10 +73,11 @@ async fn session<W: World, M: Meter>(
     client: &mut W::Stream,
     about: &mut About<W::Stream>,
 ) -> (EndReason, Vec<u8>) {
-    course.session.handle_startup(&course.drain, course.now());
+    let now = course.now();
+    course.session.handle_startup(&course.lifecycle.value().drain, now);
     // The signal may be newer than the last look at it.
     course.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
-    if !course.drain.accepts(course.now()) {
+    if !course.drain().accepts(course.now()) {
         return (EndReason::ShuttingDown, Vec::new());
     }
     if !course.place.become_session(about.startup.who(), front.settings.max_connections) {
@@ -93,7 +94,8 @@ async fn session<W: World, M: Meter>(
         Ok(worker) => worker,
         Err(reason) => return (reason, Vec::new()),
     };
-    course.session.handle_worker_found(&course.drain, course.now());
+    let now = course.now();
+    course.session.handle_worker_found(&course.lifecycle.value().drain, now);
     let packet = std::mem::take(&mut about.startup.packet);
     let over = relay::run(course, client, &mut worker, packet, early).await;
     about.worker = Some(worker);

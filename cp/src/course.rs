@@ -44,7 +44,7 @@ impl<W, M> Front<W, M> {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            lifecycle.poll_reads(Lifecycle::Exiting, cx).map(|()| None)
+            lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).map(|()| None)
         })
         .await
     }
@@ -53,11 +53,9 @@ impl<W, M> Front<W, M> {
 /// See the module's text.
 pub(crate) struct Course<W, M> {
     pub(crate) session: Session,
-    pub(crate) drain: Drain,
     pub(crate) place: Place,
     front: Front<W, M>,
-    lifecycle: Reader<Lifecycle>,
-    exiting: bool,
+    pub(crate) lifecycle: Reader<Lifecycle>,
     alarm: Alarm<W>,
     shown: Shown,
 }
@@ -65,21 +63,24 @@ pub(crate) struct Course<W, M> {
 impl<W: World, M: Meter> Course<W, M> {
     pub(crate) fn new(front: &Front<W, M>, place: Place) -> Self {
         let now = front.world.now();
-        let drain = Drain::new(front.settings.clone());
+        let lifecycle = front.lifecycle.subscribe();
         let pace = Pace::nth(place.number(), front.pace_offset);
-        let session = Session::new(place.own_key(), pace, &drain, now);
+        let session = Session::new(place.own_key(), pace, &lifecycle.value().drain, now);
         let course = Course {
             shown: Shown { activity: session.activity(), since: session.since(), clock: None },
             session,
-            drain,
             place,
             front: front.clone(),
-            lifecycle: front.lifecycle.subscribe(),
-            exiting: false,
+            lifecycle,
             alarm: Alarm::new(front.world.clone()),
         };
         course.tell();
         course
+    }
+
+    /// The process's drain, as of the last [`Course::poll_lifecycle`].
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.lifecycle.value().drain
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -88,24 +89,21 @@ impl<W: World, M: Meter> Course<W, M> {
 
     /// Learns of the drain. Cheap, and wakes the task when there is more to learn.
     pub(crate) fn poll_lifecycle(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(lifecycle) = self.lifecycle.poll_changed(cx) {
-            self.exiting = lifecycle == Lifecycle::Exiting;
-            let before = self.drain.signal();
-            lifecycle.tell(&mut self.drain);
-            if before.is_some() && self.drain.signal() != before {
-                self.session.handle_recall();
-            }
+        let before = self.drain().signal();
+        while self.lifecycle.poll_changed(cx).is_ready() {}
+        if before.is_some() && self.drain().signal() != before {
+            self.session.handle_recall();
         }
     }
 
     /// Ready with the reason when the connection is over; wakes the task when that may have changed.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
         self.poll_lifecycle(cx);
-        if self.exiting {
+        if self.lifecycle.value().exiting {
             return Poll::Ready(EndReason::Quit);
         }
         loop {
-            match self.session.poll_verdict(&self.drain, self.now()) {
+            match self.session.poll_verdict(self.drain(), self.now()) {
                 Verdict::CloseNow(reason) => return Poll::Ready(reason),
                 Verdict::CarryOn => break,
                 Verdict::CancelNow => self.cancel(),
@@ -131,7 +129,7 @@ impl<W: World, M: Meter> Course<W, M> {
     /// The connection is over: nothing is forwarded from here on.
     pub(crate) fn close(&mut self, reason: EndReason) {
         let now = self.now();
-        self.session.close(reason, &self.drain, now);
+        self.session.close(reason, &self.lifecycle.value().drain, now);
         self.show();
     }
 
@@ -140,10 +138,10 @@ impl<W: World, M: Meter> Course<W, M> {
     fn show(&mut self) {
         let (activity, since) = (self.session.activity(), self.session.since());
         let changed = (activity, since) != (self.shown.activity, self.shown.since);
-        if !changed && self.drain.signal().is_none() {
+        if !changed && self.drain().signal().is_none() {
             return;
         }
-        let clock = self.session.clock(&self.drain, self.now());
+        let clock = self.session.clock(self.drain(), self.now());
         if changed || !is_near(self.shown.clock, clock) {
             self.shown = Shown { activity, since, clock };
             self.place.update(self.shown, self.session.worker_key());
@@ -182,7 +180,7 @@ pub(crate) fn poll_patience<W: World>(
     at: Time,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    if lifecycle.poll_reads(Lifecycle::Exiting, cx).is_ready() {
+    if lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready() {
         return Poll::Ready(());
     }
     if alarm.poll_at(at, cx) { Poll::Ready(()) } else { Poll::Pending }

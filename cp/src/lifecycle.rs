@@ -1,4 +1,4 @@
-//! What the whole process is doing, as every task needs to know it.
+//! What the whole process is doing: one value, changed by the watch alone, read by every task.
 
 use std::fmt;
 
@@ -6,27 +6,16 @@ use crate::core::{Drain, Time};
 use crate::world::Signal;
 
 /// What the process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifecycle {
-    /// Ready for new sessions.
-    Serving,
-    /// Not ready; the drain runs.
-    Draining(Draining),
-    /// Nothing is left to wait for: every task ends now. Nothing comes after it.
-    Exiting,
-}
-
-/// A drain that runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Draining {
-    /// When it began: t = 0 of the drain's rules.
-    pub since: Time,
-    /// What began it.
-    pub cause: Cause,
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    /// The rules, and since when it drains.
+    pub drain: Drain,
+    /// What began the drain; none while there is none.
+    pub cause: Option<Cause>,
     /// The first signal that came, if one has: from then on the drain can't be taken back.
     pub signal: Option<Signal>,
-    /// When the wall was called for, if it was.
-    pub wall: Option<Time>,
+    /// Nothing is left to wait for: every task ends now. Nothing comes after it.
+    pub exiting: bool,
 }
 
 /// What began a drain.
@@ -39,21 +28,27 @@ pub enum Cause {
 }
 
 impl Lifecycle {
-    /// Lets `drain` know: the one way in which a task's drain follows the process's, there and back.
-    pub fn tell(&self, drain: &mut Drain) {
-        let draining = match self {
-            Lifecycle::Serving => return drain.handle_recall(),
-            Lifecycle::Draining(draining) => draining,
-            Lifecycle::Exiting => return,
-        };
-        // One drain taken back and another begun between two looks.
-        if drain.signal().is_some_and(|since| since != draining.since) {
-            drain.handle_recall();
-        }
-        drain.handle_signal(draining.since);
-        if let Some(wall) = draining.wall {
-            drain.handle_wall(wall);
-        }
+    /// Ready for new sessions, under these rules.
+    pub const fn serving(drain: Drain) -> Self {
+        Lifecycle { drain, cause: None, signal: None, exiting: false }
+    }
+
+    /// Whether new sessions are welcome.
+    pub const fn is_ready(&self) -> bool {
+        self.drain.signal().is_none() && !self.exiting
+    }
+
+    /// The drain begins at `now`.
+    pub(crate) fn begin(&mut self, cause: Cause, now: Time) {
+        self.cause = Some(cause);
+        self.signal = if let Cause::Signal(signal) = cause { Some(signal) } else { None };
+        self.drain.handle_signal(now);
+    }
+
+    /// The drain is taken back.
+    pub(crate) fn recall(&mut self) {
+        self.cause = None;
+        self.drain.handle_recall();
     }
 }
 
@@ -63,43 +58,5 @@ impl fmt::Display for Cause {
             Cause::Signal(signal) => signal.fmt(f),
             Cause::Request => f.write_str("request"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::core::{Phase, Settings};
-
-    fn at(seconds: u64) -> Time {
-        Time::from_epoch(Duration::from_secs(seconds))
-    }
-
-    fn draining(since: u64, wall: Option<u64>) -> Lifecycle {
-        Lifecycle::Draining(Draining { since: at(since), cause: Cause::Request, signal: None, wall: wall.map(at) })
-    }
-
-    /// A drain that was told all of these, one after the other.
-    fn told(lifecycles: &[Lifecycle]) -> Drain {
-        let mut drain = Drain::new(Arc::new(Settings::default()));
-        lifecycles.iter().for_each(|lifecycle| lifecycle.tell(&mut drain));
-        drain
-    }
-
-    #[test]
-    fn a_drain_follows_the_process_there_and_back() {
-        assert_eq!(told(&[draining(1, None)]).signal(), Some(at(1)));
-        assert_eq!(told(&[draining(1, None), Lifecycle::Serving]).signal(), None);
-        assert_eq!(told(&[draining(1, None), Lifecycle::Exiting]).signal(), Some(at(1)));
-        assert_eq!(told(&[draining(1, Some(2))]).phase(at(2)), Phase::Wall);
-    }
-
-    #[test]
-    fn a_drain_that_missed_the_moment_between_two_drains_follows_the_second() {
-        let drain = told(&[draining(1, Some(2)), draining(9, None)]);
-        assert_eq!((drain.signal(), drain.phase(at(9))), (Some(at(9)), Phase::LameDuck));
     }
 }

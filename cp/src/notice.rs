@@ -23,7 +23,7 @@ struct Board<T> {
     asleep: BTreeMap<u64, Waker>,
 }
 
-impl<T: Copy> Notice<T> {
+impl<T: Clone> Notice<T> {
     /// A notice that reads `value` until it is changed.
     pub fn new(value: T) -> Self {
         Notice(Arc::new(Mutex::new(Board { value, version: 0, next_reader: 0, asleep: BTreeMap::new() })))
@@ -31,7 +31,7 @@ impl<T: Copy> Notice<T> {
 
     /// What it reads now.
     pub fn value(&self) -> T {
-        lock(&self.0).value
+        lock(&self.0).value.clone()
     }
 
     /// Changes what it reads and wakes everyone who waits.
@@ -47,12 +47,12 @@ impl<T: Copy> Notice<T> {
         }
     }
 
-    /// A reader that has seen nothing yet: its first poll is ready at once.
+    /// A reader that has been told nothing yet: its first poll is ready at once.
     pub fn subscribe(&self) -> Reader<T> {
         let mut board = lock(&self.0);
         let id = board.next_reader;
         board.next_reader += 1;
-        Reader { board: self.0.clone(), id, seen: None }
+        Reader { value: board.value.clone(), board: self.0.clone(), id, seen: None }
     }
 }
 
@@ -68,11 +68,18 @@ pub struct Reader<T> {
     board: Arc<Mutex<Board<T>>>,
     id: u64,
     seen: Option<u64>,
+    /// What it read at the last look.
+    value: T,
 }
 
-impl<T: Copy> Reader<T> {
-    /// Ready with the value if it has changed since it was last returned here.
-    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+impl<T: Clone> Reader<T> {
+    /// What the notice read at the last [`Reader::poll_changed`].
+    pub const fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// Looks again. Ready if the value has changed since the last look.
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut board = lock(&self.board);
         if self.seen == Some(board.version) {
             match board.asleep.get_mut(&self.id) {
@@ -84,19 +91,21 @@ impl<T: Copy> Reader<T> {
             return Poll::Pending;
         }
         self.seen = Some(board.version);
-        Poll::Ready(board.value)
+        self.value = board.value.clone();
+        Poll::Ready(())
     }
-}
 
-impl<T: Copy + PartialEq> Reader<T> {
-    /// Ready once it reads `wanted`.
-    pub fn poll_reads(&mut self, wanted: T, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(value) = self.poll_changed(cx) {
-            if value == wanted {
+    /// Ready as soon as it reads something that is `wanted`.
+    pub fn poll_until(&mut self, wanted: impl Fn(&T) -> bool, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let changed = self.poll_changed(cx);
+            if wanted(&self.value) {
                 return Poll::Ready(());
             }
+            if changed.is_pending() {
+                return Poll::Pending;
+            }
         }
-        Poll::Pending
     }
 }
 

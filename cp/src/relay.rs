@@ -133,12 +133,12 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
     /// Shows the session what is held back, and sends what is cleared. Returns whether anything moved.
     fn send_up(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.course.now();
-        if self.course.session.take_flush(&self.course.drain) {
+        if self.course.session.take_flush(&self.course.lifecycle.value().drain) {
             self.up.slip_in(&FLUSH);
         }
         if self.up.cleared < self.up.bytes.len() {
             let held = &self.up.bytes[self.up.cleared..];
-            self.up.cleared += self.course.session.handle_client(held, &self.course.drain, now);
+            self.up.cleared += self.course.session.handle_client(held, &self.course.lifecycle.value().drain, now);
         }
         let before = self.up.sent;
         while self.up.sent < self.up.cleared {
@@ -162,7 +162,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
     fn tell_input(&mut self, left: usize) {
         let left = if self.worker_deaf { 0 } else { left };
         let now = self.course.now();
-        self.course.session.handle_input(left, &self.course.drain, now);
+        self.course.session.handle_input(left, &self.course.lifecycle.value().drain, now);
     }
 
     /// Writes what `up` has cleared, from `from` on. Returns how much the worker took.
@@ -199,7 +199,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
             self.down.clear();
         }
         let now = self.course.now();
-        self.course.session.handle_output(taken, left, &self.course.drain, now);
+        self.course.session.handle_output(taken, left, &self.course.lifecycle.value().drain, now);
         taken > 0
     }
 
@@ -209,12 +209,13 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         }
         let now = self.course.now();
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
-        let limit = self.course.session.worker_read_limit(CHUNK, &self.course.drain, now);
+        let limit = self.course.session.worker_read_limit(CHUNK, &self.course.lifecycle.value().drain, now);
         let mut bytes = ReadBuf::uninit(&mut space[..limit]);
         match Pin::new(&mut *self.worker).poll_read(cx, &mut bytes) {
             Poll::Pending => false,
             Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
-                let observed = self.course.session.handle_worker(bytes.filled_mut(), &self.course.drain, now);
+                let observed =
+                    self.course.session.handle_worker(bytes.filled_mut(), &self.course.lifecycle.value().drain, now);
                 self.pass_down(&bytes.filled()[..observed], cx);
                 true
             }
@@ -237,7 +238,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         };
         self.down.fill(&bytes[taken..], bytes.len() - taken);
         let now = self.course.now();
-        self.course.session.handle_output(taken, bytes.len() - taken, &self.course.drain, now);
+        self.course.session.handle_output(taken, bytes.len() - taken, &self.course.lifecycle.value().drain, now);
     }
 
     fn read_client(&mut self, cx: &mut Context<'_>) -> bool {
@@ -258,7 +259,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         }
         let bytes = bytes.filled();
         let now = self.course.now();
-        let cleared = self.course.session.handle_client(bytes, &self.course.drain, now);
+        let cleared = self.course.session.handle_client(bytes, &self.course.lifecycle.value().drain, now);
         let taken = match write(self.worker, &bytes[..cleared], self.worker_deaf, cx) {
             Written::Taken(taken) => taken,
             Written::NotNow => 0,

@@ -67,14 +67,15 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         Some(address) => Some(bind(&world, "admin", address).await?),
         None => None,
     };
+    let settings = Arc::new(service.settings);
     let front = Front {
         pace_offset: world.random("pace") as u32,
         world,
         meter,
-        settings: Arc::new(service.settings),
         worker: service.worker.into(),
         registry: Registry::default(),
-        lifecycle: Notice::new(Lifecycle::Serving),
+        lifecycle: Notice::new(Lifecycle::serving(Drain::new(settings.clone()))),
+        settings,
         crew: Crew::default(),
     };
     tracing::info!(
@@ -86,7 +87,6 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     let accept = Accept {
         front: front.clone(),
         listener,
-        drain: Drain::new(front.settings.clone()),
         lifecycle: front.lifecycle.subscribe(),
         pause: None,
         alarm: Alarm::new(front.world.clone()),
@@ -95,8 +95,8 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     front.crew.spawn(&front.world, "accept", accept.run());
     let (orders, taken) = orders();
     if let Some(listener) = admin {
-        let Front { world, settings, registry, lifecycle, crew, .. } = front.clone();
-        admin::spawn(&crew, listener, Desk { world, settings, registry, lifecycle, orders });
+        let Front { world, registry, lifecycle, crew, .. } = front.clone();
+        admin::spawn(&crew, listener, Desk { world, registry, lifecycle, orders });
     }
     Ok(Watch::new(front, taken).run().await)
 }
@@ -110,7 +110,6 @@ async fn bind<W: World>(world: &W, flag: &'static str, address: &str) -> Result<
 struct Accept<W: World, M> {
     front: Front<W, M>,
     listener: W::Listener,
-    drain: Drain,
     lifecycle: Reader<Lifecycle>,
     pause: Option<Time>,
     alarm: Alarm<W>,
@@ -125,15 +124,14 @@ impl<W: World, M: Meter> Accept<W, M> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            while let Poll::Ready(lifecycle) = self.lifecycle.poll_changed(cx) {
-                lifecycle.tell(&mut self.drain);
-                if lifecycle == Lifecycle::Exiting {
-                    return Poll::Ready(());
-                }
+            while self.lifecycle.poll_changed(cx).is_ready() {}
+            let lifecycle = self.lifecycle.value();
+            if lifecycle.exiting {
+                return Poll::Ready(());
             }
             // Both old policies stop listening at the signal: that nobody can cancel any more is part of what was wrong.
             let deaf = self.front.settings.drain_policy != DrainPolicy::IdleAware;
-            if deaf && self.drain.signal().is_some() {
+            if deaf && lifecycle.drain.signal().is_some() {
                 return Poll::Ready(());
             }
             if let Some(until) = self.pause {
@@ -156,7 +154,7 @@ impl<W: World, M: Meter> Accept<W, M> {
     fn admit(&self, stream: W::Stream, peer: SocketAddr) {
         let Front { world, registry, crew, settings, .. } = &self.front;
         let now = world.now();
-        if self.drain.accepts(now) {
+        if self.lifecycle.value().drain.accepts(now) {
             if registry.connections() >= settings.max_connections as usize + RESERVE {
                 return tracing::warn!(%peer, "connection closed at once: too many handshakes");
             }

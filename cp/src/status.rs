@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::core::{Drain, Time};
+use crate::core::Time;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Rounded;
 use crate::registry::{Entry, Registry};
@@ -40,10 +40,11 @@ struct Waiting {
 
 impl Status {
     /// At `now`, naming `limit` connections at most.
-    pub(crate) fn new(lifecycle: Lifecycle, drain: &Drain, registry: &Registry, now: Time, limit: usize) -> Status {
-        let Lifecycle::Draining(draining) = lifecycle else {
+    pub(crate) fn new(lifecycle: &Lifecycle, registry: &Registry, now: Time, limit: usize) -> Status {
+        let phase = lifecycle.drain.phase(now).name();
+        let Some(since) = lifecycle.drain.signal() else {
             return Status {
-                phase: drain.phase(now).name(),
+                phase,
                 cause: None,
                 signalled: false,
                 draining_for_ms: 0,
@@ -53,10 +54,10 @@ impl Status {
         };
         let (connections, longest) = registry.longest(limit);
         Status {
-            phase: drain.phase(now).name(),
-            cause: Some(draining.cause.to_string()),
-            signalled: draining.signal.is_some(),
-            draining_for_ms: millis(now, draining.since),
+            phase,
+            cause: lifecycle.cause.map(|cause| cause.to_string()),
+            signalled: lifecycle.signal.is_some(),
+            draining_for_ms: millis(now, since),
             connections,
             waiting_for: longest.into_iter().map(|(number, entry)| Waiting::new(number, entry, now)).collect(),
         }
@@ -123,8 +124,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::{Activity, Settings};
-    use crate::lifecycle::{Cause, Draining};
+    use crate::core::{Activity, Drain};
+    use crate::lifecycle::Cause;
     use crate::registry::Shown;
 
     fn at(seconds: u64) -> Time {
@@ -133,10 +134,8 @@ mod tests {
 
     /// At 20 s, 12 s into a drain by request, with a running statement and one or more idle clients.
     fn status(idle: u32, limit: usize) -> Status {
-        let draining = Draining { since: at(8), cause: Cause::Request, signal: None, wall: None };
-        let lifecycle = Lifecycle::Draining(draining);
-        let mut drain = Drain::new(Arc::new(Settings::default()));
-        lifecycle.tell(&mut drain);
+        let mut lifecycle = Lifecycle::serving(Drain::new(Arc::default()));
+        lifecycle.begin(Cause::Request, at(8));
         let registry = Registry::default();
         let mut places = vec![registry.enter("etl".to_owned(), 0, at(1))];
         places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, None);
@@ -146,7 +145,7 @@ mod tests {
             place.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
             places.push(place);
         }
-        Status::new(lifecycle, &drain, &registry, at(20), limit)
+        Status::new(&lifecycle, &registry, at(20), limit)
     }
 
     #[test]

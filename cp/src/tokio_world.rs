@@ -5,21 +5,26 @@
     reason = "this file is the one place that touches the machine"
 )]
 
+#[cfg(target_os = "linux")]
+mod outq;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::core::Time;
-use crate::world::{Listener, Signal, World};
+use crate::world::{Listener, Peer, Signal, Stream, World};
 
 /// This process on this machine. Its epoch is the moment it was made.
 #[derive(Clone, Debug)]
@@ -74,6 +79,135 @@ pub struct TokioListener {
     tcp: Tcp,
 }
 
+/// A TCP connection of this process.
+///
+/// Like tokio's stream in everything but this: [`Stream::poll_peer`] has to be woken by what arrives although bytes that
+/// came before lie unread in the kernel. It therefore takes back what tokio remembers of the socket's readiness, and the
+/// stream asks the kernel itself until that has said that there is nothing more.
+#[derive(Debug)]
+pub struct TokioStream {
+    tcp: TcpStream,
+    /// What tokio remembers says nothing: bytes, or room, may be there all the same.
+    ask_for_bytes: bool,
+    ask_for_room: bool,
+}
+
+impl TokioStream {
+    fn new(tcp: TcpStream) -> Self {
+        TokioStream { tcp, ask_for_bytes: false, ask_for_room: false }
+    }
+
+    /// What the kernel says of the peer's side, without reading.
+    fn peer(&self) -> Peer {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.tcp, PollFlags::RDHUP)];
+        if poll(&mut fds, Some(&Timespec::default())).is_err() {
+            return Peer::Open;
+        }
+        let flags = fds[0].revents();
+        // HUP: both directions are over. Of ours that is so only behind a FIN of the peer's that has been seen, or a reset.
+        if flags.contains(PollFlags::ERR) || flags.contains(PollFlags::HUP) {
+            Peer::Gone
+        } else if flags.contains(PollFlags::RDHUP) {
+            Peer::Closed
+        } else {
+            Peer::Open
+        }
+    }
+}
+
+impl Stream for TokioStream {
+    #[cfg(target_os = "linux")]
+    fn unacknowledged(&self) -> usize {
+        outq::unacknowledged(&self.tcp).unwrap_or(0)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn unacknowledged(&self) -> usize {
+        0
+    }
+
+    fn poll_peer(&mut self, known: Peer, cx: &mut Context<'_>) -> Poll<Peer> {
+        if known == Peer::Gone {
+            return Poll::Pending;
+        }
+        let mut peer = Peer::Open;
+        loop {
+            // The kernel is asked inside `try_io`, so that only that readiness is taken back which was there before.
+            let would_block = || io::Error::from(io::ErrorKind::WouldBlock);
+            let mut look = || -> io::Result<()> {
+                peer = self.peer();
+                Err(would_block())
+            };
+            // A FIN is remembered as readable for good: behind it only the other direction wakes.
+            let registered = if known == Peer::Open {
+                let _ = self.tcp.try_io(Interest::READABLE, &mut look);
+                self.ask_for_bytes = true;
+                self.tcp.poll_read_ready(cx).is_pending()
+            } else {
+                let _ = self.tcp.try_io(Interest::WRITABLE, &mut look);
+                self.ask_for_room = true;
+                self.tcp.poll_write_ready(cx).is_pending()
+            };
+            // What came between the look and the registration is seen by this one.
+            peer = peer.max(self.peer());
+            if peer > known {
+                return Poll::Ready(peer);
+            }
+            if registered {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.ask_for_bytes = true;
+    }
+}
+
+impl AsyncRead for TokioStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ask_for_bytes && buf.remaining() > 0 {
+            // As many of them as the kernel says are initialised; it never leaves a gap.
+            let read = rustix::net::recv(&self.tcp, buf.initialize_unfilled(), rustix::net::RecvFlags::empty());
+            match read {
+                Ok((read, _)) => {
+                    self.ask_for_bytes = read == buf.remaining();
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.ask_for_bytes = false,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TokioStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.ask_for_room && !bytes.is_empty() {
+            match rustix::net::send(&self.tcp, bytes, rustix::net::SendFlags::NOSIGNAL) {
+                Ok(sent) => {
+                    self.ask_for_room = sent == bytes.len();
+                    return Poll::Ready(Ok(sent));
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => self.ask_for_room = false,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
 #[derive(Debug)]
 struct Signals {
     term: SignalStream,
@@ -103,7 +237,7 @@ impl TokioWorld {
 }
 
 impl World for TokioWorld {
-    type Stream = TcpStream;
+    type Stream = TokioStream;
     type Listener = TokioListener;
 
     fn now(&self) -> Time {
@@ -130,12 +264,12 @@ impl World for TokioWorld {
         Ok(TokioListener { listener: TcpListener::bind(address).await?, tcp: self.tcp })
     }
 
-    async fn connect(&self, address: &str) -> io::Result<TcpStream> {
+    async fn connect(&self, address: &str) -> io::Result<TokioStream> {
         let stream = TcpStream::connect(address).await?;
         // Small messages, each waited for: what Nagle's algorithm saves in packets it costs in round trips.
         stream.set_nodelay(true)?;
         self.tcp.keep_alive(&stream)?;
-        Ok(stream)
+        Ok(TokioStream::new(stream))
     }
 
     fn random(&self, _purpose: &'static str) -> u64 {
@@ -161,18 +295,19 @@ impl World for TokioWorld {
 }
 
 impl Listener for TokioListener {
-    type Stream = TcpStream;
+    type Stream = TokioStream;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TokioStream, SocketAddr)>> {
         match self.listener.poll_accept(cx) {
             Poll::Ready(Ok((stream, peer))) => {
                 // Fails only for a client that is gone already; whoever serves it will notice.
                 let _ = stream.set_nodelay(true);
                 let _ = self.tcp.keep_alive(&stream);
                 let _ = self.tcp.limit_silence(&stream);
-                Poll::Ready(Ok((stream, peer)))
+                Poll::Ready(Ok((TokioStream::new(stream), peer)))
             }
-            other => other,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -194,7 +329,7 @@ mod tests {
             let mut listener = world.bind("127.0.0.1:0").await.unwrap();
             let opened = world.connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
             let (accepted, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
-            look(SockRef::from(&accepted), SockRef::from(&opened));
+            look(SockRef::from(&accepted.tcp), SockRef::from(&opened.tcp));
         });
     }
 

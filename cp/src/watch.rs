@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::alarm::{Alarm, within};
-use crate::core::{Drain, DrainPolicy, EndReason, Time};
+use crate::core::{DrainPolicy, EndReason, Time};
 use crate::course::Front;
-use crate::lifecycle::{Cause, Draining, Lifecycle};
+use crate::lifecycle::{Cause, Lifecycle};
 use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
 use crate::orders::{Answer, Ask, Order};
 use crate::status::Status;
@@ -31,9 +31,6 @@ const LAST_TASKS: Duration = Duration::from_secs(1);
 pub(crate) struct Watch<W: World, M> {
     front: Front<W, M>,
     orders: mpsc::Receiver<Order>,
-    /// What all tasks were told last.
-    lifecycle: Lifecycle,
-    drain: Drain,
     /// SIGINTs so far.
     interrupts: u32,
     connections_at_signal: usize,
@@ -54,8 +51,6 @@ impl<W: World, M: Meter> Watch<W, M> {
     pub(crate) fn new(front: Front<W, M>, orders: mpsc::Receiver<Order>) -> Self {
         Watch {
             orders,
-            lifecycle: Lifecycle::Serving,
-            drain: Drain::new(front.settings.clone()),
             interrupts: 0,
             connections_at_signal: 0,
             lame_duck: Alarm::new(front.world.clone()),
@@ -92,7 +87,7 @@ impl<W: World, M: Meter> Watch<W, M> {
         if let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
             return Poll::Ready(Happened::Order(order));
         }
-        let Some(earliest_exit) = self.drain.earliest_exit() else {
+        let Some(earliest_exit) = self.front.lifecycle.value().drain.earliest_exit() else {
             return Poll::Pending;
         };
         let lame_duck_over = self.lame_duck.poll_at(earliest_exit, cx);
@@ -108,44 +103,46 @@ impl<W: World, M: Meter> Watch<W, M> {
 
     fn handle_signal(&mut self, signal: Signal) {
         self.interrupts += u32::from(signal == Signal::Int);
-        let Lifecycle::Draining(draining) = self.lifecycle else {
+        let mut lifecycle = self.front.lifecycle.value();
+        if lifecycle.drain.signal().is_none() {
             return self.begin(Cause::Signal(signal));
-        };
-        let first = draining.signal.unwrap_or(signal);
-        let draining = Draining { signal: Some(first), ..draining };
+        }
+        let first = lifecycle.signal.replace(lifecycle.signal.unwrap_or(signal));
         if self.interrupts == 2 {
             tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
-            let wall = Some(self.front.world.now());
-            self.change(Lifecycle::Draining(Draining { wall, ..draining }));
-        } else if self.lifecycle == Lifecycle::Draining(draining) {
-            tracing::info!(%signal, %first, "signal ignored: the drain is under way");
+            lifecycle.drain.handle_wall(self.front.world.now());
+        } else if let Some(first) = first {
+            return tracing::info!(%signal, %first, "signal ignored: the drain is under way");
         } else {
             tracing::info!(%signal, "the drain by request can't be taken back any more");
-            self.change(Lifecycle::Draining(draining));
         }
+        self.front.lifecycle.change(lifecycle);
     }
 
     fn handle_order(&mut self, ask: Ask) -> Answer {
-        match (ask, self.lifecycle) {
-            (_, Lifecycle::Exiting) => Answer::Exiting,
-            (Ask::Begin, Lifecycle::Draining(_)) => Answer::UnderWay,
-            (Ask::Begin, Lifecycle::Serving) => {
+        let mut lifecycle = self.front.lifecycle.value();
+        match (ask, lifecycle.drain.signal()) {
+            (Ask::Begin, Some(_)) => Answer::UnderWay,
+            (Ask::Begin, None) => {
                 self.begin(Cause::Request);
                 Answer::Begun
             }
-            (Ask::Recall, Lifecycle::Serving) => Answer::NoDrain,
-            (Ask::Recall, Lifecycle::Draining(Draining { signal: Some(signal), .. })) => Answer::Signalled(signal),
-            (Ask::Recall, Lifecycle::Draining(_)) if self.front.settings.drain_policy != DrainPolicy::IdleAware => {
-                Answer::Deaf
-            }
-            (Ask::Recall, Lifecycle::Draining(draining)) => {
-                let lasted = self.front.world.now().since(draining.since);
+            (Ask::Recall, None) => Answer::NoDrain,
+            (Ask::Recall, Some(since)) => {
+                if let Some(signal) = lifecycle.signal {
+                    return Answer::Signalled(signal);
+                }
+                if self.front.settings.drain_policy != DrainPolicy::IdleAware {
+                    return Answer::Deaf;
+                }
+                let lasted = self.front.world.now().since(since);
                 tracing::info!(
                     lasted = %Rounded(lasted),
                     connections = self.front.registry.connections(),
                     "drain taken back"
                 );
-                self.change(Lifecycle::Serving);
+                lifecycle.recall();
+                self.front.lifecycle.change(lifecycle);
                 Answer::Recalled
             }
         }
@@ -156,9 +153,10 @@ impl<W: World, M: Meter> Watch<W, M> {
         self.next_report = now + REPORT_EVERY;
         self.connections_at_signal = self.front.registry.connections();
         self.front.registry.reset_tally();
-        let signal = if let Cause::Signal(signal) = cause { Some(signal) } else { None };
+        let mut lifecycle = self.front.lifecycle.value();
+        lifecycle.begin(cause, now);
         // Everything above is settled before any other task learns of the drain.
-        self.change(Lifecycle::Draining(Draining { since: now, cause, signal, wall: None }));
+        self.front.lifecycle.change(lifecycle);
         let rules = &self.front.settings;
         tracing::info!(
             %cause,
@@ -170,18 +168,13 @@ impl<W: World, M: Meter> Watch<W, M> {
         );
     }
 
-    fn change(&mut self, lifecycle: Lifecycle) {
-        self.lifecycle = lifecycle;
-        lifecycle.tell(&mut self.drain);
-        self.front.lifecycle.change(lifecycle);
-    }
-
     fn say_what_it_waits_for(&self) {
         let now = self.front.world.now();
-        let status = Status::new(self.lifecycle, &self.drain, &self.front.registry, now, REPORT_AT_MOST);
+        let lifecycle = self.front.lifecycle.value();
+        let status = Status::new(&lifecycle, &self.front.registry, now, REPORT_AT_MOST);
         tracing::info!(
-            phase = %self.drain.phase(now).name(),
-            draining_for = %Rounded(now.since(self.drain.signal().unwrap_or(now))),
+            phase = %lifecycle.drain.phase(now).name(),
+            draining_for = %Rounded(now.since(lifecycle.drain.signal().unwrap_or(now))),
             connections = status.connections,
             waiting_for = %status.in_one_line(),
             "drain waits"
@@ -218,7 +211,8 @@ impl<W: World, M: Meter> Watch<W, M> {
 
     fn report(self, code: u8, ended: Time) -> Exit {
         let tally = self.front.registry.tally();
-        let Lifecycle::Draining(Draining { since: started, cause, .. }) = self.lifecycle else {
+        let Lifecycle { drain, cause, .. } = self.front.lifecycle.value();
+        let (Some(started), Some(cause)) = (drain.signal(), cause) else {
             return Exit { code, report: None };
         };
         let report = DrainReport {
@@ -238,7 +232,7 @@ impl<W: World, M: Meter> Watch<W, M> {
 }
 
 async fn end_tasks<W: World, M: Meter>(front: &Front<W, M>) {
-    front.lifecycle.change(Lifecycle::Exiting);
+    front.lifecycle.change(Lifecycle { exiting: true, ..front.lifecycle.value() });
     if within(&front.world, front.world.now() + LAST_TASKS, front.crew.gone()).await.is_none() {
         tracing::error!(tasks = front.crew.tasks(), "tasks are left at exit");
     }

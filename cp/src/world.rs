@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::core::Time;
 
-pub use crate::tokio_world::{Tcp, TokioWorld};
+pub use crate::tokio_world::{Tcp, TokioStream, TokioWorld};
 
 /// Clock, network, tasks, randomness and signals of one host. Clones share the host.
 pub trait World: Clone + Send + Sync + 'static {
     /// A connected TCP stream. Dropping it closes it as the kernel would: with a reset if unread bytes are left.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: Stream;
     /// A bound, listening TCP socket. Dropping it closes it.
     type Listener: Listener<Stream = Self::Stream>;
 
@@ -43,6 +43,34 @@ pub trait World: Clone + Send + Sync + 'static {
 
     /// The next signal to this process. One caller at a time.
     fn next_signal(&self) -> impl Future<Output = Signal> + Send;
+}
+
+/// A connected TCP stream of a [`World`], and what its kernel knows of the machine at the other end.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Bytes that were written here and that the peer's machine has not acknowledged. A FIN of ours counts as one byte.
+    ///
+    /// Costs a system call: for decisions, not for every message. Where a kernel can't say, zero.
+    fn unacknowledged(&self) -> usize;
+
+    /// Ready when the peer's side is no longer as it is `known` to be, with what it is now. Needs no read, and sees past bytes
+    /// that nobody has read yet. Registers the task for reads too: whatever arrives wakes it.
+    fn poll_peer(&mut self, known: Peer, cx: &mut Context<'_>) -> Poll<Peer>;
+
+    /// The next read asks the kernel, whatever this process was last told about readiness: a process that was stopped, or a
+    /// machine that slept, has timers that ring before its sockets do.
+    fn refresh(&mut self);
+}
+
+/// The peer's side of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// It may still send.
+    #[default]
+    Open,
+    /// It has sent its FIN; it may still read.
+    Closed,
+    /// It has reset the connection, or its machine has been given up: nobody is there any more.
+    Gone,
 }
 
 /// A listening socket of a [`World`].

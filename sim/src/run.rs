@@ -1,7 +1,6 @@
 //! One run: a scenario, settings, a seed and an engine in; a history out.
 
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use cp::core::{Settings, Time};
@@ -188,16 +187,11 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
     let watch = shared.clone();
     shared.recorder.on_pod_gone(move || watch.change(|progress| progress.pod_gone = true));
     let mut progress = shared.progress.subscribe();
-    std::future::poll_fn(|cx| {
-        while let Poll::Ready(progress) = progress.poll_changed(cx) {
-            let happened = if ends_pod { progress.pod_gone } else { progress.events_done };
-            if progress.clients_left == 0 && happened {
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
-    })
-    .await;
+    let over = |progress: &Progress| {
+        let happened = if ends_pod { progress.pod_gone } else { progress.events_done };
+        progress.clients_left == 0 && happened
+    };
+    std::future::poll_fn(|cx| progress.poll_until(over, cx)).await;
     let end = world.now() + SETTLE;
     world.sleep_until(end).await;
     world.finish();

@@ -6,15 +6,12 @@
 //! | `DELETE /drain` | 200 when it is taken back or there is none; 409 when a signal has come, or it is too late |
 //! | `GET /drain` | what it waits for, a line a connection; JSON for `Accept: application/json` |
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::core::{Drain, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::notice::Notice;
 use crate::orders::{Answer, Ask, Orders};
@@ -29,7 +26,6 @@ const MAX_NAMED: usize = 1000;
 #[derive(Clone)]
 pub(crate) struct Desk<W> {
     pub(crate) world: W,
-    pub(crate) settings: Arc<Settings>,
     pub(crate) registry: Registry,
     pub(crate) lifecycle: Notice<Lifecycle>,
     pub(crate) orders: Orders,
@@ -57,7 +53,7 @@ async fn recall<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
             (StatusCode::CONFLICT, format!("{signal} has come: the drain can't be taken back any more"))
         }
         Answer::Deaf => {
-            let policy = desk.settings.drain_policy;
+            let policy = desk.lifecycle.value().drain.settings().drain_policy;
             (StatusCode::CONFLICT, format!("under {policy} the listener is closed already, and can't be opened again"))
         }
         Answer::Begun | Answer::UnderWay | Answer::Exiting => {
@@ -69,9 +65,7 @@ async fn recall<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
 
 async fn status<W: World>(State(desk): State<Desk<W>>, headers: HeaderMap) -> Response {
     let lifecycle = desk.lifecycle.value();
-    let mut drain = Drain::new(desk.settings.clone());
-    lifecycle.tell(&mut drain);
-    let status = Status::new(lifecycle, &drain, &desk.registry, desk.world.now(), MAX_NAMED);
+    let status = Status::new(&lifecycle, &desk.registry, desk.world.now(), MAX_NAMED);
     if !wants_json(&headers) {
         return status.to_string().into_response();
     }

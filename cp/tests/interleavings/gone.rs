@@ -7,12 +7,11 @@ use std::task::{Context, Poll};
 
 use loom::future::block_on;
 use loom::thread;
-use tokio::io::DuplexStream;
 
 use crate::core::Time;
 use crate::crew::Crew;
 use crate::with_three_threads;
-use crate::world::{Listener, Signal, World};
+use crate::world::{Listener, Signal, TokioStream, World};
 
 /// A world that runs tasks, each in a thread of loom's, and has nothing else.
 #[derive(Clone)]
@@ -21,7 +20,7 @@ struct Threads;
 struct Nothing;
 
 impl World for Threads {
-    type Stream = DuplexStream;
+    type Stream = TokioStream;
     type Listener = Nothing;
 
     fn spawn(&self, _name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -36,7 +35,7 @@ impl World for Threads {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    async fn connect(&self, _address: &str) -> io::Result<DuplexStream> {
+    async fn connect(&self, _address: &str) -> io::Result<TokioStream> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -54,9 +53,9 @@ impl World for Threads {
 }
 
 impl Listener for Nothing {
-    type Stream = DuplexStream;
+    type Stream = TokioStream;
 
-    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, SocketAddr)>> {
+    fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<(TokioStream, SocketAddr)>> {
         Poll::Pending
     }
 

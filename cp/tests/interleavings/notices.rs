@@ -11,7 +11,7 @@ use crate::with_three_threads;
 
 /// Sleeps until the notice reads `wanted`.
 fn wait_for(mut reader: Reader<u8>, wanted: u8) {
-    block_on(poll_fn(|cx| reader.poll_reads(wanted, cx)));
+    block_on(poll_fn(|cx| reader.poll_until(|value| *value == wanted, cx)));
 }
 
 /// A reader that has seen what the notice reads now: it sleeps at its first poll.
@@ -72,7 +72,8 @@ fn of_two_changes_the_last_is_seen_and_none_twice() {
         let mut reader = notice.subscribe();
         let mut seen = Vec::new();
         while seen.last() != Some(&2) {
-            seen.push(block_on(poll_fn(|cx| reader.poll_changed(cx))));
+            block_on(poll_fn(|cx| reader.poll_changed(cx)));
+            seen.push(*reader.value());
         }
         assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
         changes.join().unwrap();

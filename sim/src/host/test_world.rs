@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use cp::core::Time;
-use cp::world::{Listener, Signal, World};
+use cp::world::{Listener, Peer, Signal, World};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -167,6 +167,18 @@ impl Pipe {
         let reset = self.reset.swap(false, Ordering::Relaxed);
         Poll::Ready(if reset { Err(io::ErrorKind::ConnectionReset.into()) } else { otherwise })
     }
+}
+
+impl cp::world::Stream for Pipe {
+    fn unacknowledged(&self) -> usize {
+        0
+    }
+
+    fn poll_peer(&mut self, _known: Peer, _cx: &mut Context<'_>) -> Poll<Peer> {
+        Poll::Pending
+    }
+
+    fn refresh(&mut self) {}
 }
 
 impl AsyncRead for Pipe {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use ::turmoil::net::{TcpListener, TcpStream};
+use cp::world::Peer;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -38,6 +39,18 @@ impl Stream {
         let (local, peer) = (tcp.local_addr()?, tcp.peer_addr()?);
         Ok(Stream { tcp, outgoing: windows.open(local, peer), incoming: windows.open(peer, local), is_shut: false })
     }
+}
+
+impl cp::world::Stream for Stream {
+    fn unacknowledged(&self) -> usize {
+        0
+    }
+
+    fn poll_peer(&mut self, _known: Peer, _cx: &mut Context<'_>) -> Poll<Peer> {
+        Poll::Pending
+    }
+
+    fn refresh(&mut self) {}
 }
 
 impl AsyncRead for Stream {

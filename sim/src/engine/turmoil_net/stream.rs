@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use ::turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
 use bytes::{Buf, Bytes};
+use cp::world::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::packets::Flow;
@@ -59,6 +60,18 @@ impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Stream({} to {})", self.flow.from, self.flow.to)
     }
+}
+
+impl cp::world::Stream for Stream {
+    fn unacknowledged(&self) -> usize {
+        0
+    }
+
+    fn poll_peer(&mut self, _known: Peer, _cx: &mut Context<'_>) -> Poll<Peer> {
+        Poll::Pending
+    }
+
+    fn refresh(&mut self) {}
 }
 
 impl AsyncRead for Stream {
