@@ -8,7 +8,6 @@ use std::hint::black_box;
 
 use bytes::{Buf, BytesMut};
 use cp::core::tracker::{Gate, Tracker};
-use cp::core::wire::CancelKey;
 use criterion::{Criterion, Throughput};
 use postgres_protocol::message::backend::Message;
 
@@ -46,22 +45,22 @@ struct Conversation {
     worker: Vec<u8>,
 }
 
-fn compare(criterion: &mut Criterion, name: &str, mut conversation: Conversation) {
+fn compare(criterion: &mut Criterion, name: &str, conversation: Conversation) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes((conversation.client.len() + conversation.worker.len()) as u64));
-    let mut tracker = Tracker::new(CancelKey([0; 8]));
-    tracker.observe(&mut message(b'Z', b"I")).expect("a ReadyForQuery");
-    group.bench_function("tracker", |bencher| bencher.iter(|| follow(&mut tracker, &mut conversation)));
+    let mut tracker = Tracker::new();
+    tracker.observe(&message(b'Z', b"I")).expect("a ReadyForQuery");
+    group.bench_function("tracker", |bencher| bencher.iter(|| follow(&mut tracker, &conversation)));
     group.bench_function("copying parser", |bencher| bencher.iter(|| parse(&conversation)));
     group.finish();
 }
 
-fn follow(tracker: &mut Tracker, conversation: &mut Conversation) {
+fn follow(tracker: &mut Tracker, conversation: &Conversation) {
     for chunk in conversation.client.chunks(CHUNK) {
         let forwarded = tracker.forward(chunk, Gate::Open).expect("well-formed");
         assert_eq!(forwarded, chunk.len(), "nothing is held");
     }
-    for chunk in conversation.worker.chunks_mut(CHUNK) {
+    for chunk in conversation.worker.chunks(CHUNK) {
         tracker.observe(chunk).expect("well-formed");
         black_box(tracker.activity());
     }

@@ -17,12 +17,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Passes the cancel request on to the worker of the session that has `key`, and closes `client` when the worker has taken
 /// it: as with PostgreSQL, that is all the answer there is. An unknown key is ignored without a word, so that a guess learns
 /// nothing.
-pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, key: CancelKey) {
-    let Some(worker_key) = front.registry.worker_key(key) else {
+pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, key: &CancelKey) {
+    if !front.registry.knows(key) {
         tracing::info!(?key, "cancel request for no session here");
         return;
-    };
-    if pass_on(front, worker_key, front.world.now() + PATIENCE).await {
+    }
+    if pass_on(front, key, front.world.now() + PATIENCE).await {
         front.registry.count_cancel();
     }
     drop(client);
@@ -30,7 +30,7 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::St
 
 /// Cancels at the worker the statement of the session that has `key` there, until `deadline` or the process's exit. Returns
 /// whether the worker has taken the request.
-pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey, deadline: Time) -> bool {
+pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey, deadline: Time) -> bool {
     let delivered = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await.flatten();
     match &delivered {
         Some(Ok(())) => tracing::info!(?key, "cancel request passed on"),
@@ -40,7 +40,7 @@ pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: Cancel
     matches!(delivered, Some(Ok(())))
 }
 
-async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> std::io::Result<()> {
+async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) -> std::io::Result<()> {
     let mut worker = front.world.connect(&front.worker).await?;
     worker.write_all(&key.request()).await?;
     worker.flush().await?;
@@ -48,4 +48,37 @@ async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: CancelKey) -> std
     // nothing.
     let _ = worker.read(&mut [0; 1]).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::wire::CancelKey;
+    use crate::core::{Activity, Time};
+    use crate::registry::{Registry, Shown};
+
+    const SHOWN: Shown = Shown { activity: Activity::Idle, since: Time::EPOCH, clock: None };
+
+    fn key(process_id: u32, secret: &[u8]) -> CancelKey {
+        CancelKey::read(&[&process_id.to_be_bytes()[..], secret].concat()).unwrap()
+    }
+
+    #[test]
+    fn a_session_is_known_by_its_workers_key_and_two_workers_may_choose_the_same_process_id() {
+        let registry = Registry::default();
+        let enter = |key| {
+            let place = registry.enter(String::new(), Time::EPOCH);
+            place.update(SHOWN, None);
+            assert!(!registry.knows(key));
+            place.update(SHOWN, Some(key));
+            place
+        };
+        let (one, other) = (key(7, b"long secret"), key(7, b"four"));
+        let (place, _other_place) = (enter(&one), enter(&other));
+        for wrong in [key(7, b"five"), key(8, b"four"), key(7, b"long"), key(7, b"four and more")] {
+            assert!(!registry.knows(&wrong), "{wrong:?}");
+        }
+        assert!(registry.knows(&one) && registry.knows(&other));
+        drop(place);
+        assert!(!registry.knows(&one) && registry.knows(&other));
+    }
 }

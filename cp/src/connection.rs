@@ -29,7 +29,7 @@ pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W:
         Ok(Opening::Session(startup)) => startup,
         Ok(Opening::Cancel(key)) => {
             course.place.vacate();
-            return Box::pin(cancel::serve(&front, client, key)).await;
+            return Box::pin(cancel::serve(&front, client, &key)).await;
         }
         Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
     };
@@ -48,7 +48,7 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W
     })
     .await;
     match opening {
-        Ok(Opening::Cancel(key)) => cancel::serve(&front, client, key).await,
+        Ok(Opening::Cancel(key)) => cancel::serve(&front, client, &key).await,
         Ok(Opening::Session(_)) => {
             front.registry.count_refused();
             let fatal = EndReason::ShuttingDown.fatal(None);
@@ -83,12 +83,6 @@ async fn session<W: World, M: Meter>(
     if !course.place.become_session(about.startup.who(), front.settings.max_connections) {
         return (EndReason::TooManyConnections, Vec::new());
     }
-    if let Some(negotiation) = about.startup.negotiation.take()
-        && let Err(why) = startup::write_all(client, &negotiation, &mut |cx| course.poll_end(cx)).await
-    {
-        let reason = if let NoOpening::Ended(reason) = why { reason } else { EndReason::ClientReset };
-        return (reason, Vec::new());
-    }
     let mut early = Vec::new();
     let mut worker = match worker::acquire(front, course, client, &mut early).await {
         Ok(worker) => worker,
@@ -119,7 +113,7 @@ async fn end<W: World, M: Meter>(
         front.registry.count_refused();
     }
     let fatal = course.session.farewell(&front.worker);
-    let key = course.session.worker_key().filter(|_| runs && reason != EndReason::Quit);
+    let key = course.session.worker_key().cloned().filter(|_| runs && reason != EndReason::Quit);
     let release = async {
         if let Some(worker) = about.worker {
             release(front, worker, !runs && !about.torn, key).await;
@@ -145,7 +139,7 @@ async fn release<W: World, M: Meter>(
 ) {
     if let Some(key) = key {
         // Before the connection is closed: a pooler forgets the key with it.
-        cancel::pass_on(front, key, front.world.now() + front.settings.close_linger).await;
+        cancel::pass_on(front, &key, front.world.now() + front.settings.close_linger).await;
     }
     // A goodbye that the socket doesn't take at once is not worth waiting for: the close behind it says the same.
     let mut cx = Context::from_waker(Waker::noop());

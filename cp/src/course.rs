@@ -65,7 +65,7 @@ impl<W: World, M: Meter> Course<W, M> {
         let now = front.world.now();
         let lifecycle = front.lifecycle.subscribe();
         let pace = Pace::nth(place.number(), front.pace_offset);
-        let session = Session::new(place.own_key(), pace, &lifecycle.value().drain, now);
+        let session = Session::new(pace, &lifecycle.value().drain, now);
         let course = Course {
             shown: Shown { activity: session.activity(), since: session.since(), clock: None },
             session,
@@ -118,10 +118,10 @@ impl<W: World, M: Meter> Course<W, M> {
     /// Cancels the statement at its worker, beside whatever else goes on.
     fn cancel(&mut self) {
         self.session.handle_cancelled(self.now());
-        if let Some(key) = self.session.worker_key() {
+        if let Some(key) = self.session.worker_key().cloned() {
             let front = self.front.clone();
             self.front.crew.spawn(&self.front.world, "wall", async move {
-                cancel::pass_on(&front, key, front.world.now() + cancel::PATIENCE).await;
+                cancel::pass_on(&front, &key, front.world.now() + cancel::PATIENCE).await;
             });
         }
     }

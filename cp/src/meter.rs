@@ -40,7 +40,7 @@ pub struct Change {
 /// One session, at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndRecord {
-    /// Number of the session, unique in this process; also the process id in its cancel key.
+    /// Number of the session, unique in this process.
     pub session: u32,
     /// `user` of the startup packet.
     pub user: String,

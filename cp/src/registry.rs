@@ -4,7 +4,7 @@
 //! count. The process may exit when the registry is empty. Connections that come too late to be served (they wait for their
 //! 57P03 or bring a cancel request) are not entered: nobody waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll, Waker};
 
 use crate::core::wire::CancelKey;
@@ -20,6 +20,8 @@ pub(crate) struct Registry(Arc<Mutex<Book>>);
 struct Book {
     last_number: u32,
     entries: BTreeMap<u32, Entry>,
+    /// Process id at its worker and number of each connection whose key is known. Two workers may choose the same id.
+    process_ids: BTreeSet<(u32, u32)>,
     /// Those of them whose startup packet is complete.
     sessions: usize,
     tally: Tally,
@@ -33,8 +35,8 @@ pub(crate) struct Entry {
     /// `application_name`, or the user where there is none, or the peer's address before either is known.
     pub(crate) who: String,
     pub(crate) shown: Shown,
-    own_key: CancelKey,
-    worker_key: Option<CancelKey>,
+    /// Its worker's cancel key, which is its client's too.
+    key: Option<CancelKey>,
     is_session: bool,
 }
 
@@ -63,8 +65,8 @@ pub(crate) struct Tally {
 }
 
 impl Registry {
-    /// Enters a connection that has just been accepted. `secret` is the random part of its cancel key.
-    pub(crate) fn enter(&self, who: String, secret: u32, now: Time) -> Place {
+    /// Enters a connection that has just been accepted.
+    pub(crate) fn enter(&self, who: String, now: Time) -> Place {
         let mut book = self.book();
         // Numbers of connections that are still there are skipped when the count wraps round.
         loop {
@@ -74,16 +76,14 @@ impl Registry {
             }
         }
         let number = book.last_number;
-        let own_key = CancelKey::new(number, secret);
         let entry = Entry {
             who,
             shown: Shown { activity: Activity::Handshake, since: now, clock: None },
-            own_key,
-            worker_key: None,
+            key: None,
             is_session: false,
         };
         book.entries.insert(number, entry);
-        Place { registry: self.clone(), number, own_key, reason: None, left_at: now }
+        Place { registry: self.clone(), number, reason: None, left_at: now }
     }
 
     /// How many connections are here, handshakes included.
@@ -106,13 +106,16 @@ impl Registry {
         (book.entries.len(), longest.collect())
     }
 
-    /// The key with which the worker of the session that has `key` cancels its statement.
-    pub(crate) fn worker_key(&self, key: CancelKey) -> Option<CancelKey> {
-        // A lookup by number alone, then one comparison: how long it takes says nothing about how near a guess was.
-        let [a, b, c, d, ..] = key.0;
+    /// Whether a session with this cancel key is here.
+    pub(crate) fn knows(&self, key: &CancelKey) -> bool {
+        // A lookup by process id alone, then whole comparisons: how long it takes says nothing about how near a guess was.
+        let process_id = key.process_id();
         let book = self.book();
-        let entry = book.entries.get(&u32::from_be_bytes([a, b, c, d]))?;
-        if entry.own_key == key { entry.worker_key } else { None }
+        let mut numbers = book.process_ids.range((process_id, 0)..=(process_id, u32::MAX));
+        numbers.any(|(_, number)| {
+            let known = book.entries.get(number).and_then(|entry| entry.key.as_ref());
+            known.is_some_and(|known| known.matches(key))
+        })
     }
 
     /// Ready when no connection is left. One caller at a time.
@@ -155,7 +158,6 @@ impl Registry {
 pub(crate) struct Place {
     registry: Registry,
     number: u32,
-    own_key: CancelKey,
     reason: Option<EndReason>,
     left_at: Time,
 }
@@ -164,11 +166,6 @@ impl Place {
     /// The connection's number.
     pub(crate) const fn number(&self) -> u32 {
         self.number
-    }
-
-    /// The cancel key that its client is told.
-    pub(crate) const fn own_key(&self) -> CancelKey {
-        self.own_key
     }
 
     /// Its startup packet is complete: it is a session from now on, unless there are `limit` already.
@@ -187,11 +184,16 @@ impl Place {
         true
     }
 
-    /// Says what the connection is doing.
-    pub(crate) fn update(&self, shown: Shown, worker_key: Option<CancelKey>) {
-        if let Some(entry) = self.registry.book().entries.get_mut(&self.number) {
+    /// Says what the connection is doing, and its worker's cancel key once that is known.
+    pub(crate) fn update(&self, shown: Shown, key: Option<&CancelKey>) {
+        let mut book = self.registry.book();
+        let Book { entries, process_ids, .. } = &mut *book;
+        if let Some(entry) = entries.get_mut(&self.number) {
             entry.shown = shown;
-            entry.worker_key = worker_key;
+            if let (None, Some(key)) = (&entry.key, key) {
+                entry.key = Some(key.clone());
+                process_ids.insert((key.process_id(), self.number));
+            }
         }
     }
 
@@ -214,6 +216,9 @@ impl Drop for Place {
             let entry = book.entries.remove(&self.number);
             if entry.as_ref().is_some_and(|entry| entry.is_session) {
                 book.sessions -= 1;
+            }
+            if let Some(key) = entry.as_ref().and_then(|entry| entry.key.as_ref()) {
+                book.process_ids.remove(&(key.process_id(), self.number));
             }
             if let (Some(entry), Some(reason)) = (entry, self.reason) {
                 *book.tally.ended_by.entry(reason.name()).or_default() += 1;

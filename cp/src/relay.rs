@@ -215,7 +215,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
             Poll::Pending => false,
             Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
                 let observed =
-                    self.course.session.handle_worker(bytes.filled_mut(), &self.course.lifecycle.value().drain, now);
+                    self.course.session.handle_worker(bytes.filled(), &self.course.lifecycle.value().drain, now);
                 self.pass_down(&bytes.filled()[..observed], cx);
                 true
             }

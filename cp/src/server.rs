@@ -159,8 +159,7 @@ impl<W: World, M: Meter> Accept<W, M> {
                 return tracing::warn!(%peer, "connection closed at once: too many handshakes");
             }
             // In the same step in which it was accepted: whoever counts from here on counts it.
-            let secret = world.random("cancel-key") as u32;
-            let place = registry.enter(peer.to_string(), secret, now);
+            let place = registry.enter(peer.to_string(), now);
             crew.spawn(world, "session", connection::serve(self.front.clone(), stream, place));
         } else if Arc::strong_count(&self.late) <= RESERVE {
             let (front, late) = (self.front.clone(), self.late.clone());

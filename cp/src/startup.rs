@@ -2,8 +2,10 @@
 //!
 //! Nothing is read beyond the packet under way, so no byte of what follows is ever taken for something it isn't.
 //!
-//! Source: PostgreSQL's protocol, "Message Formats" (SSLRequest, GSSENCRequest, CancelRequest, StartupMessage,
-//! NegotiateProtocolVersion).
+//! The startup packet goes to the worker as it came: which minor version and which protocol options are spoken is between
+//! the client and its worker.
+//!
+//! Source: PostgreSQL's protocol, "Message Formats" (SSLRequest, GSSENCRequest, CancelRequest, StartupMessage).
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +13,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::core::wire::CancelKey;
+use crate::core::wire::{CANCEL_REQUEST, CancelKey};
 use crate::core::{EndReason, Malformed};
 
 /// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
@@ -21,11 +23,10 @@ const MAX_NAME: usize = 63;
 /// Encryption requests before the startup packet: one for GSSAPI, one for TLS.
 const MAX_REFUSALS: usize = 2;
 
-const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
-/// Version 3.0, the one that is spoken here and with the worker.
-const VERSION_3_0: u32 = 3 << 16;
+/// The major version that is spoken here.
+const MAJOR: u32 = 3;
 
 /// How a connection opened.
 #[derive(Debug)]
@@ -55,10 +56,8 @@ pub(crate) struct Startup {
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) application: String,
-    /// The packet for the worker: version 3.0, without the protocol options that nobody here knows.
+    /// The packet, for the worker.
     pub(crate) packet: Vec<u8>,
-    /// What to tell a client that asked for a newer minor version or for unknown protocol options, before anything else.
-    pub(crate) negotiation: Option<Vec<u8>>,
 }
 
 /// Reads up to and including the startup packet. Polls `end` first whenever the connection's task runs.
@@ -85,13 +84,11 @@ where
         match u32::from_be_bytes([*a, *b, *c, *d]) {
             SSL_REQUEST | GSSENC_REQUEST => write_all(stream, b"N", &mut end).await?,
             CANCEL_REQUEST => {
-                let key = body
-                    .try_into()
-                    .map_err(|_| NoOpening::Malformed(Malformed::Startup("a cancel request has eight bytes of key")))?;
-                return Ok(Opening::Cancel(CancelKey(key)));
+                let malformed = Malformed::Startup("a cancel request's key is too short or too long");
+                return CancelKey::read(body).map(Opening::Cancel).ok_or(NoOpening::Malformed(malformed));
             }
-            version if version >> 16 == 3 => {
-                return parse(version, body).map(Opening::Session).map_err(NoOpening::Malformed);
+            version if version >> 16 == MAJOR => {
+                return parse(packet).map(Opening::Session).map_err(NoOpening::Malformed);
             }
             version => return Err(NoOpening::Version((version >> 16) as u16)),
         }
@@ -99,51 +96,31 @@ where
     Err(NoOpening::Malformed(Malformed::Startup("encryption was asked for again and again")))
 }
 
-fn parse(version: u32, body: &[u8]) -> Result<Startup, Malformed> {
-    let mut startup = Startup {
-        user: String::new(),
-        database: String::new(),
-        application: String::new(),
-        packet: Vec::with_capacity(body.len() + 8),
-        negotiation: None,
-    };
-    let mut unknown = Vec::new();
-    startup.packet.extend_from_slice(&[0; 4]);
-    startup.packet.extend_from_slice(&VERSION_3_0.to_be_bytes());
-    let mut rest = body;
+/// Reads a packet of at least eight bytes.
+fn parse(packet: Vec<u8>) -> Result<Startup, Malformed> {
+    let mut startup =
+        Startup { user: String::new(), database: String::new(), application: String::new(), packet: Vec::new() };
+    let mut rest = &packet[8..];
     loop {
         let name = text(&mut rest)?;
         if name.is_empty() {
             break;
         }
         let value = text(&mut rest)?;
-        if name.starts_with(b"_pq_.") {
-            unknown.push(name);
-            continue;
-        }
         match name {
             b"user" => startup.user = shown(value),
             b"database" => startup.database = shown(value),
             b"application_name" => startup.application = shown(value),
             _ => {}
         }
-        for part in [name, b"\0", value, b"\0"] {
-            startup.packet.extend_from_slice(part);
-        }
     }
     if !rest.is_empty() {
         return Err(Malformed::Startup("there are bytes behind its last parameter"));
     }
-    startup.packet.push(0);
-    // No longer than what came in, which was at most MAX_PACKET.
-    let length = startup.packet.len() as u32;
-    startup.packet[..4].copy_from_slice(&length.to_be_bytes());
     if startup.database.is_empty() {
         startup.database.clone_from(&startup.user);
     }
-    if version != VERSION_3_0 || !unknown.is_empty() {
-        startup.negotiation = Some(negotiation(&unknown));
-    }
+    startup.packet = packet;
     Ok(startup)
 }
 
@@ -169,20 +146,6 @@ fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     Ok(text)
 }
 
-/// NegotiateProtocolVersion: the newest minor version is 0, and these options are not known.
-fn negotiation(unknown: &[&[u8]]) -> Vec<u8> {
-    let mut message = vec![b'v', 0, 0, 0, 0];
-    message.extend_from_slice(&VERSION_3_0.to_be_bytes());
-    message.extend_from_slice(&(unknown.len() as u32).to_be_bytes());
-    for name in unknown {
-        message.extend_from_slice(name);
-        message.push(0);
-    }
-    let length = message.len() as u32 - 1;
-    message[1..5].copy_from_slice(&length.to_be_bytes());
-    message
-}
-
 async fn read_exact<S: AsyncRead + Unpin>(
     stream: &mut S,
     bytes: &mut [u8],
@@ -204,7 +167,7 @@ async fn read_exact<S: AsyncRead + Unpin>(
 }
 
 /// Writes `bytes`, unless the connection ends first.
-pub(crate) async fn write_all<S: AsyncWrite + Unpin>(
+async fn write_all<S: AsyncWrite + Unpin>(
     stream: &mut S,
     mut bytes: &[u8],
     end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
@@ -234,53 +197,69 @@ fn poll_end<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::task::Waker;
+
     use super::*;
 
-    fn body(parameters: &[(&str, &str)]) -> Vec<u8> {
-        let mut body = Vec::new();
+    fn packet(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
+        let mut packet = [[0; 4], version.to_be_bytes()].concat();
         for (name, value) in parameters {
-            body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+            packet.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
         }
-        body.push(0);
-        body
+        packet.push(0);
+        let length = packet.len() as u32;
+        packet[..4].copy_from_slice(&length.to_be_bytes());
+        packet
     }
 
     #[test]
-    fn a_startup_packet_of_version_3_0_is_passed_on_as_it_is() {
-        let body = body(&[("user", "app"), ("application_name", "etl"), ("DateStyle", "ISO")]);
-        let startup = parse(VERSION_3_0, &body).unwrap();
-        assert_eq!(
-            (startup.user.as_str(), startup.database.as_str(), startup.application.as_str()),
-            ("app", "app", "etl")
-        );
-        assert_eq!(startup.packet[8..], body);
-        assert_eq!(startup.packet[..4], (startup.packet.len() as u32).to_be_bytes());
-        assert_eq!(startup.negotiation, None);
-    }
-
-    #[test]
-    fn a_newer_minor_version_and_unknown_options_are_negotiated_away() {
-        let startup = parse(VERSION_3_0 | 2, &body(&[("user", "app"), ("_pq_.shiny", "on")])).unwrap();
-        assert_eq!(startup.packet[4..8], VERSION_3_0.to_be_bytes());
-        assert_eq!(startup.packet[8..], body(&[("user", "app")]));
-        let told = startup.negotiation.unwrap();
-        assert_eq!(told, b"v\0\0\0\x17\0\x03\0\0\0\0\0\x01_pq_.shiny\0".to_vec());
+    fn a_startup_packet_is_passed_on_as_it_is_whatever_minor_version_and_options_it_asks_for() {
+        let parameters = [("user", "app"), ("_pq_.shiny", "on"), ("application_name", "etl"), ("DateStyle", "ISO")];
+        for version in [0x3_0000, 0x3_0002, 0x3_270f] {
+            let packet = packet(version, &parameters);
+            let startup = parse(packet.clone()).unwrap();
+            assert_eq!(
+                (startup.user.as_str(), startup.database.as_str(), startup.application.as_str()),
+                ("app", "app", "etl")
+            );
+            assert_eq!(startup.packet, packet);
+        }
     }
 
     #[test]
     fn a_name_is_shown_in_one_line_that_its_client_can_not_lengthen() {
         let forged = "x\n2026 INFO session ended\u{1b}[2J\u{2028}é";
-        let startup = parse(VERSION_3_0, &body(&[("user", "app"), ("application_name", forged)])).unwrap();
+        let startup = parse(packet(0x3_0000, &[("user", "app"), ("application_name", forged)])).unwrap();
         assert_eq!(startup.application, r"x\n2026 INFO session ended\u{1b}[2J\u{2028}é");
-        let startup = parse(VERSION_3_0, &body(&[("user", &"u".repeat(9000))])).unwrap();
+        let startup = parse(packet(0x3_0000, &[("user", &"u".repeat(9000))])).unwrap();
         assert_eq!((startup.user.len(), startup.database.len()), (MAX_NAME, MAX_NAME));
         assert!(startup.packet.len() > 9000, "the worker is told all of it");
     }
 
     #[test]
+    fn a_cancel_request_carries_a_secret_of_4_to_256_bytes() {
+        for (secret, valid) in [(0, false), (3, false), (4, true), (32, true), (256, true), (257, false)] {
+            let key = vec![7; 4 + secret];
+            let length = key.len() as u32 + 8;
+            let packet = [&length.to_be_bytes()[..], &CANCEL_REQUEST.to_be_bytes(), &key].concat();
+            let mut stream = tokio::io::join(packet.as_slice(), Vec::new());
+            let read =
+                std::pin::pin!(read(&mut stream, |_| Poll::Pending)).poll(&mut Context::from_waker(Waker::noop()));
+            match read {
+                Poll::Ready(Ok(Opening::Cancel(told))) => {
+                    assert_eq!((Some(told), valid), (CancelKey::read(&key), true))
+                }
+                Poll::Ready(Err(NoOpening::Malformed(_))) => assert!(!valid, "{secret} bytes"),
+                other => panic!("{secret} bytes: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_startup_packet_that_breaks_off_or_goes_on_is_malformed() {
-        for bytes in [&b"user\0app"[..], b"user\0", b"", b"user\0app\0\0more"] {
-            assert!(parse(VERSION_3_0, bytes).is_err(), "{bytes:?}");
+        for body in [&b"user\0app"[..], b"user\0", b"", b"user\0app\0\0more"] {
+            assert!(parse([&[0; 8], body].concat()).is_err(), "{body:?}");
         }
     }
 }

@@ -137,10 +137,10 @@ mod tests {
         let mut lifecycle = Lifecycle::serving(Drain::new(Arc::default()));
         lifecycle.begin(Cause::Request, at(8));
         let registry = Registry::default();
-        let mut places = vec![registry.enter("etl".to_owned(), 0, at(1))];
+        let mut places = vec![registry.enter("etl".to_owned(), at(1))];
         places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, None);
         for _ in 0..idle {
-            let place = registry.enter("psql".to_owned(), 0, at(2));
+            let place = registry.enter("psql".to_owned(), at(2));
             let clock = Some((at(30), "idle_grace"));
             place.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
             places.push(place);

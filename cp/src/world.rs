@@ -38,7 +38,7 @@ pub trait World: Clone + Send + Sync + 'static {
     fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// 64 random bits from the stream named `purpose`. Each purpose has a stream of its own, so that asking for one more
-    /// number here changes nothing there. Unpredictable in production: cancel keys are drawn from it.
+    /// number here changes nothing there.
     fn random(&self, purpose: &'static str) -> u64;
 
     /// The next signal to this process. One caller at a time.

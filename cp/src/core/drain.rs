@@ -260,6 +260,11 @@ impl Drain {
                 let grace = if late { standing.acquired + rules.close_linger } else { grace };
                 Some((grace, EndReason::ShuttingDown).min((standing.init_deadline, EndReason::HandshakeTimeout)))
             }
+            // What the worker says unasked is let end with a message: behind it there is a place for the FATAL.
+            Activity::Idle if standing.mid_message => {
+                let stalled = standing.moved.max(signal) + rules.stall_grace;
+                Some((stalled.max(due), EndReason::StallGrace))
+            }
             Activity::Idle => Some((due, EndReason::Boundary)),
             Activity::IdleInTransaction => {
                 let grace = (standing.since.max(signal) + rules.transaction_grace, EndReason::TransactionGrace);

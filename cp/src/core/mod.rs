@@ -10,6 +10,7 @@ pub mod end;
 pub mod fatal;
 pub mod session;
 pub mod settings;
+mod severity;
 pub mod time;
 pub mod tracker;
 pub mod wire;

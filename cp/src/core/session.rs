@@ -62,9 +62,9 @@ pub struct Session {
 
 impl Session {
     /// A connection accepted at `now`.
-    pub fn new(own_key: CancelKey, pace: Pace, drain: &Drain, now: Time) -> Self {
+    pub fn new(pace: Pace, drain: &Drain, now: Time) -> Self {
         Session {
-            tracker: Tracker::new(own_key),
+            tracker: Tracker::new(),
             door: Door::Startup,
             standing: Standing {
                 activity: Activity::Handshake,
@@ -133,12 +133,12 @@ impl Session {
         forwarded
     }
 
-    /// Takes `bytes` read from the worker, rewriting the cancel key among them. Returns how many of them, from the first,
-    /// must go to the client: all, unless the worker talks nonsense.
-    pub fn handle_worker(&mut self, bytes: &mut [u8], drain: &Drain, now: Time) -> usize {
+    /// Takes `bytes` read from the worker. Returns how many of them, from the first, must go to the client: all, unless the
+    /// worker talks nonsense.
+    pub fn handle_worker(&mut self, bytes: &[u8], drain: &Drain, now: Time) -> usize {
         let mut observed = 0;
         while observed < bytes.len() {
-            match self.tracker.observe(&mut bytes[observed..]) {
+            match self.tracker.observe(&bytes[observed..]) {
                 Ok(passed) => observed += passed,
                 Err(malformed) => {
                     self.malformed = Some(malformed);
@@ -238,8 +238,8 @@ impl Session {
     pub fn farewell(&self, worker: &str) -> Option<Fatal> {
         let reason = self.closed?;
         // Before the startup packet nobody has spoken PostgreSQL yet; inside a message of the worker's our words would be
-        // taken for its payload; and behind the worker's own last error they would be a second one for the same thing.
-        let repeats = self.tracker.last_was_fatal() || reason == EndReason::WorkerLost && self.tracker.last_was_error();
+        // taken for its payload; and behind the worker's own FATAL they would be a second one for the same thing.
+        let repeats = self.tracker.said_fatal();
         if self.door == Door::Startup || !self.tracker.may_speak() || repeats {
             return None;
         }
@@ -265,10 +265,10 @@ impl Session {
         flush
     }
 
-    /// How many bytes may be read from the worker at once, at most `space`: a replication stream that is due, and anything
+    /// How many bytes may be read from the worker at once, at most `space`: what comes unasked when it is due, and anything
     /// behind the wall, is read to the end of its message and no further, so that there is a place for the FATAL.
     pub fn worker_read_limit(&self, space: usize, drain: &Drain, now: Time) -> usize {
-        let due = drain.is_due(self.standing.pace, now) && self.tracker.is_stream();
+        let due = drain.is_due(self.standing.pace, now) && self.tracker.is_unasked();
         match self.tracker.owed() {
             Some(owed) if due || drain.is_walled(now) => space.min(owed),
             _ => space,
@@ -325,7 +325,7 @@ impl Session {
     }
 
     /// The worker's own cancel key, once it is known.
-    pub fn worker_key(&self) -> Option<CancelKey> {
+    pub const fn worker_key(&self) -> Option<&CancelKey> {
         self.tracker.worker_key()
     }
 

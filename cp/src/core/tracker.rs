@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use super::activity::Activity;
+use super::severity::SeverityReader;
 use super::wire::{CancelKey, Framer, Malformed, Side, holds_whole_message};
 
 /// The largest number of sync points that may be forwarded and unanswered. A client that pipelines further is read no more
@@ -129,20 +130,25 @@ pub struct Tracker {
     /// ReadyForQuery seen after the first.
     answered: u64,
     terminated: bool,
-    /// Type of the last message of the worker's that is complete.
-    last_backend: u8,
-    /// What clients are told instead of the worker's own cancel key.
-    own_key: CancelKey,
-    worker_key: CancelKey,
-    key_seen: bool,
+    /// Bytes seen of the worker's, and how many up to the last that belongs to an answer.
+    observed: u64,
+    answer_end: u64,
+    /// The worker's message under way answers nothing.
+    asynchronous: bool,
+    /// The worker has ended the session.
+    said_fatal: bool,
+    /// What the ErrorResponse that is under way says.
+    severity: SeverityReader,
+    /// What the BackendKeyData that is under way says, as far as it has come.
+    key: Vec<u8>,
+    worker_key: Option<CancelKey>,
     /// What the ReadyForQuery that is under way says.
     next_status: TransactionStatus,
 }
 
 impl Tracker {
-    /// A connection whose startup packet has been dealt with: the worker's authentication comes next. The worker's
-    /// BackendKeyData will be rewritten to `own_key` as it passes.
-    pub fn new(own_key: CancelKey) -> Self {
+    /// A connection whose startup packet has been dealt with: the worker's authentication comes next.
+    pub fn new() -> Self {
         Tracker {
             frontend: Framer::new(Side::Frontend),
             backend: Framer::new(Side::Backend),
@@ -152,10 +158,13 @@ impl Tracker {
             batch: Segment::default(),
             answered: 0,
             terminated: false,
-            last_backend: 0,
-            own_key,
-            worker_key: CancelKey([0; 8]),
-            key_seen: false,
+            observed: 0,
+            answer_end: 0,
+            asynchronous: false,
+            said_fatal: false,
+            severity: SeverityReader::default(),
+            key: Vec::new(),
+            worker_key: None,
             next_status: TransactionStatus::Idle,
         }
     }
@@ -164,8 +173,8 @@ impl Tracker {
     pub fn activity(&self) -> Activity {
         if self.stage == Stage::Handshake {
             Activity::Handshake
-        } else if !self.backend.at_boundary() {
-            // The worker is in the middle of a message, if only a notice: it owes the rest.
+        } else if !self.backend.at_boundary() && !self.asynchronous {
+            // The worker is in the middle of an answer: it owes the rest.
             Activity::Executing
         } else if self.stage == Stage::CopyBoth {
             Activity::Idle
@@ -218,20 +227,34 @@ impl Tracker {
         self.backend.at_boundary()
     }
 
-    /// Whether the worker's last message was an ErrorResponse.
-    pub const fn last_was_error(&self) -> bool {
-        self.last_backend == b'E'
+    /// Whether whatever the worker sends now, or is in the middle of, answers nothing: nothing is asked, or both sides stream.
+    pub fn is_unasked(&self) -> bool {
+        let asked = match self.stage {
+            Stage::Handshake | Stage::CopyIn => true,
+            Stage::CopyBoth => false,
+            Stage::Ready => {
+                let open = self.batch.done < self.batch.steps && !self.batch.skipping;
+                !self.unanswered.is_empty() || open
+            }
+        };
+        !asked && (self.backend.at_boundary() || self.asynchronous)
     }
 
-    /// Whether it was one that answers nothing: a FATAL, with which the worker has ended the session.
-    pub fn last_was_fatal(&self) -> bool {
-        let asked = self.stage != Stage::Handshake && (!self.unanswered.is_empty() || self.batch.is_open());
-        self.last_was_error() && !asked
+    /// Of the worker's bytes seen so far, how many there are up to the last that belongs to an answer: to any message but
+    /// those that come unasked. They are notifications; notices and parameters where nothing is asked; and what streams in
+    /// CopyBoth. A message under way counts as far as it has come.
+    pub const fn answer_end(&self) -> u64 {
+        self.answer_end
+    }
+
+    /// Whether the worker has ended the session: with an ErrorResponse, all of which has come, of severity FATAL or PANIC.
+    pub const fn said_fatal(&self) -> bool {
+        self.said_fatal
     }
 
     /// The worker's cancel key, once it has told it.
-    pub fn worker_key(&self) -> Option<CancelKey> {
-        self.key_seen.then_some(self.worker_key)
+    pub const fn worker_key(&self) -> Option<&CancelKey> {
+        self.worker_key.as_ref()
     }
 
     /// Whether the answer to an Execute may sit in the worker's buffer, so that nobody can tell a running statement from a
@@ -291,14 +314,14 @@ impl Tracker {
     }
 
     /// Looks at `bytes`, just read from the worker. How many of them are to go to the client: all but what is behind a
-    /// malformed place. BackendKeyData is rewritten in place.
+    /// malformed place.
     ///
     /// # Errors
     /// [`Malformed`] if the very first of `bytes` can't be part of a message.
-    pub fn observe(&mut self, bytes: &mut [u8]) -> Result<usize, Malformed> {
+    pub fn observe(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         let mut observed = 0;
         while observed < bytes.len() {
-            match self.observe_step(&mut bytes[observed..]) {
+            match self.observe_step(&bytes[observed..]) {
                 Ok(passed) => observed += passed,
                 Err(malformed) if observed == 0 => return Err(malformed),
                 Err(_) => break,
@@ -308,22 +331,45 @@ impl Tracker {
     }
 
     /// Goes on to the end of one of the worker's messages, or of the bytes; stays where it was at a malformed place.
-    fn observe_step(&mut self, bytes: &mut [u8]) -> Result<usize, Malformed> {
+    fn observe_step(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         let mut backend = self.backend;
         let step = backend.advance(bytes)?;
-        let body = &mut bytes[step.header..][..step.body];
+        let length = step.header + step.body;
+        let body = &bytes[step.header..length];
         match step.kind {
-            b'K' if self.stage == Stage::Handshake => self.exchange_key(body, step.offset),
+            b'K' if self.stage == Stage::Handshake => self.read_key(body, step.ended),
+            b'E' => self.read_severity(body, step.ended),
             b'Z' if step.offset == 0 && (step.body > 0 || step.ended) => {
                 self.next_status = TransactionStatus::told(body.first().copied().unwrap_or_default())?;
             }
             _ => {}
         }
+        if self.backend.at_boundary() {
+            self.asynchronous = self.comes_unasked(step.kind);
+        }
         self.backend = backend;
+        self.observed += length as u64;
+        if !self.asynchronous {
+            self.answer_end = self.observed;
+        }
         if step.ended {
             self.received(step.kind);
         }
-        Ok(step.header + step.body)
+        Ok(length)
+    }
+
+    /// Whether a message of this type, beginning now, answers nothing.
+    fn comes_unasked(&self, kind: u8) -> bool {
+        let streams = self.stage == Stage::CopyBoth;
+        match kind {
+            b'A' => true,
+            b'N' | b'S' => {
+                let asked = !self.unanswered.is_empty() || self.batch.is_open();
+                streams || self.stage == Stage::Ready && !asked
+            }
+            b'd' => streams,
+            _ => false,
+        }
     }
 
     fn may_forward(&self, kind: u8, gate: Gate) -> bool {
@@ -392,7 +438,6 @@ impl Tracker {
 
     /// A message of the worker's is complete.
     fn received(&mut self, kind: u8) {
-        self.last_backend = kind;
         match kind {
             b'Z' => self.ready(),
             b'E' => self.failed(),
@@ -470,17 +515,26 @@ impl Tracker {
         self.stage = if ended { Stage::Ready } else { Stage::CopyIn };
     }
 
-    /// Keeps the worker's key and puts our own in its place, whatever pieces the eight bytes come in.
-    fn exchange_key(&mut self, body: &mut [u8], offset: u32) {
-        let offset = offset as usize;
-        for (index, byte) in body.iter_mut().enumerate() {
-            if let (Some(kept), Some(own)) =
-                (self.worker_key.0.get_mut(offset + index), self.own_key.0.get(offset + index))
-            {
-                *kept = *byte;
-                *byte = *own;
-            }
+    /// Keeps the worker's key, whatever pieces it comes in. One that is longer than any key there is, is none.
+    fn read_key(&mut self, body: &[u8], ended: bool) {
+        let space = CancelKey::MAX + 1 - self.key.len();
+        self.key.extend_from_slice(&body[..body.len().min(space)]);
+        if ended {
+            self.worker_key = CancelKey::read(&self.key);
+            self.key = Vec::new();
         }
-        self.key_seen = offset + body.len() >= self.own_key.0.len();
+    }
+
+    fn read_severity(&mut self, body: &[u8], ended: bool) {
+        self.severity.read(body);
+        if ended {
+            self.said_fatal |= std::mem::take(&mut self.severity).is_fatal();
+        }
+    }
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Tracker::new()
     }
 }

@@ -21,6 +21,9 @@ pub const AUTH_MESSAGE_LIMIT: u32 = 65_535;
 /// as large as PostgreSQL can build is longer, with its length's own four bytes, than any message that it reads.
 pub const BACKEND_MESSAGE_LIMIT: u32 = 0x7fff_ffff;
 
+/// What stands in the place of a version in a CancelRequest.
+pub const CANCEL_REQUEST: u32 = 80_877_102;
+
 /// Which side of the connection a message comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -196,32 +199,43 @@ impl Framer {
     }
 }
 
-/// The secret with which a client can cancel: process id and key, as BackendKeyData and CancelRequest carry them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CancelKey(pub [u8; 8]);
+/// With what a client can cancel: a process id and a secret, as BackendKeyData and CancelRequest carry them. The secret has
+/// 4 bytes in version 3.0 of the protocol and up to 256 in version 3.2.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CancelKey(Box<[u8]>);
 
 impl CancelKey {
-    /// A key from a session number and a secret.
-    pub fn new(session: u32, secret: u32) -> Self {
-        let [a, b, c, d] = session.to_be_bytes();
-        let [e, f, g, h] = secret.to_be_bytes();
-        CancelKey([a, b, c, d, e, f, g, h])
+    /// The longest there is, in bytes.
+    pub const MAX: usize = 4 + 256;
+
+    /// A key from the body of a BackendKeyData, or from what follows the code of a CancelRequest. None if that is too short,
+    /// or too long.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        (8..=Self::MAX).contains(&bytes.len()).then(|| CancelKey(bytes.into()))
+    }
+
+    /// The worker's name for the session. Others may have the same at other workers.
+    pub fn process_id(&self) -> u32 {
+        self.0.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+
+    /// Whether it is this very key. For keys of the same length that takes the same time wherever they differ.
+    pub fn matches(&self, other: &CancelKey) -> bool {
+        let differ = self.0.iter().zip(&other.0).fold(0, |differ, (one, other)| differ | (one ^ other));
+        self.0.len() == other.0.len() && std::hint::black_box(differ) == 0
     }
 
     /// The CancelRequest packet that carries this key. Source: protocol, "CancelRequest".
-    pub fn request(self) -> [u8; 16] {
-        let mut packet = [0; 16];
-        packet[..4].copy_from_slice(&16u32.to_be_bytes());
-        packet[4..8].copy_from_slice(&80_877_102u32.to_be_bytes());
-        packet[8..].copy_from_slice(&self.0);
-        packet
+    pub fn request(&self) -> Vec<u8> {
+        // At most MAX and eight.
+        let length = self.0.len() as u32 + 8;
+        [&length.to_be_bytes()[..], &CANCEL_REQUEST.to_be_bytes(), &self.0].concat()
     }
 }
 
 /// Secrets don't go into logs.
 impl fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.0;
-        write!(f, "CancelKey({}, …)", u32::from_be_bytes([a, b, c, d]))
+        write!(f, "CancelKey({}, …)", self.process_id())
     }
 }

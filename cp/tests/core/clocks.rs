@@ -9,7 +9,7 @@ use cp::core::{Activity, Drain, EndReason, Pacing, Settings, Time, Verdict};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::talk::{OWN_KEY, WELCOME, messages};
+use crate::talk::{WELCOME, messages};
 
 /// What can happen to a session. What can't happen just then is left out.
 #[derive(Clone, Copy, Debug)]
@@ -114,10 +114,10 @@ struct Pair {
 impl Pair {
     fn new(settings: Settings, pace: Pace) -> Pair {
         let drain = Drain::new(Arc::new(settings));
-        let mut session = Session::new(OWN_KEY, pace, &drain, time(0));
+        let mut session = Session::new(pace, &drain, time(0));
         session.handle_startup(&drain, time(0));
         session.handle_worker_found(&drain, time(0));
-        session.handle_worker(&mut messages(WELCOME), &drain, time(0));
+        session.handle_worker(&messages(WELCOME), &drain, time(0));
         let watch = Watch {
             activity: Activity::Idle,
             behind: Activity::Idle,
@@ -203,7 +203,7 @@ impl Pair {
     }
 
     fn worker(&mut self, types: &str) -> usize {
-        self.session.handle_worker(&mut messages(types), &self.drain, time(self.now))
+        self.session.handle_worker(&messages(types), &self.drain, time(self.now))
     }
 
     /// Lets time pass, and compares the verdicts. True if the session is over by then.

@@ -419,6 +419,15 @@ impl Model {
         })
     }
 
+    /// Whether the next answer to arrive answers nothing.
+    pub(crate) fn is_unasked(&self) -> bool {
+        let next = self.answers.get(self.delivered).map_or("", String::as_str);
+        let activity = self.activity();
+        let streams = activity == Activity::Idle && self.outstanding() > 0;
+        let asked = self.outstanding() > 0 || self.batch().next().is_some();
+        next == "d" && streams || next == "N" && (streams || !asked)
+    }
+
     /// Whether nothing is on its way: whatever else the worker has to say waits for a Flush or a Sync.
     pub(crate) fn is_silent(&self) -> bool {
         self.delivered == self.flushed

@@ -210,12 +210,12 @@ fn a_request_behind_the_end_of_a_replication_stream_is_counted() {
 fn a_replication_stream_owes_the_rest_of_its_message_and_no_more() {
     let mut tracker = talk("> Q | executing 1 \n < W | idle 1");
     assert_eq!(tracker.owed(), None);
-    let mut data = messages("d");
-    assert_eq!(tracker.observe(&mut data[..3]), Ok(3));
+    let data = messages("d");
+    assert_eq!(tracker.observe(&data[..3]), Ok(3));
     assert_eq!(tracker.owed(), Some(2), "of the header");
-    assert_eq!(tracker.observe(&mut data[3..5]), Ok(2));
+    assert_eq!(tracker.observe(&data[3..5]), Ok(2));
     assert_eq!(tracker.owed(), Some(4), "of the body");
-    assert_eq!(tracker.observe(&mut data[5..]), Ok(4));
+    assert_eq!(tracker.observe(&data[5..]), Ok(4));
     assert_eq!((tracker.owed(), tracker.activity()), (None, Activity::Idle));
 }
 

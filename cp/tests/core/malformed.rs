@@ -12,7 +12,7 @@ fn an_unknown_type_is_malformed_at_its_first_byte() {
     let malformed = Malformed::UnknownType { side: Side::Frontend, kind: b'Z' };
     assert_eq!(tracker.forward(b"Z", Gate::Open), Err(malformed));
     let malformed = Malformed::UnknownType { side: Side::Backend, kind: b'Q' };
-    assert_eq!(tracker.observe(&mut [b'Q']), Err(malformed));
+    assert_eq!(tracker.observe(b"Q"), Err(malformed));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_length_is_malformed_below_four_and_above_what_postgresql_reads() {
     }
     // A row of PostgreSQL's largest size: what it builds has 0x3ffffffe bytes, and the length counts itself.
     for (length, valid) in [(3, false), (0x4000_0002, true), (BACKEND_MESSAGE_LIMIT, true), (0x8000_0000, false)] {
-        assert_eq!(connected().observe(&mut header(b'D', length)).is_ok(), valid, "{length}");
+        assert_eq!(connected().observe(&header(b'D', length)).is_ok(), valid, "{length}");
     }
 }
 
@@ -37,15 +37,15 @@ fn a_length_is_malformed_below_four_and_above_what_postgresql_reads() {
 fn a_ready_for_query_without_a_valid_status_is_malformed() {
     for (body, status) in [("", 0), ("X", b'X')] {
         let mut tracker = talk("> Q | executing 1");
-        let mut bytes = messages(&format!("Z:{body}"));
-        assert_eq!(tracker.observe(&mut bytes), Err(Malformed::Status { status }));
+        let bytes = messages(&format!("Z:{body}"));
+        assert_eq!(tracker.observe(&bytes), Err(Malformed::Status { status }));
         assert_eq!((tracker.activity(), tracker.outstanding()), (Activity::Executing, 1));
         assert!(tracker.may_speak(), "nothing of it was passed on");
     }
     let mut tracker = talk("> Q | executing 1");
-    let mut bytes = messages("Z:X");
-    assert_eq!(tracker.observe(&mut bytes[..5]), Ok(5));
-    assert_eq!(tracker.observe(&mut bytes[5..]), Err(Malformed::Status { status: b'X' }));
+    let bytes = messages("Z:X");
+    assert_eq!(tracker.observe(&bytes[..5]), Ok(5));
+    assert_eq!(tracker.observe(&bytes[5..]), Err(Malformed::Status { status: b'X' }));
     assert!(!tracker.may_speak(), "its header was passed on");
 }
 
@@ -54,9 +54,9 @@ fn bytes_before_a_malformed_place_are_forwarded() {
     for nonsense in [&b"\0"[..], b"C\0\0\0\x03", b"Z\0\0\0\x05X", b"Z\0\0\0\x04"] {
         let mut tracker = talk("> Q | executing 1");
         let before = messages("D C");
-        let mut bytes = [&before[..], nonsense].concat();
-        assert_eq!(tracker.observe(&mut bytes), Ok(before.len()), "{nonsense:?}");
-        assert!(tracker.observe(&mut bytes[before.len()..]).is_err(), "{nonsense:?}");
+        let bytes = [&before[..], nonsense].concat();
+        assert_eq!(tracker.observe(&bytes), Ok(before.len()), "{nonsense:?}");
+        assert!(tracker.observe(&bytes[before.len()..]).is_err(), "{nonsense:?}");
     }
     for nonsense in [&b"\0"[..], b"S\0\0\0\x03"] {
         let mut tracker = connected();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use crate::conversation::{Model, Request, Statement};
-use crate::talk::{OWN_KEY, WELCOME, connected, fresh, messages, seen};
+use crate::talk::{WELCOME, connected, fresh, messages, seen};
 
 /// One step of a conversation.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ fn forward(tracker: &mut Tracker, bytes: &[u8], gate: Gate, flush: impl FnOnce()
     forwarded
 }
 
-fn observe(tracker: &mut Tracker, bytes: &mut [u8]) {
+fn observe(tracker: &mut Tracker, bytes: &[u8]) {
     assert_eq!(tracker.observe(bytes), Ok(bytes.len()));
 }
 
@@ -112,12 +112,15 @@ fn play(step: &Step, tracker: &mut Tracker, model: &mut Model, gate: Gate) -> Re
         }
         Step::Deliver(count, split) => {
             for _ in 0..*count {
-                let Some(mut bytes) = model.deliver() else { break };
+                let unasked = model.is_unasked();
+                let Some(bytes) = model.deliver() else { break };
                 let split = *split.min(&bytes.len());
-                let (first, second) = bytes.split_at_mut(split);
+                let (first, second) = bytes.split_at(split);
                 observe(tracker, first);
                 if !first.is_empty() && !second.is_empty() {
-                    prop_assert_eq!((tracker.activity(), tracker.may_speak()), (Activity::Executing, false));
+                    let activity = if unasked { model.activity() } else { Activity::Executing };
+                    prop_assert_eq!((tracker.activity(), tracker.may_speak()), (activity, false));
+                    prop_assert_eq!(tracker.is_unasked(), unasked);
                 }
                 observe(tracker, second);
                 agree(tracker, model)?;
@@ -177,22 +180,22 @@ proptest! {
             // The whole: message by message.
             let mut boundaries = vec![(0, seen(&whole))];
             let mut passed = Vec::new();
-            for mut message in run.iter().cloned() {
+            for message in run.iter().cloned() {
                 if by_client {
                     prop_assert_eq!(forward(&mut whole, &message, Gate::Open, || {}), message.len());
                 } else {
-                    observe(&mut whole, &mut message);
+                    observe(&mut whole, &message);
                 }
                 passed.extend(message);
                 boundaries.push((passed.len(), seen(&whole)));
             }
             // The pieces: whatever sizes come.
-            let mut bytes = run.concat();
+            let bytes = run.concat();
             let mut at = 0;
             while at < bytes.len() {
                 let size = *sizes.next().expect("a cycle does not end");
                 let end = bytes.len().min(at + size);
-                let piece = &mut bytes[at..end];
+                let piece = &bytes[at..end];
                 if by_client {
                     prop_assert_eq!(forward(&mut pieces, piece, Gate::Open, || {}), piece.len());
                 } else {
@@ -216,14 +219,13 @@ proptest! {
     ) {
         let settings = Arc::new(Settings::default());
         let mut drain = Drain::new(settings);
-        let mut session = Session::new(OWN_KEY, Pace(0), &drain, Time::EPOCH);
+        let mut session = Session::new(Pace(0), &drain, Time::EPOCH);
         session.handle_startup(&drain, Time::EPOCH);
         session.handle_worker_found(&drain, Time::EPOCH);
         let mut tracker = fresh();
         if welcome {
-            let mut bytes = messages(WELCOME);
-            observe(&mut tracker, &mut bytes);
-            session.handle_worker(&mut messages(WELCOME), &drain, Time::EPOCH);
+            observe(&mut tracker, &messages(WELCOME));
+            session.handle_worker(&messages(WELCOME), &drain, Time::EPOCH);
         }
         for (at, (by_client, due, bytes)) in chunks.into_iter().enumerate() {
             let now = Time::from_epoch(std::time::Duration::from_secs(at as u64));
@@ -235,9 +237,9 @@ proptest! {
             let (passed, session_passed) = if by_client {
                 (tracker.forward(&bytes, gate), session.handle_client(&bytes, &drain, now))
             } else {
-                let taken = session.handle_worker(&mut bytes.clone(), &drain, now);
+                let taken = session.handle_worker(&bytes, &drain, now);
                 session.handle_output(taken / 2, taken % 2, &drain, now);
-                (tracker.observe(&mut bytes.clone()), taken)
+                (tracker.observe(&bytes), taken)
             };
             prop_assert!(passed.unwrap_or(0) <= length && session_passed <= length);
             if tracker.needs_flush() {

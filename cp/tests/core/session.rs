@@ -8,7 +8,7 @@ use cp::core::fatal::{Fatal, NOT_EXECUTED};
 use cp::core::session::Session;
 use cp::core::{Activity, Drain, EndReason, Settings, Time, Verdict};
 
-use crate::talk::{OWN_KEY, WELCOME, messages};
+use crate::talk::{WELCOME, messages};
 
 /// A session with the drain and the time, due 15 seconds after a signal.
 struct Guest {
@@ -20,7 +20,7 @@ struct Guest {
 impl Guest {
     fn at_the_door() -> Guest {
         let drain = Drain::new(Arc::new(Settings::default()));
-        Guest { session: Session::new(OWN_KEY, Pace(0), &drain, Time::EPOCH), drain, now: Time::EPOCH }
+        Guest { session: Session::new(Pace(0), &drain, Time::EPOCH), drain, now: Time::EPOCH }
     }
 
     fn in_handshake() -> Guest {
@@ -46,11 +46,11 @@ impl Guest {
     }
 
     fn worker(&mut self, types: &str) {
-        let mut bytes = messages(types);
-        assert_eq!(self.worker_bytes(&mut bytes), bytes.len(), "< {types}");
+        let bytes = messages(types);
+        assert_eq!(self.worker_bytes(&bytes), bytes.len(), "< {types}");
     }
 
-    fn worker_bytes(&mut self, bytes: &mut [u8]) -> usize {
+    fn worker_bytes(&mut self, bytes: &[u8]) -> usize {
         self.session.handle_worker(bytes, &self.drain, self.now)
     }
 
@@ -207,7 +207,7 @@ fn a_lost_worker_is_named() {
 #[test]
 fn no_second_fatal_follows_the_workers_own_error() {
     let mut guest = Guest::in_handshake();
-    guest.worker("R E");
+    guest.worker("R E:SFATAL\0VFATAL\0\0");
     guest.session.handle_worker_gone();
     assert_eq!(guest.farewell(EndReason::WorkerLost), None);
 }
@@ -216,9 +216,9 @@ fn no_second_fatal_follows_the_workers_own_error() {
 fn no_fatal_is_put_into_the_middle_of_a_workers_message() {
     let mut guest = Guest::seated();
     guest.client("Q");
-    let mut row = messages("D");
+    let row = messages("D");
     let half = row.len() - 1;
-    guest.worker_bytes(&mut row[..half]);
+    guest.worker_bytes(&row[..half]);
     guest.session.handle_worker_gone();
     assert_eq!(guest.farewell(EndReason::WorkerLost), None);
 }
@@ -281,8 +281,8 @@ fn malformed_bytes_of_the_workers_end_the_session_behind_what_came_before_them()
         let mut guest = Guest::seated();
         guest.client("Q");
         let answer = messages("D D C");
-        let mut bytes = [&answer[..], nonsense].concat();
-        assert_eq!(guest.worker_bytes(&mut bytes), answer.len());
+        let bytes = [&answer[..], nonsense].concat();
+        assert_eq!(guest.worker_bytes(&bytes), answer.len());
         let fatal = guest.farewell(EndReason::Malformed).unwrap();
         assert_eq!(fatal.code, "08P01");
     }
@@ -372,17 +372,17 @@ fn a_replication_stream_that_is_due_is_read_to_its_messages_end() {
     let mut guest = Guest::seated();
     guest.client("Q");
     guest.worker("W");
-    let mut data = messages("d");
-    guest.worker_bytes(&mut data[..2]);
+    let data = messages("d");
+    guest.worker_bytes(&data[..2]);
     guest.signal();
     let limit = |guest: &Guest| guest.session.worker_read_limit(SPACE, &guest.drain, guest.now);
     assert_eq!(limit(&guest), SPACE, "not due yet");
     guest.pass(15);
-    assert_eq!(guest.verdict(), Verdict::CarryOn);
+    assert_eq!(guest.is_over(), None);
     assert_eq!(limit(&guest), 3);
-    guest.worker_bytes(&mut data[2..5]);
+    guest.worker_bytes(&data[2..5]);
     assert_eq!((guest.is_over(), limit(&guest)), (None, 4));
-    guest.worker_bytes(&mut data[5..]);
+    guest.worker_bytes(&data[5..]);
     assert!(guest.farewell(EndReason::Boundary).is_some());
 }
 
@@ -626,13 +626,13 @@ fn behind_the_wall_a_reader_in_the_middle_of_a_message_is_told_at_its_end() {
     guest.signal();
     guest.drain.handle_wall(guest.now);
     let row = messages("D");
-    guest.worker_bytes(&mut row[..5].to_vec());
+    guest.worker_bytes(&row[..5]);
     guest.output(3, 2);
     assert_eq!(guest.session.activity(), Activity::StreamingOut);
     let patience = Settings::default().teardown_budget / 2;
     assert_eq!(guest.verdict(), Verdict::CloseAt(guest.now + patience, EndReason::Wall));
     assert_eq!(guest.session.worker_read_limit(1000, &guest.drain, guest.now), 4, "and no byte of the next one");
-    guest.worker_bytes(&mut row[5..].to_vec());
+    guest.worker_bytes(&row[5..]);
     guest.output(2, 4);
     assert!(detail(guest.farewell(EndReason::Wall)).is_some());
 }
@@ -659,15 +659,24 @@ fn a_statement_that_the_wall_cancelled_ends_by_the_wall_whatever_its_client_said
 #[test]
 fn a_fatal_of_the_workers_own_is_not_followed_by_a_second_one() {
     let mut guest = Guest::seated();
-    guest.worker("E");
+    guest.worker("E:SFATAL\0VFATAL\0\0");
     guest.signal();
     guest.pass(30);
     assert_eq!(guest.farewell(EndReason::Boundary), None);
-    // An error that answers a batch is none.
-    let mut guest = Guest::seated();
-    guest.client("B E H");
-    guest.worker("2 E");
-    guest.signal();
-    guest.pass(300);
-    assert!(guest.farewell(EndReason::StallGrace).is_some());
+    // An error that answers a request is none.
+    for (request, answer, reason) in [
+        ("B E H", "2 E", EndReason::StallGrace),
+        ("B E S", "2 E", EndReason::WorkerLost),
+        ("Q", "E", EndReason::WorkerLost),
+    ] {
+        let mut guest = Guest::seated();
+        guest.client(request);
+        guest.worker(answer);
+        guest.signal();
+        guest.pass(300);
+        if reason == EndReason::WorkerLost {
+            guest.session.handle_worker_gone();
+        }
+        assert!(guest.farewell(reason).is_some(), "{request}");
+    }
 }

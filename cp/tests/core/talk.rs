@@ -2,11 +2,7 @@
 //! the client.
 
 use cp::core::tracker::{Gate, Tracker};
-use cp::core::wire::CancelKey;
 use cp::core::{Activity, TransactionStatus};
-
-/// What clients are told as their cancel key.
-pub(crate) const OWN_KEY: CancelKey = CancelKey(*b"ownownow");
 
 /// The worker's answer to a startup packet.
 pub(crate) const WELCOME: &str = "R S K:worker's Z:I";
@@ -27,7 +23,7 @@ fn message(word: &str) -> Vec<u8> {
 
 /// A tracker before the worker's first word.
 pub(crate) fn fresh() -> Tracker {
-    Tracker::new(OWN_KEY)
+    Tracker::new()
 }
 
 /// A tracker behind the first ReadyForQuery.
@@ -45,8 +41,8 @@ pub(crate) fn client(tracker: &mut Tracker, types: &str) {
 
 /// All of these messages come from the worker.
 pub(crate) fn worker(tracker: &mut Tracker, types: &str) {
-    let mut bytes = messages(types);
-    assert_eq!(tracker.observe(&mut bytes), Ok(bytes.len()), "< {types}");
+    let bytes = messages(types);
+    assert_eq!(tracker.observe(&bytes), Ok(bytes.len()), "< {types}");
 }
 
 /// How many of these messages pass while the connection is due.

@@ -4,7 +4,7 @@ use cp::core::tracker::{Gate, MAX_OUTSTANDING, Tracker};
 use cp::core::wire::CancelKey;
 use cp::core::{Activity, TransactionStatus};
 
-use crate::talk::{OWN_KEY, WELCOME, client, connected, fresh, messages, talk, talk_on, worker};
+use crate::talk::{WELCOME, client, connected, fresh, messages, talk, talk_on, worker};
 
 #[test]
 fn a_simple_query_executes_until_ready_for_query() {
@@ -270,40 +270,180 @@ fn half_a_request_is_idle_at_every_byte() {
 }
 
 #[test]
-fn half_an_answer_is_owed_by_the_worker_even_if_it_is_only_a_notice() {
-    let mut tracker = connected();
-    let mut notice = messages("N");
-    for at in 0..notice.len() {
-        assert_eq!(tracker.may_speak(), at == 0);
-        assert_eq!(tracker.activity(), if at == 0 { Activity::Idle } else { Activity::Executing });
-        assert_eq!(tracker.observe(&mut notice[at..=at]), Ok(1));
+fn half_an_answer_is_owed_by_the_worker() {
+    for (kind, before) in [("D", "Q"), ("N", "Q"), ("S", "Q"), ("N", "P H"), ("E", "")] {
+        let mut tracker = connected();
+        client(&mut tracker, before);
+        let answer = messages(kind);
+        for at in 1..answer.len() {
+            tracker.observe(&answer[at - 1..at]).unwrap();
+            assert_eq!(
+                (tracker.activity(), tracker.may_speak()),
+                (Activity::Executing, false),
+                "{kind} behind {before}"
+            );
+            assert!(!tracker.is_unasked());
+        }
     }
-    assert_eq!((tracker.activity(), tracker.may_speak()), (Activity::Idle, true));
 }
 
 #[test]
-fn the_workers_key_is_kept_and_replaced_wherever_its_bytes_are_split() {
-    let welcome = messages(WELCOME);
-    for split in 0..=welcome.len() {
-        let mut bytes = welcome.clone();
+fn half_a_message_that_comes_unasked_leaves_the_connection_what_it_is() {
+    for (script, activity) in [
+        ("> Q | executing 1 \n < C Z:I | idle", Activity::Idle),
+        ("> Q | executing 1 \n < C Z:T | idle_in_transaction", Activity::IdleInTransaction),
+    ] {
+        for kind in ["N", "S", "A"] {
+            let mut tracker = talk(script);
+            let notice = messages(kind);
+            for at in 0..notice.len() {
+                assert_eq!((tracker.activity(), tracker.may_speak()), (activity, at == 0), "{kind}");
+                assert_eq!((tracker.is_unasked(), tracker.owed().is_some()), (true, at > 0), "{kind}");
+                assert_eq!(tracker.observe(&notice[at..=at]), Ok(1));
+            }
+            assert_eq!((tracker.activity(), tracker.may_speak(), tracker.owed()), (activity, true, None));
+        }
+    }
+    let mut tracker = talk("> P H | open_batch \n < 1 | open_batch");
+    tracker.observe(&messages("A")[..3]).unwrap();
+    assert_eq!((tracker.activity(), tracker.is_unasked()), (Activity::OpenBatch, true));
+    let mut tracker = talk("> Q | executing 1");
+    tracker.observe(&messages("A")[..3]).unwrap();
+    assert_eq!((tracker.activity(), tracker.is_unasked()), (Activity::Executing, false), "the answer is still to come");
+}
+
+#[test]
+fn a_request_behind_half_a_notification_executes_and_the_rest_of_it_is_no_answer() {
+    let mut tracker = connected();
+    let notification = messages("A");
+    tracker.observe(&notification[..3]).unwrap();
+    client(&mut tracker, "Q");
+    assert_eq!((tracker.activity(), tracker.is_unasked()), (Activity::Executing, false));
+    let end = tracker.answer_end();
+    tracker.observe(&notification[3..]).unwrap();
+    assert_eq!(tracker.answer_end(), end);
+    worker(&mut tracker, "C Z:I");
+    assert!(tracker.is_unasked());
+}
+
+#[test]
+fn nothing_is_unasked_while_something_is_asked() {
+    assert!(!fresh().is_unasked());
+    assert!(connected().is_unasked());
+    for (script, unasked) in [
+        ("> Q | executing 1", false),
+        ("> Q | executing 1 \n < G | copy_in 1", false),
+        ("> Q | executing 1 \n < W | idle 1", true),
+        ("> P | open_batch", false),
+        ("> P H | open_batch \n < 1 | open_batch", true),
+        ("> P B H | open_batch \n < E | open_batch", true),
+        ("> P B H | open_batch \n < E | open_batch \n > S | executing 1", false),
+    ] {
+        assert_eq!(talk(script).is_unasked(), unasked, "{script}");
+    }
+}
+
+#[test]
+fn the_end_of_the_answers_is_behind_the_last_byte_that_was_asked_for() {
+    let mut tracker = fresh();
+    let mut sent = 0;
+    let mut say = |tracker: &mut Tracker, types: &str, answers: bool| {
+        for byte in messages(types) {
+            let before = tracker.answer_end();
+            tracker.observe(&[byte]).unwrap();
+            sent += 1;
+            assert_eq!(tracker.answer_end(), if answers { sent } else { before }, "{types}");
+        }
+    };
+    say(&mut tracker, WELCOME, true);
+    say(&mut tracker, "A N S A", false);
+    client(&mut tracker, "Q");
+    say(&mut tracker, "A", false);
+    say(&mut tracker, "N S T D C Z:T", true);
+    say(&mut tracker, "N S A", false);
+    client(&mut tracker, "P H");
+    say(&mut tracker, "1 N S", true);
+    client(&mut tracker, "S");
+    say(&mut tracker, "Z:I", true);
+    client(&mut tracker, "Q");
+    say(&mut tracker, "W", true);
+    say(&mut tracker, "d N d", false);
+    client(&mut tracker, "c");
+    say(&mut tracker, "d c C Z:I", true);
+    say(&mut tracker, "E", true);
+}
+
+#[test]
+fn only_a_complete_error_of_severity_fatal_or_panic_ends_the_session() {
+    let fatal = messages("E:SFATAL\0VFATAL\0C57P01\0\0");
+    for split in 0..=fatal.len() {
+        let mut tracker = connected();
+        client(&mut tracker, "Q");
+        worker(&mut tracker, "E:SERROR\0VERROR\0MFATAL\0\0 N:SFATAL\0VFATAL\0\0 Z:I");
+        tracker.observe(&fatal[..split]).unwrap();
+        assert_eq!(tracker.said_fatal(), split == fatal.len(), "split at {split}");
+        tracker.observe(&fatal[split..]).unwrap();
+        assert!(tracker.said_fatal(), "split at {split}");
+    }
+    let mut tracker = fresh();
+    worker(&mut tracker, "R E:SPANIC\0\0");
+    assert!(tracker.said_fatal());
+}
+
+#[test]
+fn the_workers_key_is_kept_wherever_its_bytes_are_split() {
+    for length in [8, 9, 36, CancelKey::MAX] {
+        let body: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        let key = [b"K", &(length as u32 + 4).to_be_bytes()[..], &body].concat();
+        let welcome = [messages("R S"), key, messages("S Z:I")].concat();
+        for split in 0..=welcome.len() {
+            let mut tracker = fresh();
+            let (first, second) = welcome.split_at(split);
+            tracker.observe(first).unwrap();
+            tracker.observe(second).unwrap();
+            assert_eq!(tracker.worker_key(), CancelKey::read(&body).as_ref(), "{length} bytes split at {split}");
+            assert!(tracker.worker_key().is_some());
+        }
         let mut tracker = fresh();
-        let (first, second) = bytes.split_at_mut(split);
-        tracker.observe(first).unwrap();
-        tracker.observe(second).unwrap();
-        assert_eq!(tracker.worker_key(), Some(CancelKey(*b"worker's")), "split at {split}");
-        let replaced = String::from_utf8_lossy(&welcome).replace("worker's", "ownownow");
-        assert_eq!(String::from_utf8_lossy(&bytes), replaced, "split at {split}");
+        welcome.chunks(1).for_each(|byte| assert_eq!(tracker.observe(byte), Ok(1)));
+        assert_eq!(tracker.worker_key(), CancelKey::read(&body).as_ref(), "{length} single bytes");
+    }
+}
+
+#[test]
+fn a_key_that_is_too_short_or_too_long_is_none() {
+    for length in [0, 7, CancelKey::MAX + 1, 10_000] {
+        let key = [b"K", &(length as u32 + 4).to_be_bytes()[..], &vec![0; length]].concat();
+        let mut tracker = fresh();
+        tracker.observe(&key).unwrap();
+        worker(&mut tracker, "Z:I");
+        assert_eq!(tracker.worker_key(), None, "{length}");
+    }
+}
+
+#[test]
+fn a_cancel_request_carries_the_key_and_a_log_does_not() {
+    let key = CancelKey::read(&[&[0, 0, 1, 2][..], &[200; 6]].concat()).unwrap();
+    assert_eq!(key.process_id(), 258);
+    assert_eq!(key.request(), [&[0, 0, 0, 18, 4, 210, 22, 46, 0, 0, 1, 2][..], &[200; 6]].concat());
+    assert_eq!(format!("{key:?}"), "CancelKey(258, …)");
+    for (other, matches) in [
+        (&[0, 0, 1, 2, 200, 200, 200, 200, 200, 200][..], true),
+        (&[0, 0, 1, 2, 200, 200, 200, 200], false),
+        (&[0, 0, 1, 2, 200, 200, 200, 200, 200, 201], false),
+    ] {
+        assert_eq!(key.matches(&CancelKey::read(other).unwrap()), matches);
     }
 }
 
 #[test]
 fn the_key_is_not_known_before_its_last_byte() {
-    let mut bytes = messages("K:worker's");
-    let (last, rest) = bytes.split_last_mut().unwrap();
-    let mut tracker = Tracker::new(OWN_KEY);
+    let bytes = messages("K:worker's");
+    let (rest, last) = bytes.split_at(bytes.len() - 1);
+    let mut tracker = fresh();
     tracker.observe(rest).unwrap();
     assert_eq!(tracker.worker_key(), None);
-    tracker.observe(std::slice::from_mut(last)).unwrap();
+    tracker.observe(last).unwrap();
     assert!(tracker.worker_key().is_some());
 }
 
