@@ -9,6 +9,7 @@ use crate::core::Time;
 use crate::core::wire::CancelKey;
 use crate::course::Front;
 use crate::meter::Meter;
+use crate::throttle::Kind;
 use crate::world::World;
 
 /// How long a cancel request may take to reach its worker.
@@ -19,7 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// nothing.
 pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, key: &CancelKey) {
     if !front.registry.knows(key) {
-        tracing::info!(?key, "cancel request for no session here");
+        if let Some(left_out) = front.throttle.pass(Kind::WrongCancel, front.world.now()) {
+            tracing::info!(?key, left_out, "cancel request for no session here");
+        }
         return;
     }
     if pass_on(front, key, front.world.now() + PATIENCE).await {
@@ -66,7 +69,7 @@ mod tests {
     fn a_session_is_known_by_its_workers_key_and_two_workers_may_choose_the_same_process_id() {
         let registry = Registry::default();
         let enter = |key| {
-            let place = registry.enter(String::new(), Time::EPOCH);
+            let place = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH);
             place.update(SHOWN, None);
             assert!(!registry.knows(key));
             place.update(SHOWN, Some(key));

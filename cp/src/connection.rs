@@ -80,7 +80,7 @@ async fn session<W: World, M: Meter>(
     if !course.drain().accepts(course.now()) {
         return (EndReason::ShuttingDown, Vec::new());
     }
-    if !course.place.become_session(about.startup.who(), front.settings.max_connections) {
+    if !course.place.become_session(about.startup.names.clone(), front.settings.max_connections) {
         return (EndReason::TooManyConnections, Vec::new());
     }
     let mut early = Vec::new();
@@ -169,9 +169,9 @@ fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startu
     };
     front.meter.session_ended(&EndRecord {
         session,
-        user: startup.user.clone(),
-        database: startup.database.clone(),
-        application: startup.application.clone(),
+        user: startup.names.user.clone(),
+        database: startup.names.database.clone(),
+        application: startup.names.application.clone(),
         began,
         ended: front.world.now(),
         reason,
@@ -217,7 +217,8 @@ async fn say<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, mut wor
 impl Startup {
     /// What to call the session in the log: its application, or its user.
     fn who(&self) -> String {
-        let name = if self.application.is_empty() { &self.user } else { &self.application };
+        let names = &self.names;
+        let name = if names.application.is_empty() { &names.user } else { &names.application };
         name.clone()
     }
 }

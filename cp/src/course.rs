@@ -18,6 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::meter::{Change, Meter};
 use crate::notice::{Notice, Reader};
 use crate::registry::{Place, Registry, Shown};
+use crate::throttle::Throttle;
 use crate::world::World;
 
 /// What all connections of a process share.
@@ -31,6 +32,8 @@ pub(crate) struct Front<W, M> {
     pub(crate) registry: Registry,
     pub(crate) lifecycle: Notice<Lifecycle>,
     pub(crate) crew: Crew,
+    /// For lines that anybody can cause.
+    pub(crate) throttle: Throttle,
     /// By how much this process's due times differ from another's.
     pub(crate) pace_offset: u32,
 }

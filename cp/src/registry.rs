@@ -5,12 +5,14 @@
 //! 57P03 or bring a cancel request) are not entered: nobody waits for them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
 use crate::core::wire::CancelKey;
 use crate::core::{Activity, EndReason, Time};
 use crate::meter::Left;
 use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::who::{Names, Who};
 
 /// The live connections of this process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +34,7 @@ struct Book {
 /// What is known of one live connection from outside its task.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// `application_name`, or the user where there is none, or the peer's address before either is known.
-    pub(crate) who: String,
+    pub(crate) who: Who,
     pub(crate) shown: Shown,
     /// Its worker's cancel key, which is its client's too.
     key: Option<CancelKey>,
@@ -64,9 +65,16 @@ pub(crate) struct Tally {
     pub(crate) last: Option<Left>,
 }
 
+impl Entry {
+    /// The worker's process id, once it is known.
+    pub(crate) fn worker_pid(&self) -> Option<u32> {
+        self.key.as_ref().map(CancelKey::process_id)
+    }
+}
+
 impl Registry {
-    /// Enters a connection that has just been accepted.
-    pub(crate) fn enter(&self, who: String, now: Time) -> Place {
+    /// Enters a connection that has just been accepted from `peer`.
+    pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Place {
         let mut book = self.book();
         // Numbers of connections that are still there are skipped when the count wraps round.
         loop {
@@ -77,7 +85,7 @@ impl Registry {
         }
         let number = book.last_number;
         let entry = Entry {
-            who,
+            who: Who::unnamed(peer),
             shown: Shown { activity: Activity::Handshake, since: now, clock: None },
             key: None,
             is_session: false,
@@ -168,10 +176,11 @@ impl Place {
         self.number
     }
 
-    /// Its startup packet is complete: it is a session from now on, unless there are `limit` already.
+    /// Its startup packet is complete: from now on it is the session of whoever `names` names, unless there are `limit`
+    /// already.
     ///
     /// Returns whether it is.
-    pub(crate) fn become_session(&self, who: String, limit: u32) -> bool {
+    pub(crate) fn become_session(&self, names: std::sync::Arc<Names>, limit: u32) -> bool {
         let mut book = self.registry.book();
         if book.sessions >= limit as usize {
             return false;
@@ -179,7 +188,7 @@ impl Place {
         book.sessions += 1;
         if let Some(entry) = book.entries.get_mut(&self.number) {
             entry.is_session = true;
-            entry.who = who;
+            entry.who.names = Some(names);
         }
         true
     }
@@ -201,7 +210,8 @@ impl Place {
     pub(crate) fn leave(mut self, reason: EndReason, now: Time) -> Left {
         self.reason = Some(reason);
         self.left_at = now;
-        let who = self.registry.book().entries.get(&self.number).map(|entry| entry.who.clone()).unwrap_or_default();
+        let who = self.registry.book().entries.get(&self.number).map(|entry| entry.who.to_string());
+        let who = who.unwrap_or_default();
         Left { session: self.number, who, reason, at: now }
     }
 
@@ -222,7 +232,8 @@ impl Drop for Place {
             }
             if let (Some(entry), Some(reason)) = (entry, self.reason) {
                 *book.tally.ended_by.entry(reason.name()).or_default() += 1;
-                book.tally.last = Some(Left { session: self.number, who: entry.who, reason, at: self.left_at });
+                book.tally.last =
+                    Some(Left { session: self.number, who: entry.who.to_string(), reason, at: self.left_at });
             }
             if book.entries.is_empty() { book.waiter.take() } else { None }
         };

@@ -21,6 +21,7 @@ use crate::meter::{Exit, Meter};
 use crate::notice::{Notice, Reader};
 use crate::orders::orders;
 use crate::registry::Registry;
+use crate::throttle::Throttle;
 use crate::watch::Watch;
 use crate::world::{Listener, World};
 
@@ -77,6 +78,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         lifecycle: Notice::new(Lifecycle::serving(Drain::new(settings.clone()))),
         settings,
         crew: Crew::default(),
+        throttle: Throttle::default(),
     };
     tracing::info!(
         listen = listener.local_addr().map(tracing::field::display).ok(),
@@ -159,7 +161,7 @@ impl<W: World, M: Meter> Accept<W, M> {
                 return tracing::warn!(%peer, "connection closed at once: too many handshakes");
             }
             // In the same step in which it was accepted: whoever counts from here on counts it.
-            let place = registry.enter(peer.to_string(), now);
+            let place = registry.enter(peer, now);
             crew.spawn(world, "session", connection::serve(self.front.clone(), stream, place));
         } else if Arc::strong_count(&self.late) <= RESERVE {
             let (front, late) = (self.front.clone(), self.late.clone());

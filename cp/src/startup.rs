@@ -9,12 +9,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::core::wire::{CANCEL_REQUEST, CancelKey};
 use crate::core::{EndReason, Malformed};
+use crate::who::Names;
 
 /// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 const MAX_PACKET: usize = 10_000;
@@ -53,9 +55,7 @@ pub(crate) enum NoOpening {
 /// What a startup packet says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Startup {
-    pub(crate) user: String,
-    pub(crate) database: String,
-    pub(crate) application: String,
+    pub(crate) names: Arc<Names>,
     /// The packet, for the worker.
     pub(crate) packet: Vec<u8>,
 }
@@ -98,8 +98,7 @@ where
 
 /// Reads a packet of at least eight bytes.
 fn parse(packet: Vec<u8>) -> Result<Startup, Malformed> {
-    let mut startup =
-        Startup { user: String::new(), database: String::new(), application: String::new(), packet: Vec::new() };
+    let mut names = Names::default();
     let mut rest = &packet[8..];
     loop {
         let name = text(&mut rest)?;
@@ -108,20 +107,19 @@ fn parse(packet: Vec<u8>) -> Result<Startup, Malformed> {
         }
         let value = text(&mut rest)?;
         match name {
-            b"user" => startup.user = shown(value),
-            b"database" => startup.database = shown(value),
-            b"application_name" => startup.application = shown(value),
+            b"user" => names.user = shown(value),
+            b"database" => names.database = shown(value),
+            b"application_name" => names.application = shown(value),
             _ => {}
         }
     }
     if !rest.is_empty() {
         return Err(Malformed::Startup("there are bytes behind its last parameter"));
     }
-    if startup.database.is_empty() {
-        startup.database.clone_from(&startup.user);
+    if names.database.is_empty() {
+        names.database.clone_from(&names.user);
     }
-    startup.packet = packet;
-    Ok(startup)
+    Ok(Startup { names: Arc::new(names), packet })
 }
 
 /// A name as the log, the records and the admin port show it: a client chooses it, so it is cut, and what could make one line
@@ -129,13 +127,23 @@ fn parse(packet: Vec<u8>) -> Result<Startup, Malformed> {
 fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)]).chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        if is_deceptive(c) {
             text.extend(c.escape_default());
         } else {
             text.push(c);
         }
     }
     text
+}
+
+/// Whether a letter is not seen, or changes how others are: controls, separators of lines, and Unicode's format characters,
+/// those that turn the direction of writing among them.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Takes a zero-terminated text off the front.
@@ -220,7 +228,7 @@ mod tests {
             let packet = packet(version, &parameters);
             let startup = parse(packet.clone()).unwrap();
             assert_eq!(
-                (startup.user.as_str(), startup.database.as_str(), startup.application.as_str()),
+                (startup.names.user.as_str(), startup.names.database.as_str(), startup.names.application.as_str()),
                 ("app", "app", "etl")
             );
             assert_eq!(startup.packet, packet);
@@ -229,11 +237,14 @@ mod tests {
 
     #[test]
     fn a_name_is_shown_in_one_line_that_its_client_can_not_lengthen() {
-        let forged = "x\n2026 INFO session ended\u{1b}[2J\u{2028}é";
+        let forged = "x\n2026 INFO session ended\u{1b}[2J\u{2028}é\u{202e}\u{200f}\u{2066}\u{61c}\u{200b}\u{feff}";
         let startup = parse(packet(0x3_0000, &[("user", "app"), ("application_name", forged)])).unwrap();
-        assert_eq!(startup.application, r"x\n2026 INFO session ended\u{1b}[2J\u{2028}é");
+        assert_eq!(
+            startup.names.application,
+            r"x\n2026 INFO session ended\u{1b}[2J\u{2028}é\u{202e}\u{200f}\u{2066}\u{61c}\u{200b}\u{feff}"
+        );
         let startup = parse(packet(0x3_0000, &[("user", &"u".repeat(9000))])).unwrap();
-        assert_eq!((startup.user.len(), startup.database.len()), (MAX_NAME, MAX_NAME));
+        assert_eq!((startup.names.user.len(), startup.names.database.len()), (MAX_NAME, MAX_NAME));
         assert!(startup.packet.len() > 9000, "the worker is told all of it");
     }
 

@@ -1,35 +1,41 @@
-//! What a drain waits for, for whoever asks why the process is still there: one line a connection, as text or as JSON.
+//! What every connection is doing, and what a drain waits for: for whoever asks why the process is still there, or whose
+//! connection it is. One line a connection, as text or as JSON.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::core::Time;
+use crate::core::{Activity, Time};
 use crate::lifecycle::Lifecycle;
 use crate::meter::Rounded;
 use crate::registry::{Entry, Registry};
 
-/// Where a drain stands. Times are relative to the moment of the question.
+/// Who is here, and where a drain stands. Times are relative to the moment of the question.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
     /// [`Phase`](crate::core::Phase) by its name.
     phase: &'static str,
-    /// What began it; none while there is no drain.
+    /// What began the drain; none while there is none.
     cause: Option<String>,
     /// Whether a signal has come, so that it can't be taken back.
     signalled: bool,
     draining_for_ms: u64,
     /// All that are here, whether they are named or not.
     pub(crate) connections: usize,
-    /// Those that have been doing what they do for longest come first. Empty while there is no drain.
-    waiting_for: Vec<Waiting>,
+    /// Those that have been doing what they do for longest come first.
+    clients: Vec<Client>,
 }
 
-/// One connection that the drain waits for.
+/// One connection.
 #[derive(Debug, Serialize)]
-struct Waiting {
+struct Client {
     who: String,
     connection: u32,
+    user: Option<String>,
+    database: Option<String>,
+    application: Option<String>,
+    peer: String,
+    worker_pid: Option<u32>,
     activity: &'static str,
     for_ms: u64,
     /// The setting whose clock ends it; none while it waits for its worker.
@@ -41,40 +47,36 @@ struct Waiting {
 impl Status {
     /// At `now`, naming `limit` connections at most.
     pub(crate) fn new(lifecycle: &Lifecycle, registry: &Registry, now: Time, limit: usize) -> Status {
-        let phase = lifecycle.drain.phase(now).name();
-        let Some(since) = lifecycle.drain.signal() else {
-            return Status {
-                phase,
-                cause: None,
-                signalled: false,
-                draining_for_ms: 0,
-                connections: registry.connections(),
-                waiting_for: Vec::new(),
-            };
-        };
         let (connections, longest) = registry.longest(limit);
         Status {
-            phase,
+            phase: lifecycle.drain.phase(now).name(),
             cause: lifecycle.cause.map(|cause| cause.to_string()),
             signalled: lifecycle.signal.is_some(),
-            draining_for_ms: millis(now, since),
+            draining_for_ms: lifecycle.drain.signal().map_or(0, |since| millis(now, since)),
             connections,
-            waiting_for: longest.into_iter().map(|(number, entry)| Waiting::new(number, entry, now)).collect(),
+            clients: longest.into_iter().map(|(number, entry)| Client::new(number, entry, now)).collect(),
         }
     }
 
     /// The connections that are named, in one line.
     pub(crate) fn in_one_line(&self) -> String {
-        let lines: Vec<String> = self.waiting_for.iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = self.clients.iter().map(ToString::to_string).collect();
         lines.join(", ")
     }
 }
 
-impl Waiting {
-    fn new(connection: u32, Entry { who, shown, .. }: Entry, now: Time) -> Waiting {
-        Waiting {
-            who,
+impl Client {
+    fn new(connection: u32, entry: Entry, now: Time) -> Client {
+        let Entry { who, shown, .. } = &entry;
+        let names = who.names.as_deref();
+        Client {
+            who: who.to_string(),
             connection,
+            user: names.map(|names| names.user.clone()),
+            database: names.map(|names| names.database.clone()),
+            application: names.map(|names| names.application.clone()),
+            peer: who.peer.to_string(),
+            worker_pid: entry.worker_pid(),
             activity: shown.activity.name(),
             for_ms: millis(now, shown.since),
             clock: shown.clock.map(|(_, clock)| clock),
@@ -85,30 +87,42 @@ impl Waiting {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(cause) = &self.cause else {
-            return writeln!(f, "no drain; connections: {}", self.connections);
-        };
-        let back = if self.signalled { "a signal has come: it can't be taken back" } else { "it can be taken back" };
-        let for_ = Rounded::from_millis(self.draining_for_ms);
-        writeln!(f, "draining for {for_}, begun by {cause}; {back}")?;
-        writeln!(f, "phase: {}; connections: {}", self.phase, self.connections)?;
-        for waiting in &self.waiting_for {
-            writeln!(f, "{waiting}")?;
+        match &self.cause {
+            None => writeln!(f, "no drain; connections: {}", self.connections)?,
+            Some(cause) => {
+                let back =
+                    if self.signalled { "a signal has come: it can't be taken back" } else { "it can be taken back" };
+                let for_ = Rounded::from_millis(self.draining_for_ms);
+                writeln!(f, "draining for {for_}, begun by {cause}; {back}")?;
+                writeln!(f, "phase: {}; connections: {}", self.phase, self.connections)?;
+            }
         }
-        match self.connections.saturating_sub(self.waiting_for.len()) {
+        for client in &self.clients {
+            writeln!(f, "{client}")?;
+        }
+        match self.connections.saturating_sub(self.clients.len()) {
             0 => Ok(()),
             more => writeln!(f, "and {more} more"),
         }
     }
 }
 
-impl fmt::Display for Waiting {
+/// What a client chose is in quotes, so that it can't be taken for more than its name.
+impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let for_ = Rounded::from_millis(self.for_ms);
-        write!(f, "{} ({}) {} for {for_}: ", self.who, self.connection, self.activity)?;
+        write!(f, "{:?} ({})", self.who, self.connection)?;
+        if let (Some(user), Some(database)) = (&self.user, &self.database) {
+            write!(f, " user {user:?} database {database:?}")?;
+        }
+        write!(f, " from {}", self.peer)?;
+        if let Some(pid) = self.worker_pid {
+            write!(f, " worker {pid}")?;
+        }
+        write!(f, ", {} for {}: ", self.activity, Rounded::from_millis(self.for_ms))?;
         match self.clock.zip(self.ends_in_ms) {
             Some((clock, left)) => write!(f, "{clock} ends it in {} at the latest", Rounded::from_millis(left)),
-            None => f.write_str("no clock, its worker has the turn"),
+            None if self.activity == Activity::Executing.name() => f.write_str("no clock, its worker has the turn"),
+            None => f.write_str("no clock"),
         }
     }
 }
@@ -124,12 +138,22 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::core::wire::CancelKey;
     use crate::core::{Activity, Drain};
     use crate::lifecycle::Cause;
-    use crate::registry::Shown;
+    use crate::registry::{Place, Shown};
+    use crate::who::Names;
 
     fn at(seconds: u64) -> Time {
         Time::from_epoch(Duration::from_secs(seconds))
+    }
+
+    /// A session of this application's.
+    fn enter(registry: &Registry, application: &str, now: Time) -> Place {
+        let place = registry.enter("10.0.0.7:40000".parse().unwrap(), now);
+        let names = Names { application: application.to_owned(), user: "app".to_owned(), database: "sales".to_owned() };
+        place.become_session(Arc::new(names), 1000);
+        place
     }
 
     /// At 20 s, 12 s into a drain by request, with a running statement and one or more idle clients.
@@ -137,10 +161,11 @@ mod tests {
         let mut lifecycle = Lifecycle::serving(Drain::new(Arc::default()));
         lifecycle.begin(Cause::Request, at(8));
         let registry = Registry::default();
-        let mut places = vec![registry.enter("etl".to_owned(), at(1))];
-        places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, None);
+        let key = CancelKey::read(&[0, 0, 0x12, 0x67, 0, 0, 0, 0]).unwrap();
+        let mut places = vec![enter(&registry, "etl", at(1))];
+        places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, Some(&key));
         for _ in 0..idle {
-            let place = registry.enter("psql".to_owned(), at(2));
+            let place = enter(&registry, "psql", at(2));
             let clock = Some((at(30), "idle_grace"));
             place.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
             places.push(place);
@@ -154,8 +179,10 @@ mod tests {
             status(1, 9).to_string(),
             "draining for 12s, begun by request; it can be taken back\n\
              phase: grace; connections: 2\n\
-             psql (2) idle for 17s: idle_grace ends it in 10s at the latest\n\
-             etl (1) executing for 15s: no clock, its worker has the turn\n"
+             \"psql\" (2) user \"app\" database \"sales\" from 10.0.0.7:40000, idle for 17s: \
+             idle_grace ends it in 10s at the latest\n\
+             \"etl\" (1) user \"app\" database \"sales\" from 10.0.0.7:40000 worker 4711, executing for 15s: \
+             no clock, its worker has the turn\n"
         );
     }
 
@@ -163,8 +190,8 @@ mod tests {
     fn no_more_are_named_than_the_limit_and_those_are_who_waits_longest() {
         let text = status(100, 2).to_string();
         let lines: Vec<&str> = text.lines().skip(2).collect();
-        let psql = |number| format!("psql ({number}) idle for 17s: idle_grace ends it in 10s at the latest");
-        assert_eq!(lines, [psql(2), psql(3), "and 99 more".to_owned()]);
+        assert_eq!((lines.len(), lines[2]), (3, "and 99 more"));
+        assert!(lines[0].starts_with("\"psql\" (2) ") && lines[1].starts_with("\"psql\" (3) "), "{lines:?}");
     }
 
     #[test]
@@ -174,11 +201,27 @@ mod tests {
             json,
             serde_json::json!({
                 "phase": "grace", "cause": "request", "signalled": false, "draining_for_ms": 12_000, "connections": 2,
-                "waiting_for": [{
-                    "who": "psql", "connection": 2, "activity": "idle", "for_ms": 17_000,
+                "clients": [{
+                    "who": "psql", "connection": 2, "user": "app", "database": "sales", "application": "psql",
+                    "peer": "10.0.0.7:40000", "worker_pid": null, "activity": "idle", "for_ms": 17_000,
                     "clock": "idle_grace", "ends_in_ms": 10_000,
                 }],
             })
+        );
+    }
+
+    #[test]
+    fn while_serving_everybody_is_named_too() {
+        let registry = Registry::default();
+        let _unnamed = registry.enter("[2001:db8::1]:40000".parse().unwrap(), at(1));
+        let _place = enter(&registry, "x reason=\"boundary\"", at(2));
+        let serving = Lifecycle::serving(Drain::new(Arc::default()));
+        assert_eq!(
+            Status::new(&serving, &registry, at(20), 9).to_string(),
+            "no drain; connections: 2\n\
+             \"[2001:db8::1]:40000\" (1) from [2001:db8::1]:40000, handshake for 19s: no clock\n\
+             \"x reason=\\\"boundary\\\"\" (2) user \"app\" database \"sales\" from 10.0.0.7:40000, handshake for 18s: \
+             no clock\n"
         );
     }
 }

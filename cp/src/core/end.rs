@@ -15,8 +15,12 @@ pub enum EndReason {
     WorkerLost,
     /// No worker could be reached within `worker_queue_timeout`.
     WorkerUnreachable,
-    /// Bytes that are not the PostgreSQL protocol.
+    /// The worker did not let the client in, and said so in its own words.
+    LoginFailed,
+    /// The client's bytes are not the PostgreSQL protocol.
     Malformed,
+    /// The worker's bytes are not the PostgreSQL protocol.
+    WorkerMalformed,
     /// Steady state: idle for `idle_timeout`.
     IdleTimeout,
     /// No first ReadyForQuery within `session_init_timeout`, or within the drain's grace.
@@ -41,13 +45,15 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [EndReason; 16] = [
+    pub const ALL: [EndReason; 18] = [
         EndReason::Terminate,
         EndReason::ClientClosed,
         EndReason::ClientReset,
         EndReason::WorkerLost,
         EndReason::WorkerUnreachable,
+        EndReason::LoginFailed,
         EndReason::Malformed,
+        EndReason::WorkerMalformed,
         EndReason::IdleTimeout,
         EndReason::HandshakeTimeout,
         EndReason::Boundary,
@@ -68,7 +74,9 @@ impl EndReason {
             EndReason::ClientReset => "client_reset",
             EndReason::WorkerLost => "worker_lost",
             EndReason::WorkerUnreachable => "worker_unreachable",
+            EndReason::LoginFailed => "login_failed",
             EndReason::Malformed => "malformed",
+            EndReason::WorkerMalformed => "worker_malformed",
             EndReason::IdleTimeout => "idle_timeout",
             EndReason::HandshakeTimeout => "handshake_timeout",
             EndReason::Boundary => "boundary",
@@ -98,7 +106,9 @@ impl EndReason {
             | EndReason::ClientClosed
             | EndReason::ClientReset
             | EndReason::WorkerLost
+            | EndReason::LoginFailed
             | EndReason::Malformed
+            | EndReason::WorkerMalformed
             | EndReason::TooManyConnections
             | EndReason::Quit => None,
         }

@@ -46,12 +46,14 @@ impl Fatal {
 }
 
 impl EndReason {
-    /// What the client is told; `None` where there is nobody left to tell.
+    /// What the client is told; `None` where there is nobody left to tell, or the worker has told it.
     ///
     /// `about` fills in what only the caller knows: the worker's name, what was malformed.
     pub fn fatal(self, about: Option<&str>) -> Option<Fatal> {
         let (code, message) = match self {
-            EndReason::Terminate | EndReason::ClientClosed | EndReason::ClientReset => return None,
+            EndReason::Terminate | EndReason::ClientClosed | EndReason::ClientReset | EndReason::LoginFailed => {
+                return None;
+            }
             EndReason::Boundary
             | EndReason::TransactionGrace
             | EndReason::TransactionBudget
@@ -65,6 +67,7 @@ impl EndReason {
             EndReason::WorkerLost => ("08006", "the connection to the worker was lost"),
             EndReason::WorkerUnreachable => ("08006", "could not connect to a worker"),
             EndReason::Malformed => ("08P01", "malformed protocol message"),
+            EndReason::WorkerMalformed => ("08P01", "malformed protocol message from the worker"),
         };
         let clock = match self {
             EndReason::TransactionGrace => Some("The transaction paused for longer than transaction_grace."),
@@ -102,9 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_left_is_told_nothing() {
+    fn a_client_that_left_or_that_its_worker_has_told_is_told_nothing() {
         for reason in EndReason::ALL {
-            assert_eq!(reason.fatal(None).is_none(), reason.by_client(), "{reason}");
+            assert_eq!(
+                reason.fatal(None).is_none(),
+                reason.by_client() || reason == EndReason::LoginFailed,
+                "{reason}"
+            );
         }
     }
 }

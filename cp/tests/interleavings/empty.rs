@@ -13,7 +13,7 @@ use crate::with_three_threads;
 fn whoever_waits_for_the_last_to_leave_is_woken() {
     with_three_threads(|| {
         let registry = Registry::default();
-        let enter = || registry.enter(String::new(), Time::EPOCH);
+        let enter = || registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH);
         let (left, vacated) = (enter(), enter());
         let leaving = thread::spawn(move || drop(left.leave(EndReason::Boundary, Time::EPOCH)));
         let vacating = thread::spawn(move || vacated.vacate());

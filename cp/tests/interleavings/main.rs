@@ -11,6 +11,8 @@ mod crew;
 mod notice;
 #[path = "../../src/registry.rs"]
 mod registry;
+#[path = "../../src/who.rs"]
+mod who;
 
 mod sync {
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};

@@ -89,17 +89,25 @@ fn whoever_asks_why_the_process_is_still_there_is_told_who_holds_it_and_until_wh
         postgres().wait_until_active("etl").await;
         let paused = plane.connect("paused").await;
         paused.batch_execute("begin").await.unwrap();
+        let backend = paused.value("select pg_backend_pid()::text").await.unwrap();
+        let (_, text) = answer(&plane, "GET /drain").await;
+        assert!(text.starts_with("no drain; connections: 2\n"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains(" from 127.0.0.1:")).count(), 2, "{text}");
 
         plane.drain().await;
         let (_, text) = answer(&plane, "GET /drain").await;
         assert!(text.contains("begun by SIGTERM; a signal has come"), "{text}");
         let line = |who: &str| text.lines().find(|line| line.starts_with(who)).unwrap_or_default();
-        assert!(line("etl (1) executing for ").ends_with(": no clock, its worker has the turn"), "{text}");
-        assert!(line("paused (2) idle_in_transaction for ").contains(": transaction_grace ends it in 4m "), "{text}");
+        assert!(line("\"etl\" (1) ").ends_with(": no clock, its worker has the turn"), "{text}");
+        assert!(line("\"paused\" (2) ").contains(", idle_in_transaction for "), "{text}");
+        assert!(line("\"paused\" (2) ").contains(&format!(" worker {backend}, ")), "{text}");
+        assert!(line("\"paused\" (2) ").contains(": transaction_grace ends it in 4m "), "{text}");
         let (_, json) = ask(plane.admin, "GET /drain", "Accept: application/json\r\n").await.unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&json["connections"], &json["signalled"]), (&2.into(), &true.into()), "{json}");
-        assert_eq!(json["waiting_for"][1]["clock"], "transaction_grace", "{json}");
+        let paused_now = &json["clients"][1];
+        assert_eq!(paused_now["clock"], "transaction_grace", "{json}");
+        assert_eq!(paused_now["worker_pid"].to_string(), backend, "{json}");
         paused.batch_execute("commit").await.unwrap();
         assert_eq!(running.finished().await.out, "the row\n");
         assert_eq!(plane.exit().await.code, Some(0));
