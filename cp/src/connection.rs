@@ -164,7 +164,7 @@ async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
 fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startup: &Startup, reason: EndReason) {
     let session = course.place.number();
     let Some(began) = course.session.began() else {
-        tracing::info!(session, who = %startup.who(), %reason, "connection ended before its session began");
+        tracing::info!(session, who = startup.who(), %reason, "connection ended before its session began");
         return;
     };
     front.meter.session_ended(&EndRecord {
@@ -172,11 +172,16 @@ fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startu
         user: startup.names.user.clone(),
         database: startup.names.database.clone(),
         application: startup.names.application.clone(),
+        peer: course.place.who().peer,
+        worker_pid: course.session.worker_key().map(CancelKey::process_id),
         began,
         ended: front.world.now(),
         reason,
         executing: course.session.executing(),
-        requests: course.session.answered(),
+        waiting: course.session.waiting(),
+        statements: course.session.answered(),
+        received: course.session.received(),
+        sent: course.session.sent(),
     });
 }
 

@@ -1,12 +1,24 @@
 //! The log: where it goes, which lines, in which form.
 //!
-//! To stderr, so that stdout stays free; as text for people or as JSON for collectors. Not the story that the simulator's
+//! To stderr, so that stdout stays free; as text for people or as JSON for collectors. Whoever reads it can't hold the process
+//! up ([`Outlet`]). What a client chose is a text in quotes in every line: `user = name.as_str()`, never `%name`, which could
+//! forge a field. Not the story that the simulator's
 //! promises are checked against: that is the history, which has types.
+
+mod outlet;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Metadata;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::meter::Lost;
+pub use outlet::Outlet;
 
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,20 +60,68 @@ pub fn filter(text: &str) -> Option<EnvFilter> {
     EnvFilter::builder().with_regex(false).parse(text).ok()
 }
 
-/// Sends the log of this process to stderr from now on.
+/// The target of what is written whatever the filter says: end records, the drain's report, and what was lost of the log.
+pub const RECORD: &str = "record";
+
+/// Sends the log of this process to stderr from now on, panics included. Nothing that writes to it ever waits for its reader.
 ///
 /// # Errors
-/// If the process has a log already.
-pub fn start(format: LogFormat, filter: EnvFilter) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        // It would report a broken stderr on stderr, which panics. Sessions go on without a log.
+/// If the process has a log already, or can't have one more thread.
+pub fn start(format: LogFormat, filter: EnvFilter) -> Result<Outlet, Box<dyn std::error::Error + Send + Sync>> {
+    let outlet = Outlet::start(io::stderr(), tell_lost)?;
+    let filter = filter.or(filter_fn(|line| line.target() == RECORD).with_max_level_hint(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(Hand(outlet.clone()))
+        // It would report a line that can't be formatted on stderr, and wait for that.
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => log.with_ansi(colour()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let lines = lines.with_target(false).with_ansi(colour());
+            tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
+        }
+    }
+    // The standard hook writes to stderr itself, and waits for whoever reads it.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(target: RECORD, "{panic}")));
+    Ok(outlet)
+}
+
+fn tell_lost(Lost { lines, records }: Lost) {
+    tracing::warn!(target: RECORD, lines, records, "the log was not read, or could not be written: this much is lost");
+}
+
+/// Takes what is formatted for one event, and hands it over as one line.
+struct Hand(Outlet);
+
+impl<'a> MakeWriter<'a> for Hand {
+    type Writer = Handing<'a>;
+
+    fn make_writer(&'a self) -> Handing<'a> {
+        Handing { outlet: &self.0, is_record: false }
+    }
+
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Handing<'a> {
+        Handing { outlet: &self.0, is_record: line.target() == RECORD }
+    }
+}
+
+struct Handing<'a> {
+    outlet: &'a Outlet,
+    is_record: bool,
+}
+
+impl io::Write for Handing<'_> {
+    /// The subscriber writes an event at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.outlet.add(line, self.is_record);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

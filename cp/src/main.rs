@@ -35,9 +35,10 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         Err(errors) => return refuse(&errors),
     };
     let filter = log::filter(&config.log).expect("the configuration parsed it");
-    if let Err(error) = log::start(config.log_format, filter) {
-        return fail(&*error);
-    }
+    let outlet = match log::start(config.log_format, filter) {
+        Ok(outlet) => outlet,
+        Err(error) => return fail(&*error),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -53,7 +54,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let Config { listen, worker, admin, settings, .. } = config;
-        match server::serve(world, Service { listen, worker, admin, settings }, LogMeter).await {
+        match server::serve(world, Service { listen, worker, admin, settings }, LogMeter::new(outlet)).await {
             Ok(exit) => ExitCode::from(exit.code),
             Err(error) => fail(&error),
         }

@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::Sub;
 use std::time::Duration;
 
 use crate::core::{Activity, DrainPolicy, EndReason, Time};
 use crate::lifecycle::Cause;
+use crate::log::{Outlet, RECORD};
 
 /// Takes end records and the drain's report.
 pub trait Meter: Clone + Send + Sync + 'static {
@@ -22,7 +25,13 @@ pub trait Meter: Clone + Send + Sync + 'static {
     /// A connection has left, whether its session had begun or not. Does nothing unless implemented.
     fn connection_left(&self, _left: &Left) {}
 
-    /// Hands everything recorded so far to where it must survive the process. The drain waits for it before it exits.
+    /// What could not be kept so far. Nothing, unless implemented.
+    fn lost(&self) -> Lost {
+        Lost::default()
+    }
+
+    /// Hands everything recorded so far to where it must survive the process. The exit waits for it, for [`FLUSH_LIMIT`] at
+    /// most.
     fn flush(&self) -> impl Future<Output = ()> + Send;
 }
 
@@ -48,6 +57,10 @@ pub struct EndRecord {
     pub database: String,
     /// `application_name` of the startup packet; empty if it had none.
     pub application: String,
+    /// Where the client connected from.
+    pub peer: SocketAddr,
+    /// The process id of its worker's session: what PostgreSQL calls `pg_backend_pid()`. None if the worker has told none.
+    pub worker_pid: Option<u32>,
     /// When the first ReadyForQuery was seen.
     pub began: Time,
     /// When the session was decided to be over: a FATAL queued, or the connection seen closed.
@@ -56,8 +69,36 @@ pub struct EndRecord {
     pub reason: EndReason,
     /// Time during which the worker was executing: what compute seconds are billed from.
     pub executing: Duration,
-    /// Requests answered (ReadyForQuery seen after the first).
-    pub requests: u64,
+    /// Time during which the worker's session was held by work that waited for its client: pauses in transactions, answers
+    /// that were not taken, the data of a COPY, batches without their Sync.
+    pub waiting: Duration,
+    /// Statements answered: ReadyForQuery seen after the first. A batch counts once.
+    pub statements: u64,
+    /// Bytes of the client's that were passed on to the worker.
+    pub received: u64,
+    /// Bytes of the worker's that were passed on to the client.
+    pub sent: u64,
+}
+
+/// How long the exit waits for a meter that flushes: enough for the records of some ten thousand sessions and a reader that
+/// reads, and short for one that doesn't.
+pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Lines and records that could not be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Lines of the log.
+    pub lines: u64,
+    /// End records and reports.
+    pub records: u64,
+}
+
+impl Sub for Lost {
+    type Output = Lost;
+
+    fn sub(self, other: Lost) -> Lost {
+        Lost { lines: self.lines - other.lines, records: self.records - other.records }
+    }
 }
 
 /// The whole story of one drain: the last line of the log, and what the exit code summarises.
@@ -79,6 +120,8 @@ pub struct DrainReport {
     pub refused: u64,
     /// Cancel requests served since the signal.
     pub cancels: u64,
+    /// What of the log and of the records could not be kept, since the process began.
+    pub lost: Lost,
     /// The connection that was the last to leave, and when: who held the pod.
     pub last: Option<Left>,
 }
@@ -112,27 +155,45 @@ pub const EXIT_WALL: u8 = 3;
 /// Exit code: SIGQUIT.
 pub const EXIT_QUIT: u8 = 131;
 
-/// Writes each record as one line of the log.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogMeter;
+/// Writes each record as one line of the log, whatever the log's filter says.
+#[derive(Clone, Debug)]
+pub struct LogMeter(Outlet);
+
+impl LogMeter {
+    /// For the log that goes out there.
+    pub const fn new(outlet: Outlet) -> Self {
+        LogMeter(outlet)
+    }
+}
 
 impl Meter for LogMeter {
     fn session_ended(&self, record: &EndRecord) {
         tracing::info!(
+            target: RECORD,
             session = record.session,
-            user = %record.user,
-            database = %record.database,
-            application = %record.application,
+            user = record.user.as_str(),
+            database = record.database.as_str(),
+            application = record.application.as_str(),
+            peer = %record.peer,
+            worker_pid = record.worker_pid,
             reason = %record.reason,
             lasted_ms = record.ended.since(record.began).as_millis() as u64,
             executing_ms = record.executing.as_millis() as u64,
-            requests = record.requests,
+            waiting_ms = record.waiting.as_millis() as u64,
+            statements = record.statements,
+            received = record.received,
+            sent = record.sent,
             "session ended"
         );
     }
 
-    /// The log is written line by line; nothing is held back.
-    async fn flush(&self) {}
+    fn lost(&self) -> Lost {
+        self.0.lost()
+    }
+
+    async fn flush(&self) {
+        self.0.written().await;
+    }
 }
 
 /// A duration as the log and the reports print it: whole milliseconds below ten seconds, whole seconds above.

@@ -210,9 +210,13 @@ impl Place {
     pub(crate) fn leave(mut self, reason: EndReason, now: Time) -> Left {
         self.reason = Some(reason);
         self.left_at = now;
-        let who = self.registry.book().entries.get(&self.number).map(|entry| entry.who.to_string());
-        let who = who.unwrap_or_default();
-        Left { session: self.number, who, reason, at: now }
+        Left { session: self.number, who: self.who().to_string(), reason, at: now }
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn who(&self) -> Who {
+        let book = self.registry.book();
+        book.entries.get(&self.number).expect("a place is in the book until it is dropped").who.clone()
     }
 
     /// Gives the place back without a trace: it was a cancel request, not a session.

@@ -208,31 +208,70 @@ impl AsyncWrite for TokioStream {
     }
 }
 
-#[derive(Debug)]
-struct Signals {
-    term: SignalStream,
-    int: SignalStream,
-    quit: SignalStream,
+/// What has come and was not taken yet, the most urgent first.
+type Signals = Vec<(Signal, SignalStream)>;
+
+/// Signals that have a meaning here.
+fn known_signals() -> [(Signal, SignalKind); 4] {
+    [
+        (Signal::Quit, SignalKind::quit()),
+        (Signal::Term, SignalKind::terminate()),
+        (Signal::Int, SignalKind::interrupt()),
+        (Signal::Hup, SignalKind::hangup()),
+    ]
 }
 
+/// Signals that have none, and would end the process all the same. Not here: those that no handler may take (SIGKILL, SIGSTOP),
+/// those that say that the process itself is broken (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS), and SIGPIPE,
+/// which is ignored already.
+fn other_signals() -> impl Iterator<Item = (Signal, SignalKind)> {
+    use rustix::process::Signal as Number;
+    let named = [
+        ("SIGUSR1", Number::USR1),
+        ("SIGUSR2", Number::USR2),
+        ("SIGALRM", Number::ALARM),
+        ("SIGVTALRM", Number::VTALARM),
+        ("SIGPROF", Number::PROF),
+        ("SIGXCPU", Number::XCPU),
+        ("SIGXFSZ", Number::XFSZ),
+        #[cfg(target_os = "linux")]
+        ("SIGIO", Number::IO),
+        #[cfg(target_os = "linux")]
+        ("SIGSTKFLT", Number::STKFLT),
+        #[cfg(target_os = "linux")]
+        ("SIGPWR", Number::POWER),
+    ];
+    let named = named.into_iter().map(|(name, number)| (name, number.as_raw()));
+    let real_time = REAL_TIME.map(|number| ("a real-time signal", number));
+    named.chain(real_time).map(|(name, number)| (Signal::Other(name), SignalKind::from_raw(number)))
+}
+
+/// The real-time signals of Linux that are not the C library's own.
+#[cfg(target_os = "linux")]
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+#[cfg(not(target_os = "linux"))]
+const REAL_TIME: std::ops::Range<i32> = 0..0;
+
 impl TokioWorld {
-    /// Takes over the handling of SIGTERM, SIGINT and SIGQUIT. From here on none of them ends the process by itself.
+    /// Takes over the handling of every signal that would end the process. From here on none of them does so by itself.
     ///
     /// # Errors
-    /// What the kernel reports when a handler can't be installed.
+    /// What the kernel reports when a handler of a signal that has a meaning can't be installed.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(tcp: Tcp) -> io::Result<Self> {
-        Ok(TokioWorld {
-            epoch: Instant::now(),
-            tcp,
-            signals: Arc::new(Mutex::new(Signals {
-                term: signal(SignalKind::terminate())?,
-                int: signal(SignalKind::interrupt())?,
-                quit: signal(SignalKind::quit())?,
-            })),
-        })
+        let mut signals = Signals::new();
+        for (name, kind) in known_signals() {
+            signals.push((name, signal(kind)?));
+        }
+        for (name, kind) in other_signals() {
+            // A C library may keep one of them for itself.
+            if let Ok(stream) = signal(kind) {
+                signals.push((name, stream));
+            }
+        }
+        Ok(TokioWorld { epoch: Instant::now(), tcp, signals: Arc::new(Mutex::new(signals)) })
     }
 }
 
@@ -279,14 +318,10 @@ impl World for TokioWorld {
     async fn next_signal(&self) -> Signal {
         let mut signals = self.signals.lock().await;
         std::future::poll_fn(|cx| {
-            if signals.quit.poll_recv(cx).is_ready() {
-                return Poll::Ready(Signal::Quit);
-            }
-            if signals.term.poll_recv(cx).is_ready() {
-                return Poll::Ready(Signal::Term);
-            }
-            if signals.int.poll_recv(cx).is_ready() {
-                return Poll::Ready(Signal::Int);
+            for (signal, stream) in signals.iter_mut() {
+                if stream.poll_recv(cx).is_ready() {
+                    return Poll::Ready(*signal);
+                }
             }
             Poll::Pending
         })

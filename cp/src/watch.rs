@@ -5,7 +5,7 @@
 //! [`core::drain`](crate::core::drain).
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::alarm::{Alarm, within};
 use crate::core::{DrainPolicy, EndReason, Time};
 use crate::course::Front;
 use crate::lifecycle::{Cause, Lifecycle};
-use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
+use crate::log::RECORD;
+use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, FLUSH_LIMIT, Meter, Rounded};
 use crate::orders::{Answer, Ask, Order};
 use crate::status::Status;
 use crate::world::{Signal, World};
@@ -26,6 +27,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 const REPORT_AT_MOST: usize = 10;
 /// How long the last tasks may take to end, once nothing is left for them to do.
 const LAST_TASKS: Duration = Duration::from_secs(1);
+/// How long the exit waits for its own last lines, and SIGQUIT for the records of those that it ended. A reader that reads
+/// takes them at once.
+const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// See the module's text.
 pub(crate) struct Watch<W: World, M> {
@@ -66,6 +70,10 @@ impl<W: World, M: Meter> Watch<W, M> {
         loop {
             match std::future::poll_fn(|cx| self.poll(signals.as_mut(), cx)).await {
                 Happened::Signal(Signal::Quit) => return self.quit().await,
+                Happened::Signal(signal @ (Signal::Hup | Signal::Other(_))) => {
+                    ignore(signal);
+                    signals = Box::pin(world.next_signal());
+                }
                 Happened::Signal(signal) => {
                     self.handle_signal(signal);
                     signals = Box::pin(world.next_signal());
@@ -75,7 +83,11 @@ impl<W: World, M: Meter> Watch<W, M> {
                     let _ = answer.send(self.handle_order(ask));
                 }
                 Happened::TimeToReport => self.say_what_it_waits_for(),
-                Happened::Drained => return self.exit().await,
+                Happened::Drained => {
+                    // One caller at a time takes signals: from here on that is the exit.
+                    drop(signals);
+                    return self.exit().await;
+                }
             }
         }
     }
@@ -186,15 +198,17 @@ impl<W: World, M: Meter> Watch<W, M> {
         // From here on nothing is taken back: whoever asks is told so.
         self.orders.close();
         while self.orders.try_recv().is_ok() {}
-        // Time spent from here on is the meter's, and bounded like everything else in a drain.
-        let deadline = self.front.world.now() + self.front.settings.teardown_budget;
-        if within(&self.front.world, deadline, self.front.meter.flush()).await.is_none() {
-            tracing::error!("the meter did not flush within teardown_budget: end records may be lost");
+        let ended = self.front.world.now();
+        // Bounded like everything else in a drain: whoever takes the records may take nothing any more.
+        let flush = within(&self.front.world, ended + FLUSH_LIMIT, self.front.meter.flush());
+        match unless_quit(&self.front.world, flush).await {
+            None => return self.quit().await,
+            Some(None) => tracing::error!(limit = %Rounded(FLUSH_LIMIT), "the meter did not flush in time"),
+            Some(Some(())) => {}
         }
         let walled = self.front.registry.tally().ended_by.contains_key(EndReason::Wall.name());
-        let ended = self.front.world.now();
         end_tasks(&self.front).await;
-        self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended)
+        self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended).await
     }
 
     /// SIGQUIT: every session is ended where it stands, and recorded.
@@ -202,32 +216,72 @@ impl<W: World, M: Meter> Watch<W, M> {
         tracing::warn!(connections = self.front.registry.connections(), "SIGQUIT: exiting at once");
         let ended = self.front.world.now();
         end_tasks(&self.front).await;
-        // The records of those that were ended just now are there only now.
-        if within(&self.front.world, ended + LAST_TASKS, self.front.meter.flush()).await.is_none() {
-            tracing::error!("the meter did not flush at once: end records may be lost");
-        }
-        self.report(EXIT_QUIT, ended)
+        self.report(EXIT_QUIT, ended).await
     }
 
-    fn report(self, code: u8, ended: Time) -> Exit {
+    /// Tells the drain's story, and gives what is still to be written a moment.
+    async fn report(self, code: u8, ended: Time) -> Exit {
+        let report = self.drain_report(ended);
+        match &report {
+            Some(report) => tell(report, code),
+            None => {
+                let lost = self.front.meter.lost();
+                tracing::info!(
+                    target: RECORD,
+                    code,
+                    lost_lines = lost.lines,
+                    lost_records = lost.records,
+                    "exit without a drain"
+                );
+            }
+        }
+        let deadline = self.front.world.now() + LAST_LINES;
+        // Who doesn't read by now will not read that it was not read.
+        let _ = within(&self.front.world, deadline, self.front.meter.flush()).await;
+        Exit { code, report }
+    }
+
+    fn drain_report(&self, ended: Time) -> Option<DrainReport> {
         let tally = self.front.registry.tally();
         let Lifecycle { drain, cause, .. } = self.front.lifecycle.value();
-        let (Some(started), Some(cause)) = (drain.signal(), cause) else {
-            return Exit { code, report: None };
-        };
-        let report = DrainReport {
-            cause,
+        Some(DrainReport {
+            cause: cause?,
             policy: self.front.settings.drain_policy,
-            started,
+            started: drain.signal()?,
             ended,
             connections_at_signal: self.connections_at_signal,
             ended_by: tally.ended_by,
             refused: tally.refused,
             cancels: tally.cancels,
+            lost: self.front.meter.lost(),
             last: tally.last,
-        };
-        tell(&report, code);
-        Exit { code, report: Some(report) }
+        })
+    }
+}
+
+/// Says that a signal came, and does no more.
+fn ignore(signal: Signal) {
+    match signal {
+        // For whoever rotates logs or renews certificates and expects an effect.
+        Signal::Hup => tracing::info!(%signal, "nothing to reload: the configuration is read at start only"),
+        _ => tracing::info!(%signal, "signal ignored"),
+    }
+}
+
+/// Does the last of the work, unless SIGQUIT comes first. Other signals change nothing any more.
+async fn unless_quit<W: World, T>(world: &W, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        let mut signals = pin!(world.next_signal());
+        let happened = std::future::poll_fn(|cx| match signals.as_mut().poll(cx) {
+            Poll::Ready(signal) => Poll::Ready(Err(signal)),
+            Poll::Pending => work.as_mut().poll(cx).map(Ok),
+        });
+        match happened.await {
+            Ok(done) => return Some(done),
+            Err(Signal::Quit) => return None,
+            Err(signal) => tracing::info!(%signal, "signal ignored: the process is exiting"),
+        }
     }
 }
 
@@ -243,9 +297,10 @@ fn tell(report: &DrainReport, code: u8) {
     let ended_by: Vec<String> = report.ended_by.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     let last = report.last.as_ref().map(|last| {
         let held = Rounded(last.at.since(report.started));
-        format!("{} ({}) left last, after {held}: {}", last.who, last.session, last.reason)
+        format!("{:?} ({}) left last, after {held}: {}", last.who, last.session, last.reason)
     });
     tracing::info!(
+        target: RECORD,
         code,
         cause = %report.cause,
         policy = %report.policy,
@@ -254,6 +309,8 @@ fn tell(report: &DrainReport, code: u8) {
         ended_by = %ended_by.join(", "),
         refused = report.refused,
         cancels = report.cancels,
+        lost_lines = report.lost.lines,
+        lost_records = report.lost.records,
         last = %last.as_deref().unwrap_or("nobody was here"),
         "drain over"
     );

@@ -100,6 +100,10 @@ pub enum Signal {
     Int,
     /// SIGQUIT: exit at once.
     Quit,
+    /// SIGHUP: what can be reloaded is. Never an end.
+    Hup,
+    /// Any other that would end the process: caught, logged and ignored. Its name.
+    Other(&'static str),
 }
 
 impl fmt::Display for Signal {
@@ -108,6 +112,8 @@ impl fmt::Display for Signal {
             Signal::Term => "SIGTERM",
             Signal::Int => "SIGINT",
             Signal::Quit => "SIGQUIT",
+            Signal::Hup => "SIGHUP",
+            Signal::Other(name) => name,
         })
     }
 }

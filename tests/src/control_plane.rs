@@ -12,10 +12,12 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
@@ -185,6 +187,16 @@ impl ControlPlane {
         self.log.lines()
     }
 
+    /// From now on its stderr is a small pipe that nobody empties, until it has ended.
+    pub fn stop_reading(&self) {
+        self.log.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The end records in its log.
     pub fn records(&self) -> Vec<Value> {
         self.log.lines().into_iter().filter(|line| line["message"] == "session ended").collect()
@@ -195,6 +207,7 @@ impl ControlPlane {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.release();
         }
+        self.log.unread.store(false, Ordering::Relaxed);
         if let Some(reader) = self.reader.take() {
             reader.join().expect("reading a log does not panic");
         }
@@ -218,23 +231,32 @@ impl Drop for ControlPlane {
 
 /// What the process writes to standard error, line by line.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// While set, nothing more is read.
+    unread: Arc<AtomicBool>,
+}
 
 impl Log {
     fn fill(&self, stderr: ChildStderr) {
+        // As much as a pipe has at least: what isn't read is noticed soon.
+        let _ = fcntl_setpipe_size(&stderr, 4096);
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            self.0.lock().expect("nothing panics while it writes").push(line);
+            while self.unread.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            self.lines.lock().expect("nothing panics while it writes").push(line);
         }
     }
 
     /// The lines that are JSON, as all are but a panic's.
     fn lines(&self) -> Vec<Value> {
-        let lines = self.0.lock().expect("nothing panics while it writes");
+        let lines = self.lines.lock().expect("nothing panics while it writes");
         lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     fn text(&self) -> String {
-        self.0.lock().expect("nothing panics while it writes").join("\n")
+        self.lines.lock().expect("nothing panics while it writes").join("\n")
     }
 }
 

@@ -73,6 +73,11 @@ impl Activity {
         matches!(self, Activity::IdleInTransaction | Activity::OpenBatch)
     }
 
+    /// Whether the worker's session is held by work that waits for its client.
+    pub const fn holds_worker(self) -> bool {
+        self.is_pause() || matches!(self, Activity::StreamingOut | Activity::CopyIn)
+    }
+
     /// The name used in logs and reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -58,6 +58,9 @@ pub struct Session {
     closed: Option<EndReason>,
     began: Option<Time>,
     executing: Duration,
+    waiting: Duration,
+    received: u64,
+    sent: u64,
 }
 
 impl Session {
@@ -86,6 +89,9 @@ impl Session {
             closed: None,
             began: None,
             executing: Duration::ZERO,
+            waiting: Duration::ZERO,
+            received: 0,
+            sent: 0,
         }
     }
 
@@ -122,6 +128,7 @@ impl Session {
             0
         });
         self.held = forwarded < bytes.len();
+        self.received += forwarded as u64;
         // What a client sends does not excuse it from reading.
         if forwarded > 0 && self.standing.activity != Activity::StreamingOut {
             self.standing.moved = now;
@@ -161,6 +168,7 @@ impl Session {
             self.standing.moved = now;
         }
         self.blocked = left > 0;
+        self.sent += taken as u64;
         self.settle(drain, now);
     }
 
@@ -319,6 +327,21 @@ impl Session {
         self.executing
     }
 
+    /// How long work was open and waited for the client, all in all, up to the last change of activity.
+    pub const fn waiting(&self) -> Duration {
+        self.waiting
+    }
+
+    /// Bytes of the client's that were passed on.
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes of the worker's that the client's socket took.
+    pub const fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Requests answered.
     pub const fn answered(&self) -> u64 {
         self.tracker.answered()
@@ -355,6 +378,9 @@ impl Session {
         }
         if before == Activity::Executing {
             self.executing += now.since(self.standing.since);
+        }
+        if before.holds_worker() {
+            self.waiting += now.since(self.standing.since);
         }
         if before.is_pause()
             && let Some(signal) = drain.signal()

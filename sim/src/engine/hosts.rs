@@ -368,6 +368,7 @@ impl Rank {
             Signal::Quit => 0,
             Signal::Term => 1,
             Signal::Int => 2,
+            Signal::Hup | Signal::Other(_) => 3,
         };
         Rank(rank, signal)
     }

@@ -173,7 +173,12 @@ impl Log {
             ended: seconds(at),
             reason,
             executing,
-            requests: 0,
+            peer: std::net::SocketAddr::from(([192, 168, 0, 1], 40_000)),
+            worker_pid: None,
+            waiting: Duration::ZERO,
+            statements: 0,
+            received: 0,
+            sent: 0,
         };
         self.event(at, Event::Recorded { record })
             .event(at, Event::WorkerSessionEnded { worker_session: session as u32 + 1 })
@@ -249,6 +254,7 @@ impl Log {
             ended_by: Default::default(),
             refused: 0,
             cancels: 0,
+            lost: Default::default(),
             last: None,
         };
         for entry in &self.history.entries {

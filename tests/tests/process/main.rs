@@ -11,6 +11,7 @@ mod configuration;
 mod copy;
 mod data;
 mod idle;
+mod log;
 mod login;
 mod policy;
 mod probe;

@@ -45,7 +45,7 @@ fn every_session_that_began_has_exactly_one_end_record() {
         }
         assert_eq!(reasons, BTreeMap::from([(("finished", "terminate"), 3), (("held", "boundary"), 4)]));
         for record in records.iter().filter(|record| record["application"] == "held") {
-            assert_eq!((&record["user"], &record["requests"]), (&"postgres".into(), &2.into()), "{record}");
+            assert_eq!((&record["user"], &record["statements"]), (&"postgres".into(), &2.into()), "{record}");
         }
     });
 }

@@ -32,6 +32,26 @@ fn sigquit_exits_at_once_whatever_runs() {
 }
 
 #[test]
+fn a_signal_that_means_nothing_here_ends_nothing() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "0", "--idle-grace", "500ms"]).await;
+        let client = plane.connect("unmoved").await;
+        // HUP, USR1, USR2, ALRM, STKFLT, XCPU, XFSZ, VTALRM, PROF, IO, PWR as Linux numbers them, and all real-time ones.
+        for number in [1, 10, 12, 14, 16, 24, 25, 26, 27, 29, 30].into_iter().chain(34..=64) {
+            let kill = format!("kill -{number} {}", plane.id());
+            assert!(std::process::Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+            assert_eq!(client.value("select 'the row'").await.unwrap(), "the row", "after signal {number}");
+        }
+        let said = || plane.log().iter().filter(|line| line["message"] == "signal ignored").count();
+        process_tests::eventually(millis(5000), "the signals to be logged", async || (said() > 40).then_some(())).await;
+        let reload = |line: &serde_json::Value| line["signal"] == "SIGHUP";
+        assert!(plane.log().iter().any(reload), "SIGHUP leaves a line");
+        plane.drain().await;
+        assert_exit(plane.exit().await, 0, millis(500));
+    });
+}
+
+#[test]
 fn a_second_sigterm_changes_nothing() {
     run(async {
         let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "500ms"]).await;

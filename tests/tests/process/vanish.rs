@@ -42,7 +42,7 @@ fn the_statement_of_a_client_that_was_reset_is_cancelled_and_its_record_is_one()
         assert_exit(plane.exit().await, 0, millis(200));
         let records = plane.records();
         assert_eq!(records.len(), 1, "{records:?}");
-        assert_eq!((&records[0]["reason"], &records[0]["requests"]), (&"client_reset".into(), &0.into()));
+        assert_eq!((&records[0]["reason"], &records[0]["statements"]), (&"client_reset".into(), &0.into()));
     });
 }
 
