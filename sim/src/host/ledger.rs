@@ -34,7 +34,18 @@ enum Awaited {
     /// CommandComplete or PortalSuspended.
     Execute(Tag),
     /// ReadyForQuery. With a tag, it ends that request; an error before it is kept.
-    Ready { tag: Option<Tag>, error: Option<String> },
+    Ready { by: By, tag: Option<Tag>, error: Option<String> },
+    /// A ReadyForQuery that comes or not, before anything else: the answer to a Sync that a COPY perhaps swallowed.
+    Perhaps,
+}
+
+/// What asks for a ReadyForQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// A Sync, which ends a failed batch.
+    Sync,
+    /// A simple Query or a FunctionCall, which a failed batch skips.
+    Itself,
 }
 
 impl Ledger {
@@ -54,29 +65,69 @@ impl Ledger {
         None
     }
 
-    /// A Sync was written, or a simple Query, of the request `tag` if it is all of one.
+    /// A Sync was written; with a tag, behind all of that request. If the batch has failed already, the request was
+    /// skipped.
     pub(crate) fn sync(&mut self, tag: Option<Tag>) {
-        self.failed_batch = None;
-        self.awaited.push_back(Awaited::Ready { tag, error: None });
+        let error = self.failed_batch.take();
+        self.awaited.push_back(Awaited::Ready { by: By::Sync, tag, error });
+    }
+
+    /// A simple Query or a FunctionCall was written. Without a Sync, a batch that has failed skips it too.
+    pub(crate) fn request(&mut self, tag: Tag) -> Option<Ended> {
+        if let Some(code) = &self.failed_batch {
+            return Some((tag, Outcome::Error(code.clone())));
+        }
+        self.awaited.push_back(Awaited::Ready { by: By::Itself, tag: Some(tag), error: None });
+        None
+    }
+
+    /// The second Sync of a COPY was written: one of the two is answered, or each.
+    pub(crate) fn second_sync(&mut self) {
+        self.awaited.push_back(Awaited::Perhaps);
     }
 
     /// How many answers are owed.
     pub(crate) fn len(&self) -> usize {
-        self.awaited.len()
+        self.owed().count()
     }
 
     /// Whether no answer is owed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.awaited.is_empty()
+        self.owed().next().is_none()
     }
 
     /// Whether nothing is owed but what waits for a Sync.
     pub(crate) fn flushed(&self) -> bool {
-        self.awaited.iter().all(|awaited| matches!(awaited, Awaited::Ready { .. }))
+        self.owed().all(|awaited| matches!(awaited, Awaited::Ready { .. }))
+    }
+
+    /// Whether this request is not answered.
+    pub(crate) fn owes(&self, tag: &str) -> bool {
+        self.awaited.iter().any(|awaited| match awaited {
+            Awaited::Execute(own) | Awaited::Ready { tag: Some(own), .. } => own == tag,
+            Awaited::Parse | Awaited::Ready { tag: None, .. } | Awaited::Perhaps => false,
+        })
+    }
+
+    /// Whether the request that is answered next has failed, and its ReadyForQuery is still to come.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.owed().next(), Some(Awaited::Ready { error: Some(_), .. }))
+    }
+
+    fn owed(&self) -> impl Iterator<Item = &Awaited> {
+        self.awaited.iter().filter(|awaited| !matches!(awaited, Awaited::Perhaps))
+    }
+
+    /// Something else than a ReadyForQuery was read: one that perhaps comes came before it or not at all.
+    fn goes_on(&mut self) {
+        while matches!(self.awaited.front(), Some(Awaited::Perhaps)) {
+            self.awaited.pop_front();
+        }
     }
 
     /// ParseComplete was read.
     pub(crate) fn parse_complete(&mut self) {
+        self.goes_on();
         if matches!(self.awaited.front(), Some(Awaited::Parse)) {
             self.awaited.pop_front();
         }
@@ -84,6 +135,7 @@ impl Ledger {
 
     /// CommandComplete, EmptyQueryResponse or PortalSuspended was read.
     pub(crate) fn complete(&mut self) -> Option<Ended> {
+        self.goes_on();
         match self.awaited.pop_front()? {
             Awaited::Execute(tag) => Some((tag, Outcome::Complete)),
             other => {
@@ -96,8 +148,13 @@ impl Ledger {
     /// ReadyForQuery was read.
     pub(crate) fn ready(&mut self) -> Option<Ready> {
         match self.awaited.pop_front()? {
+            Awaited::Perhaps => None,
             Awaited::Ready { tag: None, .. } => Some(Ready::Batch),
-            Awaited::Ready { tag: Some(tag), error } => {
+            Awaited::Ready { tag: Some(tag), error, .. } => {
+                if error.is_none() {
+                    // A COPY that went well has swallowed the Sync behind its Execute.
+                    self.goes_on();
+                }
                 Some(Ready::Request((tag, error.map_or(Outcome::Complete, Outcome::Error))))
             }
             other => {
@@ -107,17 +164,22 @@ impl Ledger {
         }
     }
 
-    /// An ErrorResponse was read that is not FATAL. In a batch it answers everything up to the Sync.
+    /// An ErrorResponse was read that is not FATAL. In a batch it answers everything up to the Sync, simple queries too.
     pub(crate) fn error(&mut self, code: &str) -> Vec<Ended> {
+        self.goes_on();
+        let in_batch = !matches!(self.awaited.front(), Some(Awaited::Ready { .. }));
         let mut ended = Vec::new();
         while let Some(awaited) = self.awaited.front_mut() {
             match awaited {
+                Awaited::Ready { by: By::Itself, tag, .. } if in_batch => {
+                    ended.extend(tag.take().map(|tag| (tag, Outcome::Error(code.to_owned()))));
+                }
                 Awaited::Ready { error, .. } => {
                     error.get_or_insert_with(|| code.to_owned());
                     return ended;
                 }
                 Awaited::Execute(tag) => ended.push((std::mem::take(tag), Outcome::Error(code.to_owned()))),
-                Awaited::Parse => {}
+                Awaited::Parse | Awaited::Perhaps => {}
             }
             self.awaited.pop_front();
         }
@@ -138,7 +200,7 @@ impl Ledger {
         let tags = std::mem::take(&mut self.awaited).into_iter().filter_map(|awaited| match awaited {
             Awaited::Execute(tag) => Some(tag),
             Awaited::Ready { tag, .. } => tag,
-            Awaited::Parse => None,
+            Awaited::Parse | Awaited::Perhaps => None,
         });
         tags.map(|tag| (tag, outcome.clone())).collect()
     }
@@ -162,7 +224,7 @@ mod tests {
         ledger.parse();
         assert_eq!(ledger.execute(tag("a")), None);
         ledger.sync(None);
-        ledger.sync(Some(tag("b")));
+        assert_eq!(ledger.request(tag("b")), None);
         assert!(!ledger.flushed());
         assert_eq!(ledger.ready(), None, "the Execute is not answered yet");
         ledger.parse_complete();
@@ -186,6 +248,44 @@ mod tests {
         assert_eq!(ledger.error("22012"), [error("a", "22012"), error("b", "22012")]);
         assert_eq!(ledger.ready(), Some(Ready::Batch));
         assert_eq!(ledger.ready(), Some(Ready::Request((tag("c"), Outcome::Complete))));
+    }
+
+    #[test]
+    fn what_a_failed_batch_skips_is_not_answered_however_it_was_sent() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.execute(tag("a")), None);
+        assert_eq!(ledger.request(tag("b")), None);
+        ledger.sync(Some(tag("c")));
+        assert_eq!(ledger.error("22012"), [error("a", "22012"), error("b", "22012")]);
+        assert_eq!(ledger.ready(), Some(Ready::Request(error("c", "22012"))));
+
+        assert_eq!(ledger.execute(tag("a")), None);
+        ledger.error("22012");
+        assert_eq!(ledger.request(tag("b")), Some(error("b", "22012")));
+        ledger.sync(Some(tag("c")));
+        assert_eq!(ledger.ready(), Some(Ready::Request(error("c", "22012"))));
+        assert_eq!(ledger.request(tag("d")), None, "the Sync has ended the batch");
+    }
+
+    #[test]
+    fn a_sync_that_a_copy_swallowed_is_not_waited_for_and_one_that_it_left_is_no_answer_to_the_next_request() {
+        for (fails, answers) in [(false, 1), (true, 1), (true, 2)] {
+            let mut ledger = Ledger::default();
+            ledger.sync(Some(tag("copy")));
+            if fails {
+                ledger.error("42809");
+            }
+            ledger.second_sync();
+            assert!(matches!(ledger.ready(), Some(Ready::Request(_))));
+            assert!(ledger.is_empty());
+            assert_eq!(ledger.request(tag("next")), None);
+            if answers == 2 {
+                assert_eq!(ledger.ready(), None);
+            } else {
+                assert_eq!(ledger.complete(), None);
+            }
+            assert_eq!(ledger.ready(), Some(Ready::Request((tag("next"), Outcome::Complete))));
+        }
     }
 
     #[test]

@@ -153,6 +153,9 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
             put(&Execute::new(None, i32::try_from(step.max_rows).unwrap_or(i32::MAX)), link.out());
             actor.execute_sent(&statement);
+            if let Some(after) = step.cancel_after {
+                link.cancel_at(actor, actor.now() + after.0, statement.tag.clone());
+            }
             link.ledger().parse();
             if let Some((tag, outcome)) = link.ledger().execute(statement.tag) {
                 actor.request_ended(tag, outcome);
@@ -183,7 +186,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             let statement = actor.statement(script::one_row(step.call.0));
             actor.request_sent(&statement);
             put_call(&statement.to_string(), link.out());
-            link.ledger().sync(Some(statement.tag));
+            link.has_asked(actor, statement.tag);
             link.until(actor, RawLink::answered).await
         }
         step => match request(actor, step) {
@@ -261,10 +264,13 @@ async fn ask<W: World>(actor: &Actor<W>, link: &mut RawLink<W>, step: &Step, sta
             put(&Describe::new(TARGET_TYPE_BYTE_STATEMENT, None), link.out());
             put(&Execute::new(None, 0), link.out());
             put(&Sync::new(), link.out());
+            link.ledger().sync(Some(statement.tag.clone()));
         }
-        Protocol::Simple => put(&Query::new(statement.to_string()), link.out()),
+        Protocol::Simple => {
+            put(&Query::new(statement.to_string()), link.out());
+            link.has_asked(actor, statement.tag.clone());
+        }
     }
-    link.ledger().sync(Some(statement.tag.clone()));
     if !waits {
         return write(actor, link).await;
     }
@@ -299,7 +305,7 @@ async fn pipeline<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &
                 };
                 put(&Query::new(statement.to_string()), link.out());
                 actor.request_sent(&statement);
-                link.ledger().sync(Some(statement.tag));
+                link.has_asked(actor, statement.tag);
                 sent = true;
             }
             if !sent {
@@ -372,7 +378,7 @@ async fn partial<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &P
     }
     link.out().unsplit(rest);
     actor.request_sent(&statement);
-    link.ledger().sync(Some(statement.tag));
+    link.has_asked(actor, statement.tag);
     link.until(actor, RawLink::answered).await
 }
 

@@ -42,8 +42,12 @@ pub(crate) struct RawLink<W: World> {
     asked_for_tls: bool,
     /// CopyInResponse was read, and no end of the statement behind it.
     copies_in: bool,
+    /// CopyInResponse was read since [`RawLink::begins_copy`].
+    copied_in: bool,
     password_asked: bool,
     ledger: Ledger,
+    /// When to cancel which request, unless it is answered before. As many as a batch has such requests.
+    cancels: Vec<(Tag, Pin<Box<dyn Future<Output = ()> + Send>>)>,
     /// Runs from the FATAL on.
     patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     state: State,
@@ -75,8 +79,10 @@ impl<W: World> RawLink<W> {
             key: None,
             asked_for_tls: false,
             copies_in: false,
+            copied_in: false,
             password_asked: false,
             ledger: Ledger::default(),
+            cancels: Vec::new(),
             patience: None,
             state: State::Open,
         }
@@ -115,6 +121,32 @@ impl<W: World> RawLink<W> {
     /// Whether the server waits for CopyData.
     pub(crate) fn copies_in(&self) -> bool {
         self.copies_in
+    }
+
+    /// Whether the request that is answered next has failed, and its ReadyForQuery is still to come.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.ledger.has_failed()
+    }
+
+    /// A simple Query or a FunctionCall was put into [`RawLink::out`].
+    pub(crate) fn has_asked(&mut self, actor: &Actor<W>, tag: Tag) {
+        let skipped = self.ledger.request(tag);
+        log(actor, skipped);
+    }
+
+    /// Cancels the request `tag` at `at`, unless it is answered before.
+    pub(crate) fn cancel_at(&mut self, actor: &Actor<W>, at: Time, tag: Tag) {
+        self.cancels.push((tag, Box::pin(actor.world.sleep_until(at))));
+    }
+
+    /// A COPY is asked for.
+    pub(crate) fn begins_copy(&mut self) {
+        self.copied_in = false;
+    }
+
+    /// Whether the COPY that was asked for last has had its CopyInResponse, whatever came behind it.
+    pub(crate) fn has_copied_in(&self) -> bool {
+        self.copied_in
     }
 
     /// Whether it never comes further by itself: what there is to write is written, and nothing is read.
@@ -184,6 +216,7 @@ impl<W: World> RawLink<W> {
     /// Writes and reads as much as the socket lets it, and logs what that means. Every waiting step polls this.
     pub(crate) fn poll(&mut self, actor: &Actor<W>, cx: &mut Context<'_>) {
         self.poll_write(cx);
+        self.poll_cancels(actor, cx);
         while self.state < State::OutOfPatience {
             let Poll::Ready(read) = self.inbox.poll_fill(&mut self.tap, cx) else {
                 break;
@@ -242,6 +275,22 @@ impl<W: World> RawLink<W> {
         log(actor, ended);
     }
 
+    fn poll_cancels(&mut self, actor: &Actor<W>, cx: &mut Context<'_>) {
+        let mut due = Vec::new();
+        self.cancels.retain_mut(|(tag, alarm)| {
+            let is_due = alarm.as_mut().poll(cx).is_ready();
+            if is_due {
+                due.push(std::mem::take(tag));
+            }
+            !is_due
+        });
+        for tag in due {
+            if self.state == State::Open && self.ledger.owes(&tag) {
+                self.cancel(actor, tag);
+            }
+        }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         while !self.out.is_empty() && !self.mute {
             match Pin::new(&mut self.tap).poll_write(cx, &self.out) {
@@ -292,7 +341,10 @@ impl<W: World> RawLink<W> {
                     None => {}
                 }
             }
-            b'G' => self.copies_in = true,
+            b'G' => {
+                self.copies_in = true;
+                self.copied_in = true;
+            }
             b'R' => self.password_asked |= fields.i32().is_ok_and(|code| code == CLEARTEXT_PASSWORD),
             b'K' => {
                 if let (Ok(pid), Ok(secret)) = (fields.i32(), fields.i32()) {

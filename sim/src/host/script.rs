@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cp::core::Time;
 
-use super::statement::{Action, Work};
-use crate::scenario::model::{Execute, Step, Times};
+use super::statement::{Action, CopyInto, Work};
+use crate::scenario::model::{CopyIn, CopyTarget, Execute, Step, Times};
 
 /// Rest after a round of a repetition in which no time passed. Without it, a round that does nothing would stop
 /// simulated time for ever.
@@ -92,7 +92,6 @@ pub(crate) fn action(step: &Step) -> Option<Action> {
             fails: query.fails.as_ref().map(|code| code.0.clone()),
         }),
         Step::Insert(insert) => Action::Work(select(insert.takes.0, 0, Some(insert.insert))),
-        Step::CopyIn(_) => Action::CopyIn,
         Step::CopyOut(copy) => {
             Action::CopyOut(Work { row_bytes: copy.row_bytes, ..select(copy.takes.0, copy.copy_out, None) })
         }
@@ -104,6 +103,16 @@ pub(crate) fn action(step: &Step) -> Option<Action> {
         Step::Listen => Action::Listen,
         Step::Call(call) => one_row(call.call.0),
         _ => return None,
+    })
+}
+
+/// What the statement of a `copy_in` step does.
+pub(crate) fn copy_in(step: &CopyIn) -> Action {
+    Action::CopyIn(match (step.into, step.trigger) {
+        (CopyTarget::Table, None) => CopyInto::Table,
+        (CopyTarget::Table, Some(works)) => CopyInto::Triggered(works.0),
+        (CopyTarget::View, _) => CopyInto::View,
+        (CopyTarget::Missing, _) => CopyInto::Missing,
     })
 }
 

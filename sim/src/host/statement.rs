@@ -10,6 +10,7 @@
 //! /* shop.4/3 */ INSERT work('1ms', rows => 2, returning => 2, row_bytes => 16)
 //! /* shop.4/4 */ COMMIT
 //! /* load.1/2 */ COPY work FROM STDIN
+//! /* load.1/3 */ COPY triggered('5s') FROM STDIN
 //! /* dump.1/2 */ COPY work('1h', rows => 5000, row_bytes => 1000) TO STDOUT
 //! /* bi.1/3 */ DECLARE c CURSOR FOR SELECT work('20ms', rows => 100, row_bytes => 16)
 //! /* bi.1/4 */ FETCH 1 FROM c
@@ -51,7 +52,7 @@ pub enum Action {
     /// Works, and then returns rows, inserts rows, or fails.
     Work(Work),
     /// COPY FROM STDIN: takes rows from the client.
-    CopyIn,
+    CopyIn(CopyInto),
     /// COPY TO STDOUT: its rows are spread over the time that it takes. It inserts nothing.
     CopyOut(Work),
     /// DECLARE: a cursor that works so long at each FETCH. It inserts nothing.
@@ -70,6 +71,19 @@ pub enum Action {
     },
     /// LISTEN.
     Listen,
+}
+
+/// What a COPY FROM STDIN copies into, and so when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyInto {
+    /// A table.
+    Table,
+    /// A table with a statement trigger that works for so long before the first row is read.
+    Triggered(Duration),
+    /// A view, which takes no rows.
+    View,
+    /// Nothing.
+    Missing,
 }
 
 /// A statement that keeps its worker busy.
@@ -115,7 +129,7 @@ impl Statement {
             Action::Begin => RequestKind::Begin,
             Action::Commit => RequestKind::Commit,
             Action::Rollback => RequestKind::Rollback,
-            Action::Work(Work { inserts: Some(_), .. }) | Action::CopyIn => RequestKind::Insert,
+            Action::Work(Work { inserts: Some(_), .. }) | Action::CopyIn(_) => RequestKind::Insert,
             Action::Work(Work { inserts: None, .. }) | Action::CopyOut(_) => RequestKind::Query,
             Action::Declare { .. } | Action::Fetch { .. } | Action::Listen => RequestKind::Query,
         }
@@ -140,7 +154,14 @@ impl fmt::Display for Statement {
             Action::Rollback => f.write_str("ROLLBACK"),
             Action::Work(work) if work.inserts.is_some() => write!(f, "INSERT {work}"),
             Action::Work(work) => write!(f, "SELECT {work}"),
-            Action::CopyIn => f.write_str("COPY work FROM STDIN"),
+            Action::CopyIn(into) => match into {
+                CopyInto::Table => f.write_str("COPY work FROM STDIN"),
+                CopyInto::View => f.write_str("COPY view FROM STDIN"),
+                CopyInto::Missing => f.write_str("COPY missing FROM STDIN"),
+                CopyInto::Triggered(works) => {
+                    write!(f, "COPY triggered('{}') FROM STDIN", humantime::format_duration(*works))
+                }
+            },
             Action::CopyOut(work) => write!(f, "COPY {work} TO STDOUT"),
             Action::Declare { cursor, work } => write!(f, "DECLARE {cursor} CURSOR FOR SELECT {work}"),
             Action::Fetch { cursor, rows } => write!(f, "FETCH {rows} FROM {cursor}"),
@@ -208,11 +229,26 @@ impl FromStr for Statement {
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    /// `work FROM STDIN`, or `work('1ms', …) TO STDOUT`
+    /// `work FROM STDIN`, `triggered('5s') FROM STDIN`, or `work('1ms', …) TO STDOUT`
     fn copy(&mut self) -> Result<Action, Unreadable> {
-        if let Some(after) = self.0.strip_prefix("work FROM STDIN") {
+        const TARGETS: [(&str, CopyInto); 3] = [
+            ("work FROM STDIN", CopyInto::Table),
+            ("view FROM STDIN", CopyInto::View),
+            ("missing FROM STDIN", CopyInto::Missing),
+        ];
+        for (text, into) in TARGETS {
+            if let Some(after) = self.0.strip_prefix(text) {
+                self.0 = after.trim_start();
+                return Ok(Action::CopyIn(into));
+            }
+        }
+        if let Some(after) = self.0.strip_prefix("triggered") {
             self.0 = after.trim_start();
-            return Ok(Action::CopyIn);
+            self.take("(", "(")?;
+            let works = self.duration("how long the trigger works, in quotes")?;
+            self.take(")", ")")?;
+            self.take("FROM STDIN", "FROM STDIN")?;
+            return Ok(Action::CopyIn(CopyInto::Triggered(works)));
         }
         let work = self.work(false)?;
         self.take("TO STDOUT", "TO STDOUT")?;
@@ -245,9 +281,7 @@ impl<'a> Rest<'a> {
     fn work(&mut self, inserts: bool) -> Result<Work, Unreadable> {
         self.take("work", "work(…)")?;
         self.take("(", "(")?;
-        let text = self.quoted("how long to work, in quotes")?;
-        let takes = humantime::parse_duration(text)
-            .map_err(|_| Unreadable::Value { name: "duration", value: text.to_owned() })?;
+        let takes = self.duration("how long to work, in quotes")?;
         let (mut rows, mut returning, mut row_bytes, mut fails) = (None, None, None, None);
         while self.0.starts_with(',') {
             self.take(",", ",")?;
@@ -270,6 +304,11 @@ impl<'a> Rest<'a> {
         } else {
             Work { takes, inserts: None, rows: rows.unwrap_or(0), row_bytes, fails }
         })
+    }
+
+    fn duration(&mut self, expected: &'static str) -> Result<Duration, Unreadable> {
+        let text = self.quoted(expected)?;
+        humantime::parse_duration(text).map_err(|_| Unreadable::Value { name: "duration", value: text.to_owned() })
     }
 
     fn number(&mut self, name: &'static str, max: u32, into: &mut Option<u32>) -> Result<(), Unreadable> {
@@ -345,7 +384,10 @@ mod tests {
             Action::Work(Work { fails: Some("22012".to_owned()), ..work() }),
             Action::Work(Work { inserts: Some(3), rows: 0, row_bytes: 0, ..work() }),
             Action::Work(Work { inserts: Some(3), rows: 3, fails: Some("23505".to_owned()), ..work() }),
-            Action::CopyIn,
+            Action::CopyIn(CopyInto::Table),
+            Action::CopyIn(CopyInto::View),
+            Action::CopyIn(CopyInto::Missing),
+            Action::CopyIn(CopyInto::Triggered(Duration::from_secs(5))),
             Action::CopyOut(work()),
             Action::Declare { cursor: "c_1".to_owned(), work: work() },
             Action::Fetch { cursor: "c_1".to_owned(), rows: 10 },
@@ -389,6 +431,8 @@ mod tests {
             "/* a.1/1 */ SELECT work('3h', fails => '2201')",
             "/* a.1/1 */ SELECT work('3h', fails => '22012', fails => '22012')",
             "/* a.1/1 */ COPY work",
+            "/* a.1/1 */ COPY triggered FROM STDIN",
+            "/* a.1/1 */ COPY triggered('5s') TO STDOUT",
             "/* a.1/1 */ COPY work FROM STDIN TO STDOUT",
             "/* a.1/1 */ COPY work('3h', returning => 1) TO STDOUT",
             "/* a.1/1 */ DECLARE CURSOR FOR SELECT work('3h')",

@@ -41,7 +41,7 @@ fn insert() -> Step {
 }
 
 fn execute(takes: u64, insert: u32) -> Step {
-    Step::Execute(Execute { execute: ms(takes), insert, rows: None, max_rows: 0 })
+    Step::Execute(Execute { execute: ms(takes), insert, rows: None, max_rows: 0, cancel_after: None })
 }
 
 fn think(takes: u64) -> Step {
@@ -356,7 +356,7 @@ fn an_error_in_a_batch_skips_to_the_sync() {
 
 #[test]
 fn a_suspended_portal_is_an_answer() {
-    let some = Step::Execute(Execute { execute: ms(5), insert: 0, rows: Some(10), max_rows: 3 });
+    let some = Step::Execute(Execute { execute: ms(5), insert: 0, rows: Some(10), max_rows: 3, cancel_after: None });
     let log = with_worker(vec![connect(), some, Step::Flush, forever()], ms(1000));
     assert_eq!(log[1..], ["0 a.1/1 sent Execute", "0 w a.1/1 began", "5 w a.1/1 Complete", "5 a.1/1 Complete"]);
 }

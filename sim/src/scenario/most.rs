@@ -28,7 +28,9 @@ impl Most {
         match step {
             Step::Insert(insert) => request(insert.insert),
             Step::Execute(execute) => request(execute.insert),
-            Step::CopyIn(copy) if copy.fails || copy.stops_after.is_some() => request(0),
+            Step::CopyIn(copy) if copy.fails || copy.stops_after.is_some() || copy.into != CopyTarget::Table => {
+                request(0)
+            }
             Step::CopyIn(copy) => request(copy.copy_in),
             Step::Query(_) | Step::CopyOut(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
                 request(0)

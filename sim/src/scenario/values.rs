@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::error::Problem;
 use super::model::{
-    Action, Answered, BadMilestone, BadSpan, Milestone, Patience, Promise, Protocol, Reading, Span, SqlState, Times,
-    Until,
+    Action, Answered, BadMilestone, BadSpan, CopyTarget, Milestone, Patience, Promise, Protocol, Reading, Span,
+    SqlState, Times, Until,
 };
 use super::read::{Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
@@ -268,7 +268,7 @@ macro_rules! read_words {
     )*};
 }
 
-read_words!(Action, Promise, Protocol, Until);
+read_words!(Action, CopyTarget, Promise, Protocol, Until);
 
 fn read_word<W: Word>(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<W> {
     let names: Vec<&str> = W::ALL.iter().map(|word| word.name()).collect();
@@ -297,6 +297,15 @@ impl Word for Action {
 
     fn name(self) -> &'static str {
         Action::name(self)
+    }
+}
+
+impl Word for CopyTarget {
+    const WHAT: &'static str = "target of a COPY";
+    const ALL: &'static [Self] = &CopyTarget::ALL;
+
+    fn name(self) -> &'static str {
+        CopyTarget::name(self)
     }
 }
 
@@ -339,6 +348,7 @@ mod tests {
             }
         }
         agrees::<Action>();
+        agrees::<CopyTarget>();
         agrees::<Promise>();
         agrees::<Protocol>();
         agrees::<Until>();

@@ -6,22 +6,42 @@ use bytes::{Bytes, BytesMut};
 use cp::core::Time;
 use cp::world::World;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
+use pgwire::messages::extendedquery::{Bind, Describe, Execute, Flush, Parse, Sync, TARGET_TYPE_BYTE_STATEMENT};
 use pgwire::messages::simplequery::Query;
 
 use super::super::actor::{Actor, put};
 use super::super::raw_link::RawLink;
-use super::super::statement::{Action, Statement};
-use crate::scenario::model::CopyIn;
+use super::super::script;
+use super::super::statement::Statement;
+use crate::scenario::model::{CopyIn, Protocol};
 
 /// Rows that a client without pauses hands over before it waits for the socket.
 const MAX_UNWRITTEN: usize = 64 * 1024;
 
 /// Asks for the COPY, sends its rows, and waits for the answer. False if the client can't go on.
 pub(super) async fn send<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &CopyIn) -> bool {
-    let statement = actor.statement(Action::CopyIn);
+    let statement = actor.statement(script::copy_in(step));
     actor.request_sent(&statement);
-    put(&Query::new(statement.to_string()), link.out());
-    link.ledger().sync(Some(statement.tag.clone()));
+    link.begins_copy();
+    let text = statement.to_string();
+    match step.protocol {
+        Protocol::Simple => {
+            put(&Query::new(text), link.out());
+            link.has_asked(actor, statement.tag.clone());
+        }
+        Protocol::Extended => {
+            put(&Parse::new(None, text, vec![]), link.out());
+            put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
+            put(&Describe::new(TARGET_TYPE_BYTE_STATEMENT, None), link.out());
+            put(&Execute::new(None, 0), link.out());
+            if step.early_sync {
+                put(&Sync::new(), link.out());
+            } else {
+                put(&Flush::new(), link.out());
+            }
+            link.ledger().sync(Some(statement.tag.clone()));
+        }
+    }
     let cancel_at = step.cancel_after.map(|after| actor.now() + after.0);
     Copy { actor, link, statement, cancel_at, buffer: BytesMut::new() }.send(step).await
 }
@@ -40,9 +60,10 @@ struct Copy<'a, W: World> {
 impl<W: World> Copy<'_, W> {
     /// Sends the rows and the end, unless an error comes first, and waits for the answer. False if the client can't go on.
     async fn send(mut self, step: &CopyIn) -> bool {
-        if !self.wait(None, RawLink::copies_in).await {
+        if !self.wait(None, |link| link.copies_in() || link.has_failed()).await {
             return false;
         }
+        let began = self.link.has_copied_in();
         let row = row(step.row_bytes);
         for number in 0..step.stops_after.unwrap_or(step.copy_in) {
             let pause = (number > 0 && step.every.0 > Duration::ZERO).then(|| self.actor.now() + step.every.0);
@@ -59,7 +80,11 @@ impl<W: World> Copy<'_, W> {
                 self.hand_over();
             }
         }
-        if self.link.copies_in() && step.stops_after.is_none() {
+        if step.stops_after.is_some() && !self.wait(None, RawLink::has_failed).await {
+            return false;
+        }
+        let failed = !self.link.copies_in();
+        if !failed {
             self.hand_over();
             if step.fails {
                 put(&CopyFail::new("the client gave up".to_owned()), self.link.out());
@@ -67,7 +92,23 @@ impl<W: World> Copy<'_, W> {
                 put(&CopyDone::new(), self.link.out());
             }
         }
+        if step.protocol == Protocol::Extended {
+            self.sync(step, began, failed);
+        }
         self.wait(None, |_| false).await
+    }
+
+    /// Ends the batch. As libpq does it, a COPY that has begun has its CopyDone and Sync whatever became of it.
+    fn sync(&mut self, step: &CopyIn, began: bool, failed: bool) {
+        if began && failed {
+            put(&CopyDone::new(), self.link.out());
+        }
+        if !step.early_sync {
+            put(&Sync::new(), self.link.out());
+        } else if began {
+            put(&Sync::new(), self.link.out());
+            self.link.ledger().second_sync();
+        }
     }
 
     /// Gives what was kept back to the network.

@@ -11,7 +11,15 @@ fn copy_in(rows: u32, every: u64) -> CopyIn {
         buffer: 0,
         fails: false,
         cancel_after: None,
+        protocol: Protocol::Simple,
+        early_sync: true,
+        into: CopyTarget::Table,
+        trigger: None,
     }
+}
+
+fn extended(rows: u32, every: u64) -> CopyIn {
+    CopyIn { protocol: Protocol::Extended, ..copy_in(rows, every) }
 }
 
 fn copy_out(rows: u32, row_bytes: u32, takes: u64) -> CopyOut {
@@ -89,6 +97,44 @@ fn a_cancel_request_is_noticed_with_the_next_row() {
         "{log:#?}"
     );
     assert_eq!(log.last().unwrap(), "151 a.1/2 Complete");
+}
+
+#[test]
+fn a_copy_in_the_extended_protocol_is_answered_once_wherever_its_sync_stands() {
+    for early_sync in [true, false] {
+        let copy = CopyIn { early_sync, ..extended(3, 50) };
+        let log = of(vec![Step::CopyIn(copy), Step::Query(query(1)), Step::Disconnect]);
+        let ends: Vec<&String> = log.iter().filter(|line| line.contains("Complete") || line.contains("left")).collect();
+        let expected = ["100 w a.1/1 Complete", "100 a.1/1 Complete", "101 w a.1/2 Complete", "101 a.1/2 Complete"];
+        assert_eq!(ends[..4], expected, "{log:#?}");
+        assert_eq!(ends[4], "101 left disconnect");
+        assert!(log.contains(&"100 w committed a.1/1".to_owned()), "{log:#?}");
+    }
+}
+
+#[test]
+fn a_copy_that_fails_before_it_reads_is_answered_and_so_is_the_next_request() {
+    for (into, code) in [(CopyTarget::View, "42809"), (CopyTarget::Missing, "42P01")] {
+        for copy in [extended(3, 50), CopyIn { early_sync: false, ..extended(3, 50) }, copy_in(3, 50)] {
+            let copy = CopyIn { into, ..copy };
+            let log = of(vec![Step::CopyIn(copy), Step::Query(query(1)), Step::Disconnect]);
+            let answers: Vec<&String> =
+                log.iter().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+            assert!(answers.contains(&&format!("0 a.1/1 error {code}")), "{log:#?}");
+            assert!(answers.contains(&&"1 a.1/2 Complete".to_owned()), "{log:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_trigger_can_be_cancelled_before_the_copy_has_read_a_row() {
+    let copy = CopyIn { trigger: Some(ms(500)), cancel_after: Some(ms(100)), ..extended(3, 1) };
+    let log = of(vec![Step::CopyIn(copy), Step::Query(query(1))]);
+    assert!(log.contains(&"100 a.1/1 error 57014".to_owned()), "{log:#?}");
+    assert_eq!(log.last().unwrap(), "101 a.1/2 Complete", "{log:#?}");
+    let copy = CopyIn { trigger: Some(ms(500)), ..extended(3, 1) };
+    let log = of(vec![Step::CopyIn(copy)]);
+    assert_eq!(log.last().unwrap(), "500 a.1/1 Complete", "{log:#?}");
 }
 
 #[test]

@@ -95,6 +95,20 @@ impl Table for CopyIn {
             let problem = problem.and(fields.place("stops_after"), "… after this nothing is sent");
             fields.problems().push(problem);
         }
+        let protocol = fields.or("protocol", Protocol::default());
+        let early_sync = fields.or("early_sync", yes());
+        let into = fields.or("into", CopyTarget::default());
+        let trigger: Option<Option<Span>> = fields.optional("trigger");
+        if protocol == Some(Protocol::Simple) && fields.has("early_sync") {
+            let problem =
+                Problem::new(fields.place("early_sync"), "a simple Query has no Sync", "there is none to send");
+            fields.problems().push(problem.help("`protocol = \"extended\"` beside it"));
+        }
+        if into.is_some_and(|into| into != CopyTarget::Table) && fields.has("trigger") {
+            let problem = Problem::new(fields.place("trigger"), "this COPY never comes to a trigger", "works, but …");
+            let problem = problem.and(fields.place("into"), "… the worker refuses to copy into this before");
+            fields.problems().push(problem);
+        }
         Some(CopyIn {
             copy_in: copy_in?,
             every: every?,
@@ -103,6 +117,10 @@ impl Table for CopyIn {
             buffer: buffer?,
             fails: fails?,
             cancel_after: cancel_after?,
+            protocol: protocol?,
+            early_sync: early_sync?,
+            into: into?,
+            trigger: trigger?,
         })
     }
 }
@@ -195,7 +213,14 @@ impl Table for Execute {
         let insert = fields.number_or("insert", 0, 0..=Insert::MAX_ROWS);
         let rows = fields.number("rows", 0..=Query::MAX_ROWS);
         let max_rows = fields.or("max_rows", 0);
-        Some(Execute { execute: execute?, insert: insert?, rows: rows?, max_rows: max_rows? })
+        let cancel_after = fields.optional("cancel_after");
+        Some(Execute {
+            execute: execute?,
+            insert: insert?,
+            rows: rows?,
+            max_rows: max_rows?,
+            cancel_after: cancel_after?,
+        })
     }
 }
 
@@ -305,6 +330,9 @@ mod tests {
         );
         assert_eq!(wrong(r#"{ copy_in = "50s" }"#).len(), 1);
         assert_eq!(wrong("{ copy_out = 2, every = \"1s\" }"), ["every: unknown key"]);
+        assert_eq!(wrong("{ copy_in = 2, early_sync = false }"), ["false: there is none to send"]);
+        assert_eq!(wrong(r#"{ copy_in = 2, into = "veiw" }"#), [r#""veiw": did you mean `view`?"#]);
+        assert_eq!(wrong(r#"{ copy_in = 2, into = "view", trigger = "1s" }"#), [r#""1s": works, but …"#]);
     }
 
     #[test]

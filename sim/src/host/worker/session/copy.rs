@@ -9,7 +9,7 @@ use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse
 
 use super::{Protocol, Session};
 use crate::host::frame::{Fields, Frame};
-use crate::host::statement::{Statement, Work};
+use crate::host::statement::{CopyInto, Statement, Work};
 use crate::host::worker::prepared::Progress;
 use crate::host::worker::trouble::{SqlError, Stop};
 use crate::host::worker::wire::Closed;
@@ -25,11 +25,25 @@ impl<W: World> Session<W> {
     /// Takes rows to CopyDone. Their line breaks are counted, wherever messages begin and end.
     ///
     /// As in PostgreSQL, Flush and Sync are ignored meanwhile, and a cancel request is noticed behind the next message, not
-    /// while it waits for one.
-    pub(super) async fn copy_in(&mut self, statement: &Statement, protocol: Protocol) -> Result<Progress, Stop> {
+    /// while it waits for one. A target that takes no rows, and a statement trigger that is cancelled, fail it behind
+    /// CopyInResponse and before the first message is read: a Sync that waits there is then answered.
+    pub(super) async fn copy_in(
+        &mut self,
+        statement: &Statement,
+        into: CopyInto,
+        protocol: Protocol,
+    ) -> Result<Progress, Stop> {
+        if into == CopyInto::Missing {
+            return Err(SqlError::new("42P01", "relation \"missing\" does not exist").into());
+        }
         self.wire.put(&CopyInResponse::new(TEXT, 1, vec![TEXT_COLUMN]));
         // The client sends nothing before it knows that it may.
         self.push().await?;
+        match into {
+            CopyInto::View => return Err(SqlError::new("42809", "cannot copy to view \"view\"").into()),
+            CopyInto::Triggered(works) => self.busy_until(self.world.now() + works).await?,
+            CopyInto::Table | CopyInto::Missing => {}
+        }
         let mut rows: u32 = 0;
         loop {
             let Frame { kind, body } = self.copy_message().await?;

@@ -36,7 +36,7 @@ impl<W: World> Session<W> {
         let _ = self.is_cancelled().await;
         let result = match &statement.action {
             Action::Work(work) => self.work(statement, work, protocol).await,
-            Action::CopyIn => self.copy_in(statement, protocol).await,
+            Action::CopyIn(into) => self.copy_in(statement, *into, protocol).await,
             Action::CopyOut(work) => self.copy_out(work, protocol).await,
             Action::Declare { cursor, work } => self.declare(&tag, cursor, work),
             Action::Fetch { cursor, rows } => self.fetch(cursor, *rows, protocol).await,

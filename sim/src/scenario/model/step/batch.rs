@@ -28,6 +28,8 @@ pub struct Execute {
     /// Return at most this many rows and suspend the portal. Default 0: all.
     #[schemars(default)]
     pub max_rows: u32,
+    /// Send a cancel request this long after the statement, if it is not answered then.
+    pub cancel_after: Option<Span>,
 }
 
 /// `{ pipeline = [{ query = "5ms" }], repeat = "forever" }`: statements that don't wait for each other's answers.

@@ -1,9 +1,12 @@
 //! Steps that move rows by COPY.
 
+use std::fmt;
+
 use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::super::super::units::Span;
-use super::Query;
+use super::{Protocol, Query};
 
 /// `{ copy_in = 2000, every = "50s" }`: COPY FROM STDIN. Its rows are committed as inserted rows are.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -29,11 +32,58 @@ pub struct CopyIn {
     pub fails: bool,
     /// Send a cancel request this long after the statement. As in PostgreSQL, the worker notices it with the next row.
     pub cancel_after: Option<Span>,
+    /// Sent as a simple Query, or with Parse, Bind, Describe and Execute. Default simple.
+    #[schemars(default)]
+    pub protocol: Protocol,
+    /// In the extended protocol: send a Sync right behind the Execute, as libpq and tokio-postgres do, and another one behind
+    /// CopyDone. A COPY that has begun to read swallows the first. `false`: a Flush, and the only Sync behind CopyDone.
+    /// Default true.
+    #[schemars(default = "super::yes")]
+    pub early_sync: bool,
+    /// What it copies into: a `"table"` (default); a `"view"`, which PostgreSQL refuses with 42809 behind CopyInResponse and
+    /// before it reads a byte; or a `"missing"` one, refused with 42P01 and no CopyInResponse.
+    #[schemars(default)]
+    pub into: CopyTarget,
+    /// How long a statement trigger works, behind CopyInResponse and before the first row is read. Unset: there is none.
+    pub trigger: Option<Span>,
 }
 
 impl CopyIn {
     /// The largest buffer of a client.
     pub const MAX_BUFFER: u32 = 16 * 1024 * 1024;
+}
+
+/// What a COPY copies into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyTarget {
+    /// A table that takes the rows.
+    #[default]
+    Table,
+    /// A view without a trigger: refused behind CopyInResponse.
+    View,
+    /// Nothing of that name: refused at once.
+    Missing,
+}
+
+impl CopyTarget {
+    /// Every one.
+    pub const ALL: [CopyTarget; 3] = [CopyTarget::Table, CopyTarget::View, CopyTarget::Missing];
+
+    /// The word in a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CopyTarget::Table => "table",
+            CopyTarget::View => "view",
+            CopyTarget::Missing => "missing",
+        }
+    }
+}
+
+impl fmt::Display for CopyTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// `{ copy_out = 5000, row_bytes = 1000, takes = "1h" }`: COPY TO STDOUT.
