@@ -119,6 +119,16 @@ pub enum Fault {
     WorkerHang,
     /// The worker takes no new sessions.
     WorkerDrain,
+    /// PostgreSQL's fast shutdown: every session gets FATAL 57P01 and is closed, and there are no new ones.
+    WorkerShutdown,
+    /// The sessions of a client get FATAL 57P01, as by `pg_terminate_backend`; `stays_open`: and no end of the stream.
+    Terminate { client: String, stays_open: bool },
+    /// So many notifications, with so many bytes each, for each session of a client that listens.
+    Notify { client: String, count: u32, bytes: u32 },
+    /// SIGSTOP to the pod's process.
+    PodStopped,
+    /// SIGCONT to it.
+    PodGoesOn,
     /// What befell the worker is over.
     WorkerBack,
 }
@@ -151,6 +161,10 @@ pub enum Event {
     EofRead { conn: Conn, mid_message: bool },
     /// The client's connection was reset.
     ResetRead { conn: Conn },
+    /// The client sent its FIN, and reads on.
+    HalfClosed { conn: Conn },
+    /// The client read CopyBothResponse: what it asked for is a stream from now on, and no request.
+    Replicates { conn: Conn },
     /// The client stopped reading.
     ReadingStopped { conn: Conn },
     /// It reads, but no more than so many bytes a second.

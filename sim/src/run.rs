@@ -208,6 +208,7 @@ fn needs(scenario: &Scenario) -> Capabilities {
                 needed.half_close = true;
             }
             "reset" => needed.abortive_close = true,
+            "close" => needed.half_close = true,
             "vanish" => needed.vanish = true,
             "read" => needed.backpressure = true,
             _ => {}

@@ -179,6 +179,8 @@ impl<'a> Speaker<'a> {
             | Event::FatalRead { conn, .. }
             | Event::EofRead { conn, .. }
             | Event::ResetRead { conn }
+            | Event::HalfClosed { conn }
+            | Event::Replicates { conn }
             | Event::ReadingStopped { conn }
             | Event::ReadingSlowed { conn }
             | Event::ReadingResumed { conn }
@@ -208,6 +210,8 @@ impl<'a> Speaker<'a> {
             }
             Event::Fault { what } => match what {
                 Fault::WorkerCrash | Fault::WorkerHang | Fault::WorkerDrain | Fault::WorkerBack => Who::Worker,
+                Fault::WorkerShutdown | Fault::Terminate { .. } | Fault::Notify { .. } => Who::Worker,
+                Fault::PodStopped | Fault::PodGoesOn => Who::Kubelet,
                 _ => Who::Network,
             },
             Event::OutOfTime => Who::Simulator,
@@ -277,6 +281,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::ReadingStopped { .. } => "stops reading".to_owned(),
         Event::ReadingSlowed { .. } => "reads slowly".to_owned(),
         Event::ReadingResumed { .. } => "reads again".to_owned(),
+        Event::HalfClosed { .. } => "closed its side, and reads on".to_owned(),
+        Event::Replicates { .. } => "replicates".to_owned(),
         Event::ClientLeft { how, .. } => format!("left: {how}"),
         Event::CancelSent { tag, .. } => format!("{}cancel sent", about(tag)),
         Event::ClientDone { .. } => "has done all its steps".to_owned(),
@@ -330,6 +336,14 @@ fn fault(what: &Fault) -> String {
         Fault::WorkerCrash => "is SIGKILLed".to_owned(),
         Fault::WorkerHang => "hangs".to_owned(),
         Fault::WorkerDrain => "takes no new sessions".to_owned(),
+        Fault::WorkerShutdown => "shuts down, and closes every session".to_owned(),
+        Fault::Terminate { client, stays_open: false } => format!("terminates the sessions of {client}"),
+        Fault::Terminate { client, stays_open: true } => {
+            format!("says FATAL to the sessions of {client}, and closes none")
+        }
+        Fault::Notify { client, count, bytes } => format!("notifies {client} {count} times, with {bytes} bytes each"),
+        Fault::PodStopped => "sends SIGSTOP".to_owned(),
+        Fault::PodGoesOn => "sends SIGCONT".to_owned(),
         Fault::WorkerBack => "is back".to_owned(),
     }
 }

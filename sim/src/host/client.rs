@@ -27,7 +27,7 @@ use super::statement::Statement;
 use super::tap::Tap;
 use crate::engine::SimWorld;
 use crate::history::{Event, Outcome, Recorder};
-use crate::scenario::model::{Client, Connect, Protocol, Step, Until};
+use crate::scenario::model::{Client, Connect, Protocol, Step};
 
 /// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. `address` is the pod's, such
 /// as
@@ -50,7 +50,7 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, client: Client, copy
 /// Whether no client library would do this.
 fn needs_raw(step: &Step) -> bool {
     match step {
-        Step::Connect(connect) => connect.until != Until::Ready || connect.tls || !connect.pause.0.is_zero(),
+        Step::Connect(connect) => *connect != library_connect(connect),
         Step::Query(query) => !query.wait,
         Step::Repeat(repeat) => repeat.steps.iter().any(needs_raw),
         Step::Prepare(_) | Step::Execute(_) | Step::Flush | Step::Sync => true,
@@ -59,12 +59,18 @@ fn needs_raw(step: &Step) -> bool {
         | Step::Garbage(_)
         | Step::Call(_)
         | Step::CopyIn(_)
-        | Step::CopyOut(_) => true,
-        Step::Read(_) | Step::Close | Step::Reset | Step::Vanish => true,
+        | Step::CopyOut(_)
+        | Step::Replication(_) => true,
+        Step::Read(_) | Step::Close(_) | Step::Reset | Step::Vanish => true,
         Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => false,
         Step::Declare(_) | Step::Fetch(_) | Step::Listen => false,
         Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Disconnect => false,
     }
+}
+
+/// The same step as a library can do it.
+fn library_connect(step: &Connect) -> Connect {
+    Connect { user: step.user.clone(), database: step.database.clone(), ..Connect::default() }
 }
 
 /// A client on top of tokio-postgres.

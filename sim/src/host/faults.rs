@@ -1,11 +1,12 @@
-//! What befalls the network and the worker, as the scenario says.
+//! What befalls the network, the worker, its sessions and the pod's process, as the scenario says.
 //!
 //! Everything is logged as it begins, and what befalls the worker also as it ends. A worker that is killed can't log
 //! anything itself: what its sessions were doing is taken from the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::worker::{self, Worker};
+use super::pod;
+use super::worker::{self, Farewell, Worker};
 use crate::engine::{Link, SimWorld};
 use crate::history::{Event, Fault, Recorder, RequestKind, StatementEnd, Tag};
 use crate::scenario::{self, Action};
@@ -20,15 +21,37 @@ pub(crate) fn befall<W: SimWorld>(world: &W, recorder: &Recorder, worker: &Worke
         Action::WorkerCrash => Fault::WorkerCrash,
         Action::WorkerHang => Fault::WorkerHang,
         Action::WorkerDrain => Fault::WorkerDrain,
+        Action::WorkerShutdown => Fault::WorkerShutdown,
+        Action::Sigstop => Fault::PodStopped,
+        Action::Sigcont => Fault::PodGoesOn,
+        Action::Terminate => {
+            let client = event.client.clone().unwrap_or_default();
+            Fault::Terminate { client, stays_open: event.stays_open }
+        }
+        Action::Notify => {
+            let client = event.client.clone().unwrap_or_default();
+            let bytes = event.bytes.unwrap_or(scenario::Event::PAYLOAD);
+            Fault::Notify { client, count: event.count.unwrap_or(0), bytes }
+        }
         _ => return,
     };
     recorder.record(world.now(), Event::Fault { what: fault.clone() });
-    match fault {
+    match &fault {
         Fault::WorkerCrash => {
             end_sessions(world, recorder);
             world.kill(worker::NAME);
         }
         Fault::WorkerHang => world.freeze(worker::NAME),
+        Fault::PodStopped => world.freeze(pod::NAME),
+        Fault::PodGoesOn => world.thaw(pod::NAME),
+        Fault::Terminate { client, stays_open } => {
+            worker.terminate(Some(client), if *stays_open { Farewell::Stays } else { Farewell::Closes });
+        }
+        Fault::Notify { client, count, bytes } => worker.notify(client, *count, *bytes),
+        Fault::WorkerShutdown => {
+            worker.refuse(true);
+            worker.terminate(None, Farewell::Closes);
+        }
         _ => worker.refuse(true),
     }
     if let Some(lasts) = event.lasts() {
@@ -180,6 +203,39 @@ mod tests {
         let told =
             happens("{ wait_until = '72s' }, 'connect', 'disconnect'", "do = 'worker_drain'\nback_after = '10s'");
         assert!(told.contains(&"a session began".to_owned()), "{told:#?}");
+    }
+
+    #[test]
+    fn a_session_that_is_terminated_is_told_so_in_the_middle_of_its_statement() {
+        let steps = "'connect', 'begin', { insert = 1 }, { query = '5m' }";
+        for event in ["do = 'terminate'\nclient = 'a'", "do = 'worker_shutdown'"] {
+            let told = happens(steps, event);
+            let worker: Vec<&String> = told.iter().filter(|line| line.starts_with("a (worker)")).collect();
+            assert_eq!(
+                worker,
+                ["a (worker) 3 failed with 57P01", "a (worker) 2 rolled back", "a (worker) session over"]
+            );
+            let fatal = "a read FATAL 57P01 terminating connection due to administrator command".to_owned();
+            assert!(told.contains(&fatal), "{told:#?}");
+        }
+        let told = happens("{ wait_until = '61s' }, 'connect'", "do = 'worker_shutdown'\nback_after = '10s'");
+        assert!(told.iter().any(|line| line.contains("FATAL 57P03")), "{told:#?}");
+    }
+
+    #[test]
+    fn a_worker_that_says_its_fatal_and_stays_does_not_end_the_session_itself() {
+        let told = happens("'connect'", "do = 'terminate'\nclient = 'a'\nstays_open = true");
+        let fatal = told.iter().position(|line| line.starts_with("a read FATAL 57P01"));
+        let over = told.iter().position(|line| line == "a (worker) session over");
+        assert!(fatal.is_some() && over.is_none_or(|over| Some(over) > fatal), "{told:#?}");
+    }
+
+    #[test]
+    fn a_process_that_stands_still_answers_when_it_goes_on() {
+        let steps = "'connect', { wait_until = '61s' }, { query = '1ms' }, 'disconnect'";
+        let event = "do = 'sigstop'\n[[event]]\nat = '70s'\ndo = 'sigcont'";
+        let told = happens(steps, event);
+        assert_eq!(told[..3], ["a 1 sent: query", "a (worker) 1 began", "a (worker) 1 complete"], "{told:#?}");
     }
 
     #[test]

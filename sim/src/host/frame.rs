@@ -143,6 +143,11 @@ impl Fields {
         Ok(String::from_utf8_lossy(&self.0.split_to(length)).into_owned())
     }
 
+    /// Everything behind the fields that were taken.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        self.0.split_off(0)
+    }
+
     /// A string and the zero byte that ends it. What is no UTF-8 is replaced.
     pub(crate) fn string(&mut self) -> Result<String, Malformed> {
         let end = self.0.iter().position(|byte| *byte == 0).ok_or(ENDS_EARLY)?;

@@ -11,7 +11,7 @@ use std::future::Future;
 use cp::core::Time;
 
 use super::script::{Next, Script};
-use crate::scenario::model::{Client, Idle, Patience, Reconnect, Step};
+use crate::scenario::model::{Client, Close, Closing, Idle, Patience, Reconnect, Step};
 
 /// One copy of a client: what it can do.
 pub(crate) trait Player: Send {
@@ -100,7 +100,8 @@ impl<'c> Pool<'c> {
     }
 
     async fn act<P: Player>(&mut self, player: &mut P, step: &'c Step) -> bool {
-        if matches!(step, Step::Disconnect | Step::Close | Step::Reset | Step::Vanish) {
+        let closes = matches!(step, Step::Close(Close { close: Closing::Full }));
+        if closes || matches!(step, Step::Disconnect | Step::Reset | Step::Vanish) {
             // Whoever wants to leave and finds the connection closed has what it wants, if it knows how to go on.
             return player.act(step).await || self.policy.is_some() && player.is_closed();
         }

@@ -13,6 +13,7 @@
 //! - A request counts as sent when all of its bytes were handed to the socket's queue.
 
 mod copy;
+mod replication;
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -34,7 +35,7 @@ use super::statement::Statement;
 use super::worker;
 use crate::engine::SimWorld;
 use crate::history::Event;
-use crate::scenario::model::{Connect, Partial, Pipeline, Protocol, Step, Times, Until};
+use crate::scenario::model::{Close, Closing, Connect, Partial, Pipeline, Protocol, Step, Times, Until, Version};
 
 /// Most requests that a pipeline leaves unanswered, whatever its `depth`.
 const MAX_DEPTH: usize = 65_536;
@@ -94,7 +95,14 @@ impl<W: SimWorld> Player for RawClient<W> {
                 put(&Terminate::new(), open.out());
                 leave(actor, link, "disconnect").await
             }
-            (Step::Close, Some(_)) => leave(actor, link, "close").await,
+            (Step::Close(Close { close: Closing::Full }), Some(_)) => leave(actor, link, "close").await,
+            (Step::Close(Close { close: Closing::Half }), Some(open)) => {
+                let left = open.leave(actor).await;
+                if left {
+                    actor.record(Event::HalfClosed { conn: actor.conn() });
+                }
+                left
+            }
             (Step::Reset | Step::Vanish, Some(open)) => {
                 // What it does from here on it does behind the end of the connection.
                 if open.state() != State::Open {
@@ -182,6 +190,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             true
         }
         Step::CopyIn(step) => copy::send(actor, link, step).await,
+        Step::Replication(step) => replication::follow(actor, link, step).await,
         Step::Call(step) => {
             let statement = actor.statement(script::one_row(step.call.0));
             actor.request_sent(&statement);
@@ -223,6 +232,10 @@ async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, 
     }
     let (user, database) = actor.login(step);
     let mut startup = Startup::new();
+    startup.protocol_number_minor = match step.version {
+        Version::V3_0 => 0,
+        Version::V3_2 => 2,
+    };
     startup.parameters.extend([
         ("user".to_owned(), user),
         ("database".to_owned(), database),

@@ -4,7 +4,7 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use cp::core::Time;
 use cp::world::World;
 use pgwire::messages::cancel::CancelRequest;
@@ -37,13 +37,16 @@ pub(crate) struct RawLink<W: World> {
     /// What was read is no message; the rest is thrown away.
     garbled: bool,
     ready_seen: bool,
-    key: Option<(i32, i32)>,
+    /// Process id and secret, as the server told them.
+    key: Option<(i32, Bytes)>,
     /// TLS was asked for, and its answer is the next byte.
     asked_for_tls: bool,
     /// CopyInResponse was read, and no end of the statement behind it.
     copies_in: bool,
     /// CopyInResponse was read since [`RawLink::begins_copy`].
     copied_in: bool,
+    /// CopyBothResponse was read, and no end of it.
+    replicates: bool,
     password_asked: bool,
     ledger: Ledger,
     /// When to cancel which request, unless it is answered before. As many as a batch has such requests.
@@ -80,6 +83,7 @@ impl<W: World> RawLink<W> {
             asked_for_tls: false,
             copies_in: false,
             copied_in: false,
+            replicates: false,
             password_asked: false,
             ledger: Ledger::default(),
             cancels: Vec::new(),
@@ -147,6 +151,11 @@ impl<W: World> RawLink<W> {
     /// Whether the COPY that was asked for last has had its CopyInResponse, whatever came behind it.
     pub(crate) fn has_copied_in(&self) -> bool {
         self.copied_in
+    }
+
+    /// Whether what is read is a stream of replication.
+    pub(crate) fn replicates(&self) -> bool {
+        self.replicates
     }
 
     /// Whether it never comes further by itself: what there is to write is written, and nothing is read.
@@ -257,12 +266,12 @@ impl<W: World> RawLink<W> {
 
     /// Sends a cancel request for the running request `tag`.
     pub(crate) fn cancel(&self, actor: &Actor<W>, tag: Tag) {
-        let Some((pid, secret)) = self.key else {
+        let Some((pid, secret)) = self.key.clone() else {
             return;
         };
         actor.cancel(tag, move |mut stream| async move {
             let mut message = BytesMut::new();
-            put(&CancelRequest::new(pid, SecretKey::I32(secret)), &mut message);
+            put(&CancelRequest::new(pid, SecretKey::Bytes(secret)), &mut message);
             if stream.write_all(&message).await.is_ok() {
                 let _ = stream.shutdown().await;
             }
@@ -333,8 +342,13 @@ impl<W: World> RawLink<W> {
                 self.ready_seen = true;
                 actor.record(Event::SessionBegan { conn: actor.conn() });
             }
+            b'W' => {
+                self.replicates = true;
+                actor.record(Event::Replicates { conn: actor.conn() });
+            }
             b'Z' => {
                 self.copies_in = false;
+                self.replicates = false;
                 match self.ledger.ready() {
                     Some(Ready::Request(ended)) => log(actor, [ended]),
                     Some(Ready::Batch) => actor.record(Event::BatchAnswered { conn: actor.conn() }),
@@ -347,8 +361,8 @@ impl<W: World> RawLink<W> {
             }
             b'R' => self.password_asked |= fields.i32().is_ok_and(|code| code == CLEARTEXT_PASSWORD),
             b'K' => {
-                if let (Ok(pid), Ok(secret)) = (fields.i32(), fields.i32()) {
-                    self.key = Some((pid, secret));
+                if let Ok(pid) = fields.i32() {
+                    self.key = Some((pid, fields.rest()));
                 }
             }
             b'E' => self.take_error(actor, &mut fields),

@@ -15,6 +15,7 @@
 //! /* bi.1/3 */ DECLARE c CURSOR FOR SELECT work('20ms', rows => 100, row_bytes => 16)
 //! /* bi.1/4 */ FETCH 1 FROM c
 //! /* bus.1/2 */ LISTEN work
+//! /* standby.1/unsent */ START_REPLICATION work('250ms', row_bytes => 100)
 //! ```
 //!
 //! Not SQL: nothing else is understood, and a worker answers anything else with a syntax error, 42601.
@@ -71,6 +72,13 @@ pub enum Action {
     },
     /// LISTEN.
     Listen,
+    /// START_REPLICATION. It is no statement that ends, so no log entry has its tag.
+    Replicate {
+        /// Pause between two messages.
+        every: Duration,
+        /// Bytes of each message.
+        bytes: u32,
+    },
 }
 
 /// What a COPY FROM STDIN copies into, and so when it fails.
@@ -131,7 +139,8 @@ impl Statement {
             Action::Rollback => RequestKind::Rollback,
             Action::Work(Work { inserts: Some(_), .. }) | Action::CopyIn(_) => RequestKind::Insert,
             Action::Work(Work { inserts: None, .. }) | Action::CopyOut(_) => RequestKind::Query,
-            Action::Declare { .. } | Action::Fetch { .. } | Action::Listen => RequestKind::Query,
+            Action::Declare { .. } | Action::Fetch { .. } => RequestKind::Query,
+            Action::Listen | Action::Replicate { .. } => RequestKind::Query,
         }
     }
 
@@ -166,6 +175,10 @@ impl fmt::Display for Statement {
             Action::Declare { cursor, work } => write!(f, "DECLARE {cursor} CURSOR FOR SELECT {work}"),
             Action::Fetch { cursor, rows } => write!(f, "FETCH {rows} FROM {cursor}"),
             Action::Listen => f.write_str("LISTEN work"),
+            Action::Replicate { every, bytes } => {
+                let every = humantime::format_duration(*every);
+                write!(f, "START_REPLICATION work('{every}', row_bytes => {bytes})")
+            }
         }
     }
 }
@@ -216,7 +229,15 @@ impl FromStr for Statement {
                 rest.take("work", "work")?;
                 Action::Listen
             }
-            _ => return Err(rest.unlike("BEGIN, COMMIT, ROLLBACK, SELECT, INSERT, COPY, DECLARE, FETCH or LISTEN")),
+            "START_REPLICATION" => {
+                let work = rest.work(false)?;
+                Action::Replicate { every: work.takes, bytes: work.row_bytes }
+            }
+            _ => {
+                let known =
+                    "BEGIN, COMMIT, ROLLBACK, SELECT, INSERT, COPY, DECLARE, FETCH, LISTEN or START_REPLICATION";
+                return Err(rest.unlike(known));
+            }
         };
         if !rest.0.is_empty() {
             return Err(rest.unlike("the end of the statement"));
@@ -392,6 +413,7 @@ mod tests {
             Action::Declare { cursor: "c_1".to_owned(), work: work() },
             Action::Fetch { cursor: "c_1".to_owned(), rows: 10 },
             Action::Listen,
+            Action::Replicate { every: Duration::from_millis(250), bytes: 100 },
         ];
         for action in all {
             let statement = statement(action);

@@ -310,7 +310,7 @@ fn the_log_tells_when_a_batch_began_and_when_its_sync_came() {
 
 #[test]
 fn a_batch_without_its_sync_is_rolled_back() {
-    let steps = vec![connect(), execute(20, 1), Step::Flush, Step::Close];
+    let steps = vec![connect(), execute(20, 1), Step::Flush, Step::Close(Close::default())];
     let log = with_worker(steps, ms(10_000));
     assert_eq!(log[4..], ["20 a.1/1 Complete", "20 left close", "20 done", "20 w rolled back a.1/1", "20 w over"]);
 }
@@ -384,14 +384,14 @@ fn a_pipeline_leaves_no_more_than_its_depth_unanswered() {
 }
 
 #[test]
-fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
+fn a_statement_whose_connection_is_closed_is_finished_and_its_transaction_undone() {
     let steps = vec![
         connect(),
         Step::Begin,
         insert(),
         pipeline(vec![Step::Query(query(10_000))], Times::Count(2), 8),
         think(100),
-        Step::Close,
+        Step::Close(Close::default()),
     ];
     assert_eq!(
         with_worker(steps, ms(20_000))[9..],
@@ -403,11 +403,11 @@ fn a_statement_whose_connection_is_closed_is_aborted_and_undone() {
             "101 a.1/3 Lost",
             "101 a.1/4 Lost",
             "101 done",
-            "101 w a.1/3 Aborted",
+            "10001 w a.1/3 Complete",
             "10001 w rolled back a.1/2",
             "10001 w over",
         ],
-        "the worker notices only when it wants to write"
+        "who works reads no FIN"
     );
 }
 
@@ -424,7 +424,10 @@ fn a_connect_goes_no_further_than_it_says() {
     for until in [Until::Tcp, Until::Startup] {
         let first = Step::Connect(Connect { until, ..Connect::default() });
         assert_eq!(with_worker(vec![first.clone(), forever()], ms(5000)), Vec::<String>::new());
-        assert_eq!(with_worker(vec![first, think(50), Step::Close], ms(5000)), ["50 left close", "50 done"]);
+        assert_eq!(
+            with_worker(vec![first, think(50), Step::Close(Close::default())], ms(5000)),
+            ["50 left close", "50 done"]
+        );
     }
     let late = Step::Connect(Connect { pause: ms(300), ..Connect::default() });
     assert_eq!(with_worker(vec![late], ms(5000)), ["300 a.1#1 session"]);

@@ -300,6 +300,8 @@ impl<'a> Story<'a> {
                 self.add_fault(moment, what);
             }
             Event::ClientDone { .. }
+            | Event::HalfClosed { .. }
+            | Event::Replicates { .. }
             | Event::PartSent { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
@@ -314,7 +316,7 @@ impl<'a> Story<'a> {
     fn add_fault(&mut self, moment: Moment, what: &Fault) {
         match what {
             Fault::WorkerCrash => self.crashes.push(moment),
-            Fault::WorkerDrain => self.refusals.push((moment, true)),
+            Fault::WorkerDrain | Fault::WorkerShutdown => self.refusals.push((moment, true)),
             Fault::WorkerHang => self.hangs.push((moment, true)),
             Fault::WorkerBack => {
                 self.refusals.push((moment, false));

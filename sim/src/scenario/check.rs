@@ -156,6 +156,7 @@ fn check_events(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     events.sort_by_key(|(event, _)| event.at);
     let mut broken: BTreeMap<(&str, [&str; 2]), bool> = BTreeMap::new();
     let mut worker_back = None;
+    let mut stopped = false;
     for (event, placed) in events {
         if let Some([one, other]) = &event.between {
             check_between(draft, one, other, placed, problems);
@@ -173,6 +174,16 @@ fn check_events(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
                 problems.push(Problem::new(placed.place("do"), format!("`{}` ends nothing", event.action), label));
             }
         }
+        if let Some(client) = &event.client {
+            check_told(draft, client, event, placed, problems);
+        }
+        if matches!(event.action, Action::Sigstop | Action::Sigcont) {
+            let stops = event.action == Action::Sigstop;
+            if std::mem::replace(&mut stopped, stops) == stops {
+                let label = if stops { "it stands still already" } else { "there is no `sigstop` before it" };
+                problems.push(Problem::new(placed.place("do"), format!("`{}` changes nothing", event.action), label));
+            }
+        }
         if event.action.is_worker() {
             let up = worker_back.is_none_or(|back: Option<Duration>| back.is_some_and(|back| back < event.at.0));
             if !up {
@@ -181,6 +192,27 @@ fn check_events(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
             }
             worker_back = Some(event.lasts().map(|lasts| event.at.0 + lasts));
         }
+    }
+}
+
+/// Sessions of a client are told something: the client must be there, and must listen if it is to be notified.
+fn check_told(
+    draft: &Draft<'_, '_>,
+    name: &str,
+    event: &Event,
+    placed: &Placed<'_, '_, Event>,
+    problems: &mut Vec<Problem>,
+) {
+    let names = draft.clients.iter().filter_map(client_name);
+    let Some(entry) = draft.clients.iter().find(|client| client_name(client) == Some(name)) else {
+        let label = did_you_mean(name, names);
+        problems.push(Problem::new(placed.place("client"), format!("no client is called `{name}`"), label));
+        return;
+    };
+    let Some(client) = &entry.read else { return };
+    if event.action == Action::Notify && !every_step(&client.steps).any(|step| *step == Step::Listen) {
+        let problem = Problem::new(placed.place("client"), format!("`{name}` is never notified"), "it does not listen");
+        problems.push(problem.help("a `\"listen\"` step behind its `\"connect\"`"));
     }
 }
 

@@ -41,12 +41,13 @@ impl Most {
             Step::Pipeline(pipeline) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
             Step::Repeat(repeat) => Most::of(&repeat.steps).times(repeat.repeat),
             Step::Connect(_)
+            | Step::Replication(_)
             | Step::Garbage(_)
             | Step::Read(_)
             | Step::Think(_)
             | Step::Idle(_)
             | Step::WaitUntil(_) => Most::ONE_STEP,
-            Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => Most::ONE_STEP,
+            Step::Disconnect | Step::Close(_) | Step::Reset | Step::Vanish => Most::ONE_STEP,
         }
     }
 

@@ -54,6 +54,8 @@ enum Link {
     Session { open_batch: bool },
     /// A session that waits for the rest of a message which never comes, or was sent something else.
     HalfMessage,
+    /// The client has sent its FIN, and reads on.
+    HalfClosed,
     /// Left by the client.
     Left,
 }
@@ -118,7 +120,11 @@ impl Walk<'_> {
                 self.now = self.now.max(*until);
             }
             Step::Repeat(repeat) => return self.repeat(repeat, value, at),
-            Step::Close | Step::Reset | Step::Vanish => match self.link {
+            Step::Close(Close { close: Closing::Half }) => match self.link {
+                Link::None | Link::Left | Link::HalfClosed => self.needs_session(step, at),
+                _ => self.link = Link::HalfClosed,
+            },
+            Step::Close(_) | Step::Reset | Step::Vanish => match self.link {
                 Link::None | Link::Left => self.needs_session(step, at),
                 _ => self.link = Link::Left,
             },
@@ -164,6 +170,13 @@ impl Walk<'_> {
                 self.ask(step, at);
                 if copy.stops_after.is_some() {
                     return Flow::Endless;
+                }
+            }
+            Step::Replication(Replication { replication, .. }) => {
+                self.ask(step, at);
+                match replication {
+                    Patience::For(length) => self.pause(*length),
+                    Patience::Forever => return Flow::Endless,
                 }
             }
             Step::Declare(declare) => {
@@ -235,6 +248,7 @@ impl Walk<'_> {
         let (label, help) = match self.link {
             Link::Session { .. } => return,
             Link::None => ("not connected yet", "put a `\"connect\"` step before it"),
+            Link::HalfClosed => ("this client has closed its side", "after it, a client can only wait, read and leave"),
             Link::Left => ("the connection is closed", "`\"connect\"` opens another one"),
             Link::Stopped => ("no session", "the `connect` step stops early: `close` it, or leave its `until` out"),
             Link::HalfMessage => (
@@ -264,11 +278,13 @@ fn waits_for_an_answer(step: &Step) -> bool {
         Step::Query(query) => query.wait,
         Step::CopyOut(copy) => copy.wait,
         Step::Partial(partial) => partial.after.is_some(),
-        Step::CopyIn(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => true,
+        Step::CopyIn(_) | Step::Replication(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
+            true
+        }
         Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) | Step::Flush | Step::Sync => true,
         Step::Connect(_) | Step::Prepare(_) | Step::Execute(_) | Step::Pipeline(_) | Step::Read(_) => false,
         Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Repeat(_) => false,
-        Step::Garbage(_) | Step::Disconnect | Step::Close | Step::Reset | Step::Vanish => false,
+        Step::Garbage(_) | Step::Disconnect | Step::Close(_) | Step::Reset | Step::Vanish => false,
     }
 }
 
@@ -313,6 +329,9 @@ mod tests {
             r#"{ connect = { until = "tls" } }, { read = "stop" }, "close""#,
             r#""connect", { read = "stop" }, { query = "1s", wait = false }, { read = "resume" }, "disconnect""#,
             r#""connect", { read = "stop" }, { query = "1s" }"#,
+            r#""connect", { query = "1h", wait = false }, { close = "half" }, { think = "1s" }, "close", "connect""#,
+            r#""connect", { close = "half" }, { read = "1B/s" }, { idle = "forever" }"#,
+            r#""connect", { replication = "1m" }, { query = "1s" }"#,
         ] {
             assert_eq!(wrong(steps), [""; 0], "{steps}");
         }
@@ -352,6 +371,7 @@ mod tests {
             r#"{ idle = "forever" }"#,
             r#"{ repeat = "forever", steps = [{ query = "1s" }] }"#,
             r#"{ pipeline = ["begin"], repeat = "forever" }"#,
+            r#"{ replication = "forever" }"#,
             r#"{ repeat = 2, steps = [{ idle = "forever" }] }"#,
         ] {
             assert_eq!(wrong(&format!(r#""connect", {endless}, "close", "connect""#)), never, "{endless}");
@@ -400,6 +420,15 @@ mod tests {
             assert_eq!(wrong(&format!(r#""connect", "{end}", "begin""#)), ["\"begin\": the connection is closed"]);
             assert_eq!(wrong(&format!("{end:?}")), [format!("{end:?}: not connected yet")]);
         }
+    }
+
+    #[test]
+    fn who_has_closed_its_side_asks_for_nothing_more() {
+        let closed = |step: &str| wrong(&format!(r#""connect", {{ close = "half" }}, {step}"#));
+        assert_eq!(closed(r#""begin""#), ["\"begin\": this client has closed its side"]);
+        assert_eq!(closed(r#"{ close = "half" }"#), [r#"{ close = "half" }: this client has closed its side"#]);
+        assert_eq!(closed(r#""connect""#), ["\"connect\": expected no second connection"]);
+        assert_eq!(wrong(r#""connect", { close = "haf" }"#), [r#""haf": did you mean `half`?"#]);
     }
 
     #[test]

@@ -265,36 +265,55 @@ impl Table for Event {
         let between: Option<Option<[String; 2]>> = fields.optional("between");
         let latency = fields.optional("latency");
         let back_after: Option<Option<Span>> = fields.optional("back_after");
+        let client = fields.optional("client");
+        let count = fields.number("count", 1..=Event::MAX_NOTIFICATIONS);
+        let bytes = fields.number("bytes", 1..=Event::MAX_PAYLOAD);
+        let stays_open = fields.or("stays_open", false);
         if let Some(action) = action {
-            let is_latency = action == Action::Latency;
-            goes_with(fields, "between", action.is_network(), action.is_network(), action);
-            goes_with(fields, "latency", is_latency, is_latency, action);
-            goes_with(fields, "back_after", action.is_worker(), false, action);
+            check_keys(fields, action, stays_open == Some(true));
         }
         if back_after.flatten().is_some_and(|Span(length)| length.is_zero()) {
             let problem = Problem::new(fields.place("back_after"), "`back_after` is 0", "expected a length above 0");
             fields.problems().push(problem);
         }
-        Some(Event { at: at?, action: action?, between: between?, latency: latency?, back_after: back_after? })
+        Some(Event {
+            at: at?,
+            action: action?,
+            between: between?,
+            latency: latency?,
+            back_after: back_after?,
+            client: client?,
+            count: count?,
+            bytes: bytes?,
+            stays_open: stays_open?,
+        })
     }
 }
 
-/// A key of an event that only some events have.
-fn goes_with(fields: &mut Fields<'_, '_, '_>, key: &'static str, may: bool, must: bool, action: Action) {
-    let there = fields.has(key);
-    let problem = match key {
-        _ if there && !may => Problem::new(fields.place(key), format!("`{action}` has no `{key}`"), "not here"),
-        "between" if must && !there => {
-            let problem = Problem::new(fields.place("do"), format!("`{action}` needs `between`"), "between whom?");
-            problem.help("such as `between = [\"clients\", \"pod\"]`")
-        }
-        "latency" if must && !there => {
-            let problem = Problem::new(fields.place("do"), "`latency` needs `latency`", "how long?");
-            problem.help("such as `latency = \"40ms\"`: what a packet takes, one way")
-        }
-        _ => return,
-    };
-    fields.problems().push(problem);
+/// The keys that only some events have.
+fn check_keys(fields: &mut Fields<'_, '_, '_>, action: Action, stays_open: bool) {
+    let notifies = action == Action::Notify;
+    // The key, whether the event may have it and whether it must, and if so the question and how to answer it.
+    let keys = [
+        ("between", action.is_network(), true, "between whom?", "`between = [\"clients\", \"pod\"]`"),
+        ("latency", action == Action::Latency, true, "how long?", "`latency = \"40ms\"`: what a packet takes, one way"),
+        ("back_after", action.is_worker(), false, "", ""),
+        ("client", action.is_of_client(), true, "whose sessions?", "`client = \"etl\"`"),
+        ("count", notifies, true, "how many?", "`count = 1000`"),
+        ("bytes", notifies, false, "", ""),
+        ("stays_open", action == Action::Terminate || !stays_open, false, "", ""),
+    ];
+    for (key, may, must, question, answer) in keys {
+        let problem = match (fields.has(key), may) {
+            (true, false) => Problem::new(fields.place(key), format!("`{action}` has no `{key}`"), "not here"),
+            (false, true) if must => {
+                let problem = Problem::new(fields.place("do"), format!("`{action}` needs `{key}`"), question);
+                problem.help(format!("such as {answer}"))
+            }
+            _ => continue,
+        };
+        fields.problems().push(problem);
+    }
 }
 
 impl Table for ExpectExit {

@@ -259,6 +259,8 @@ mod tests {
         agrees::<Partial>("partial = 1");
         agrees::<Garbage>("garbage = 1");
         agrees::<ReadAt>("read = 'stop'");
+        agrees::<Close>("close = 'half'");
+        agrees::<Replication>("replication = '1s'");
         agrees::<Think>("think = '1s'");
         agrees::<Idle>("idle = '1s'");
         agrees::<WaitUntil>("wait_until = '1s'");

@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::error::Problem;
 use super::model::{
-    Action, Answered, BadMilestone, BadSpan, CopyTarget, Milestone, Patience, Promise, Protocol, Reading, Span,
-    SqlState, Times, Until,
+    Action, Answered, BadMilestone, BadSpan, Closing, CopyTarget, Milestone, Patience, Promise, Protocol, Reading,
+    Span, SqlState, Times, Until, Version,
 };
 use super::read::{Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
@@ -268,7 +268,7 @@ macro_rules! read_words {
     )*};
 }
 
-read_words!(Action, CopyTarget, Promise, Protocol, Until);
+read_words!(Action, Closing, CopyTarget, Promise, Protocol, Until, Version);
 
 fn read_word<W: Word>(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<W> {
     let names: Vec<&str> = W::ALL.iter().map(|word| word.name()).collect();
@@ -297,6 +297,24 @@ impl Word for Action {
 
     fn name(self) -> &'static str {
         Action::name(self)
+    }
+}
+
+impl Word for Closing {
+    const WHAT: &'static str = "way to close";
+    const ALL: &'static [Self] = &Closing::ALL;
+
+    fn name(self) -> &'static str {
+        Closing::name(self)
+    }
+}
+
+impl Word for Version {
+    const WHAT: &'static str = "version of the protocol";
+    const ALL: &'static [Self] = &Version::ALL;
+
+    fn name(self) -> &'static str {
+        Version::name(self)
     }
 }
 
@@ -348,7 +366,9 @@ mod tests {
             }
         }
         agrees::<Action>();
+        agrees::<Closing>();
         agrees::<CopyTarget>();
+        agrees::<Version>();
         agrees::<Promise>();
         agrees::<Protocol>();
         agrees::<Until>();

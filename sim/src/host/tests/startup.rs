@@ -39,7 +39,7 @@ fn a_client_that_asks_for_tls_goes_on_in_the_clear() {
 fn a_client_that_asked_for_tls_or_has_no_password_is_silent() {
     for until in [Until::Tls, Until::Password] {
         let first = Step::Connect(Connect { until, ..Connect::default() });
-        let log = with_worker(vec![first, think(50), Step::Close], ms(5000));
+        let log = with_worker(vec![first, think(50), Step::Close(Close::default())], ms(5000));
         assert_eq!(log[..2], ["50 left close", "50 done"], "{until}");
     }
 }

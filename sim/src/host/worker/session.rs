@@ -1,40 +1,47 @@
 //! One session of a worker: its messages and its transaction. What it does with a statement is in [`execution`] and
-//! [`copy`].
+//! [`copy`], a stream without an end in [`replication`].
 
 mod copy;
 mod execution;
+mod replication;
 
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use cp::notice::Reader;
+use bytes::Bytes;
 use cp::world::World;
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete};
-use pgwire::messages::response::{EmptyQueryResponse, ReadyForQuery};
+use pgwire::messages::response::{EmptyQueryResponse, NotificationResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 
-use self::execution::row_description;
+use self::execution::{TERMINATED, row_description};
+use super::orders::{Burst, Farewell, Orders};
 use super::prepared::{Prepared, Progress, Text};
 use super::request::{Request, Target};
 use super::transaction::{Fate, Transaction};
-use super::trouble::{SqlError, Trouble};
+use super::trouble::{Over, SqlError, Trouble};
 use super::wire::{Closed, NoMessage, Wire};
 use crate::history::{Event, Recorder, Tag};
-use crate::host::frame::Malformed;
+use crate::host::frame::{Frame, Malformed};
 use crate::host::statement::{Action, Statement, Work};
 
 /// What a session is given by its worker.
 pub(super) struct Take {
-    /// Its number, which is also its process id.
+    /// Its number.
     pub(super) number: u32,
+    /// Its process id.
+    pub(super) pid: i32,
     /// The secret of its cancel key.
-    pub(super) secret: i32,
+    pub(super) secret: Bytes,
     /// `application_name` of the startup packet.
     pub(super) application: String,
     /// Whether it is asked for a password.
     pub(super) password: bool,
-    /// Changes with every cancel request for it.
-    pub(super) cancels: Reader<u64>,
+    /// What it is told from outside.
+    pub(super) orders: Orders,
 }
 
 /// One session.
@@ -51,7 +58,20 @@ pub(super) struct Session<W: World> {
     in_batch: bool,
     /// An error has ended the batch: everything up to the Sync is skipped.
     skips_to_sync: bool,
+    /// LISTEN was executed.
+    listens: bool,
+    /// It was told to end in the middle of a message.
+    is_cut_short: bool,
 }
+
+/// What a session does next.
+enum Next {
+    Answer(Frame),
+    Notify(Burst),
+}
+
+/// PostgreSQL's text beside 57P01.
+const GOODBYE: &str = "terminating connection due to administrator command";
 
 /// How to run a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +97,8 @@ impl<W: World> Session<W> {
             running: None,
             in_batch: false,
             skips_to_sync: false,
+            listens: false,
+            is_cut_short: false,
         }
     }
 
@@ -85,43 +107,73 @@ impl<W: World> Session<W> {
         let worker_session = self.take.number;
         let application = self.take.application.clone();
         self.record(Event::WorkerSessionBegan { worker_session, application });
-        let malformed = match self.serve().await {
-            NoMessage::Closed => None,
-            NoMessage::Malformed(malformed) => Some(malformed),
-        };
+        let Err(over) = self.serve().await;
         let fate = self.transaction.roll_back();
         self.settle(fate);
+        if over == Over::Told(Farewell::Stays) && !self.is_cut_short {
+            self.wire.put_error("FATAL", TERMINATED, GOODBYE);
+            if self.wire.flush().await.is_ok() {
+                self.wire.outlast().await;
+            }
+        }
         self.record(Event::WorkerSessionEnded { worker_session });
-        if let Some(malformed) = malformed {
-            self.wire.put_error("FATAL", "08P01", malformed.0);
-            self.wire.finish().await;
+        match over {
+            Over::NoMessage(NoMessage::Malformed(malformed)) => {
+                self.wire.put_error("FATAL", "08P01", malformed.0);
+                self.wire.finish().await;
+            }
+            Over::Told(Farewell::Closes) if !self.is_cut_short => {
+                self.wire.put_error("FATAL", TERMINATED, GOODBYE);
+                self.wire.finish().await;
+            }
+            Over::NoMessage(NoMessage::Closed) | Over::Told(_) => {}
         }
     }
 
     /// Greets, then answers one message after the other; returns why there is no further one.
-    async fn serve(&mut self) -> NoMessage {
-        if self.take.password
-            && let Err(none) = self.ask_password().await
-        {
-            return none;
+    async fn serve(&mut self) -> Result<Infallible, Over> {
+        if self.take.password {
+            self.ask_password().await?;
         }
-        if self.greet().await.is_err() {
-            return NoMessage::Closed;
-        }
+        self.greet().await?;
         loop {
-            let frame = match self.wire.frame().await {
-                Ok(frame) => frame,
-                Err(none) => return none,
-            };
-            let request = match Request::read(frame) {
-                Ok(Request::Terminate) => return NoMessage::Closed,
-                Ok(request) => request,
-                Err(malformed) => return NoMessage::Malformed(malformed),
-            };
-            if self.answer(request).await.is_err() {
-                return NoMessage::Closed;
+            match Request::read(self.next().await?) {
+                Ok(Request::Terminate) => return Err(Closed.into()),
+                Ok(request) => self.answer(request).await?,
+                Err(malformed) => return Err(NoMessage::Malformed(malformed).into()),
             }
         }
+    }
+
+    /// The next message, unless it is told to end before. Meanwhile, outside a transaction, it passes on notifications.
+    async fn next(&mut self) -> Result<Frame, Over> {
+        let is_notified = self.listens && !self.transaction.in_block() && !self.in_batch;
+        loop {
+            let next = poll_fn(|cx| {
+                let orders = &mut self.take.orders;
+                if let Poll::Ready(farewell) = orders.poll_end(cx) {
+                    return Poll::Ready(Err(Over::Told(farewell)));
+                }
+                if is_notified && let Poll::Ready(burst) = orders.poll_burst(cx) {
+                    return Poll::Ready(Ok(Next::Notify(burst)));
+                }
+                self.wire.poll_frame(cx).map(|frame| Ok(Next::Answer(frame?)))
+            });
+            match next.await? {
+                Next::Answer(frame) => return Ok(frame),
+                Next::Notify(burst) => self.notify(burst).await?,
+            }
+        }
+    }
+
+    /// Sends notifications, one after the other, as fast as the socket takes them.
+    async fn notify(&mut self, Burst { count, bytes }: Burst) -> Result<(), Closed> {
+        let notification = NotificationResponse::new(self.take.pid, "work".to_owned(), "x".repeat(bytes as usize));
+        for _ in 0..count {
+            self.wire.put(&notification);
+            self.wire.spill().await?;
+        }
+        self.wire.flush().await
     }
 
     /// Asks for a password in clear text. Any will do.
@@ -147,12 +199,11 @@ impl<W: World> Session<W> {
         ] {
             self.wire.put(&ParameterStatus::new(name.to_owned(), value.to_owned()));
         }
-        // Session numbers are counted from 1 and stay far below the sign bit.
-        self.wire.put(&BackendKeyData::new(self.take.number as i32, SecretKey::I32(self.take.secret)));
+        self.wire.put(&BackendKeyData::new(self.take.pid, SecretKey::Bytes(self.take.secret.clone())));
         self.ready().await
     }
 
-    async fn answer(&mut self, request: Request) -> Result<(), Closed> {
+    async fn answer(&mut self, request: Request) -> Result<(), Over> {
         if self.skips_to_sync && request != Request::Sync {
             return Ok(());
         }
@@ -170,7 +221,7 @@ impl<W: World> Session<W> {
         }
         match self.carry_out(request).await {
             Ok(()) => {}
-            Err(Trouble::Closed) => return Err(Closed),
+            Err(Trouble::Over(over)) => return Err(over),
             Err(Trouble::Error(error)) => {
                 self.wire.put_error("ERROR", &error.code, &error.text);
                 let fate = self.transaction.fail();
@@ -182,14 +233,17 @@ impl<W: World> Session<W> {
         }
         if simple || sync {
             self.end_implicit_transaction();
-            return self.ready().await;
+            return Ok(self.ready().await?);
         }
-        self.wire.spill().await
+        Ok(self.wire.spill().await?)
     }
 
     async fn carry_out(&mut self, request: Request) -> Result<(), Trouble> {
         match request {
             Request::Query(text) => match self.read_statement(&text)? {
+                Some(statement) if let Action::Replicate { every, bytes } = statement.action => {
+                    Ok(self.replicate(every, bytes).await?)
+                }
                 Some(statement) => self.run_statement(&statement, Protocol::Simple).await.map(drop),
                 None => {
                     self.wire.put(&EmptyQueryResponse::new());

@@ -29,9 +29,14 @@ struct Probe {
 impl Probe {
     /// A session that has begun.
     async fn connect(world: &TestWorld) -> Probe {
+        Probe::connect_as(world, "probe").await
+    }
+
+    async fn connect_as(world: &TestWorld, application: &str) -> Probe {
         let mut probe = Probe::open(world).await;
         let mut startup = Startup::new();
         startup.parameters.insert("user".to_owned(), "app".to_owned());
+        startup.parameters.insert("application_name".to_owned(), application.to_owned());
         probe.send(&[&startup]).await;
         assert!(probe.kinds().await.ends_with("Z"));
         probe
@@ -250,8 +255,8 @@ fn a_cancel_request_needs_the_secret_and_hits_only_what_runs() {
             let world = world.clone();
             async move {
                 let mut other = world.connect("worker:5432").await.unwrap();
-                // Length, code 80877102, session 1, secret.
-                other.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0").await.unwrap();
+                // Length, code 80877102, the first session's process id, secret.
+                other.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\x12\x6a\0\0\0").await.unwrap();
                 other.write_all(&[secret]).await.unwrap();
                 assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
             }
@@ -275,15 +280,83 @@ fn a_cancel_request_frees_a_worker_whose_client_is_gone() {
         drop(probe);
         let ended = |event: &Event| matches!(event, Event::WorkerSessionEnded { .. });
         world.at(Duration::from_secs(20)).await;
-        assert!(recorder.any(|event| matches!(event, Event::StatementEnded { end: StatementEnd::Aborted, .. })));
-        assert!(!recorder.any(ended));
+        assert!(!recorder.any(ended), "who works reads no FIN");
         let mut other = world.connect("worker:5432").await.unwrap();
         // The test world draws 1 first.
-        other.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0\x01").await.unwrap();
+        other.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\x12\x6a\0\0\0\x01").await.unwrap();
         world.at(Duration::from_secs(21)).await;
         assert!(recorder.any(ended));
-        let ends = |entry: &&crate::history::Entry| matches!(entry.event, Event::StatementEnded { .. });
-        assert_eq!(recorder.history().entries.iter().filter(ends).count(), 1, "it is cut once");
+        assert!(recorder.any(|event| matches!(event, Event::StatementEnded { end: StatementEnd::Cancelled, .. })));
+    });
+}
+
+#[test]
+fn who_closes_its_side_gets_its_answer_and_then_the_end() {
+    with_worker(|world, recorder| async move {
+        let mut probe = Probe::connect(&world).await;
+        probe.send(&[&query("/* t.1/1 */ BEGIN"), &query("/* t.1/2 */ INSERT work('10s', rows => 1)")]).await;
+        probe.stream.shutdown().await.unwrap();
+        world.at(Duration::from_secs(11)).await;
+        assert_eq!(probe.kinds().await, "CZCZ.");
+        assert!(recorder.any(|event| matches!(event, Event::StatementEnded { end: StatementEnd::Complete, .. })));
+        assert!(recorder.any(|event| matches!(event, Event::RolledBack { .. })), "its transaction goes with it");
+    });
+}
+
+#[test]
+fn a_reset_cuts_a_statement_at_the_moment_in_which_it_comes() {
+    with_worker(|world, recorder| async move {
+        let mut probe = Probe::connect(&world).await;
+        probe.send(&[&query("/* t.1/1 */ SELECT work('1h', rows => 0)")]).await;
+        world.at(Duration::from_secs(10)).await;
+        probe.stream.reset();
+        world.at(Duration::from_secs(11)).await;
+        assert!(recorder.any(|event| matches!(event, Event::StatementEnded { end: StatementEnd::Aborted, .. })));
+        assert!(!recorder.any(|event| matches!(event, Event::WorkerSessionEnded { .. })));
+    });
+}
+
+#[test]
+fn a_session_that_listens_is_notified_between_its_transactions() {
+    TestWorld::run(|world| async move {
+        let (recorder, worker) = (Recorder::default(), super::Worker::default());
+        world.spawn("worker", run(world.clone(), recorder, worker.clone()));
+        world.at(Duration::from_millis(1)).await;
+        let mut probe = Probe::connect_as(&world, "bus.1").await;
+        worker.notify("bus", 2, 10);
+        probe.send(&[&query("/* t.1/1 */ BEGIN")]).await;
+        assert_eq!(probe.kinds().await, "CZ", "nobody listens yet");
+        probe.send(&[&query("/* t.1/2 */ LISTEN work")]).await;
+        assert_eq!(probe.kinds().await, "CZ", "inside a transaction nothing is told");
+        probe.send(&[&query("/* t.1/3 */ COMMIT")]).await;
+        let frames = probe.frames().await;
+        assert_eq!(frames.iter().map(|frame| char::from(frame.kind)).collect::<String>(), "CZAA");
+        assert!(frames[2].body.ends_with(b"work\0xxxxxxxxxx\0"));
+        worker.notify("other", 1, 10);
+        assert_eq!(probe.kinds().await, "");
+    });
+}
+
+#[test]
+fn protocol_3_2_has_longer_secrets() {
+    with_worker(|world, _| async move {
+        for (minor, length) in [(0, 4), (2, 32)] {
+            let mut probe = Probe::open(&world).await;
+            let mut startup = Startup::new();
+            startup.protocol_number_minor = minor;
+            probe.send(&[&startup]).await;
+            let frames = probe.frames().await;
+            let key = frames.iter().find(|frame| frame.kind == b'K').unwrap();
+            assert_eq!(key.body.len(), 4 + length);
+            probe.send(&[&query("/* t.1/1 */ SELECT work('10s', rows => 0)")]).await;
+            let mut other = world.connect("worker:5432").await.unwrap();
+            let mut cancel = BytesMut::new();
+            cancel.extend_from_slice(&(12 + length as u32).to_be_bytes());
+            cancel.extend_from_slice(b"\x04\xd2\x16\x2e");
+            cancel.extend_from_slice(&key.body);
+            other.write_all(&cancel).await.unwrap();
+            assert_eq!(probe.kinds().await, "TEZ", "minor version {minor}");
+        }
     });
 }
 

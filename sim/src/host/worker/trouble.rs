@@ -1,6 +1,7 @@
 //! What keeps a message from being answered as it would like to be.
 
-use super::wire::Closed;
+use super::orders::Farewell;
+use super::wire::{Closed, NoMessage};
 
 /// An error that a client is told.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Stop {
     Failed(SqlError),
     /// A cancel request for its session.
     Cancelled,
+    /// Its session was told to end.
+    Told(Farewell),
     /// Its connection is gone.
     Closed,
 }
@@ -27,8 +30,29 @@ pub(super) enum Stop {
 pub(super) enum Trouble {
     /// It is answered with an error.
     Error(SqlError),
-    /// The connection is gone.
-    Closed,
+    /// The session is over.
+    Over(Over),
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// There is no further message.
+    NoMessage(NoMessage),
+    /// It was told to end.
+    Told(Farewell),
+}
+
+impl From<NoMessage> for Over {
+    fn from(none: NoMessage) -> Over {
+        Over::NoMessage(none)
+    }
+}
+
+impl From<Closed> for Over {
+    fn from(_: Closed) -> Over {
+        Over::NoMessage(NoMessage::Closed)
+    }
 }
 
 impl SqlError {
@@ -51,8 +75,8 @@ impl From<Closed> for Stop {
 }
 
 impl From<Closed> for Trouble {
-    fn from(_: Closed) -> Trouble {
-        Trouble::Closed
+    fn from(closed: Closed) -> Trouble {
+        Trouble::Over(closed.into())
     }
 }
 
@@ -67,7 +91,8 @@ impl From<Stop> for Trouble {
         match stop {
             Stop::Failed(error) => Trouble::Error(error),
             Stop::Cancelled => Trouble::Error(SqlError::new("57014", "canceling statement due to user request")),
-            Stop::Closed => Trouble::Closed,
+            Stop::Told(farewell) => Trouble::Over(Over::Told(farewell)),
+            Stop::Closed => Closed.into(),
         }
     }
 }

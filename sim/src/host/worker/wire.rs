@@ -45,34 +45,46 @@ pub(super) enum NoMessage {
 pub(super) struct Wire<S> {
     stream: S,
     input: Inbox,
+    /// The end of the stream was read: no more comes, but what was asked for can still be answered.
+    ended: bool,
     output: BytesMut,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A connection of which nothing was read yet.
     pub(super) fn new(stream: S) -> Self {
-        Wire { stream, input: Inbox::default(), output: BytesMut::new() }
+        Wire { stream, input: Inbox::default(), ended: false, output: BytesMut::new() }
     }
 
     /// The next message.
     pub(super) async fn frame(&mut self) -> Result<Frame, NoMessage> {
-        self.read_until(|input| input.next_frame(MAX_MESSAGE_BYTES)).await
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// The next message, as soon as all of it was read.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, NoMessage>> {
+        self.poll_message(|input| input.next_frame(MAX_MESSAGE_BYTES), cx)
     }
 
     /// The next startup packet: what follows its length.
     pub(super) async fn startup(&mut self) -> Result<Bytes, NoMessage> {
-        self.read_until(Inbox::next_startup).await
+        poll_fn(|cx| self.poll_message(Inbox::next_startup, cx)).await
     }
 
-    async fn read_until<T>(
+    fn poll_message<T>(
         &mut self,
         mut take: impl FnMut(&mut Inbox) -> Result<Option<T>, Malformed>,
-    ) -> Result<T, NoMessage> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, NoMessage>> {
         loop {
-            if let Some(message) = take(&mut self.input).map_err(NoMessage::Malformed)? {
-                return Ok(message);
+            match take(&mut self.input) {
+                Ok(Some(message)) => return Poll::Ready(Ok(message)),
+                Ok(None) => {}
+                Err(malformed) => return Poll::Ready(Err(NoMessage::Malformed(malformed))),
             }
-            poll_fn(|cx| self.poll_fill(cx)).await.map_err(|Closed| NoMessage::Closed)?;
+            if ready!(self.poll_fill(cx)) == Err(Closed) {
+                return Poll::Ready(Err(NoMessage::Closed));
+            }
         }
     }
 
@@ -88,17 +100,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Reads once.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        self.input
-            .poll_fill(&mut self.stream, cx)
-            .map(|read| if matches!(read, Ok(1..)) { Ok(()) } else { Err(Closed) })
+        if self.ended {
+            return Poll::Ready(Err(Closed));
+        }
+        let read = ready!(self.input.poll_fill(&mut self.stream, cx));
+        self.ended = matches!(read, Ok(0));
+        Poll::Ready(if matches!(read, Ok(1..)) { Ok(()) } else { Err(Closed) })
     }
 
-    /// Watches the connection while a statement runs; ready when it is gone. Bytes that come are kept for later.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
-        while self.input.len() < MAX_HELD_BYTES {
+    /// Watches the connection while a statement runs; ready when it was reset. Bytes that come are kept for later, and so is
+    /// the end of the stream: as in PostgreSQL, a statement that runs is finished first.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        while self.input.len() < MAX_HELD_BYTES && !self.ended {
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(Closed)) => return Poll::Ready(Closed),
+                Poll::Ready(Err(Closed)) if !self.ended => return Poll::Ready(Closed),
+                Poll::Ready(_) => {}
                 Poll::Pending => break,
             }
         }
@@ -162,6 +178,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             Ok(0) | Err(_) => Err(Closed),
         })
+    }
+
+    /// Throws away what is in the output and was not written.
+    pub(super) fn drop_output(&mut self) {
+        self.output = BytesMut::new();
+    }
+
+    /// Reads and throws away, to the end of the connection.
+    pub(super) async fn outlast(&mut self) {
+        while poll_fn(|cx| self.poll_fill(cx)).await.is_ok() {
+            self.input.bytes().clear();
+        }
     }
 
     /// Ends the connection after a FATAL: what is in the output, then FIN.

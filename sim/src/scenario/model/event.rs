@@ -22,17 +22,35 @@ pub struct Event {
     pub between: Option<[String; 2]>,
     /// With `latency`: how long a packet takes from then on, one way.
     pub latency: Option<Span>,
-    /// For what happens to the worker: how long it lasts. Unset: 1s for a crash, else to the end of the run.
+    /// For what happens to the worker: how long it lasts. Unset: 1s for a crash or shutdown, else to the end of the run.
     pub back_after: Option<Span>,
+    /// With `notify` and `terminate`: which client's sessions.
+    pub client: Option<String>,
+    /// With `notify`: how many notifications to send at a time.
+    #[schemars(range(min = 1, max = Event::MAX_NOTIFICATIONS))]
+    pub count: Option<u32>,
+    /// With `notify`: bytes of each payload. Unset: 16.
+    #[schemars(range(min = 1, max = Event::MAX_PAYLOAD))]
+    pub bytes: Option<u32>,
+    /// With `terminate`: after its FATAL the worker does not close the connection. Default false.
+    #[schemars(default)]
+    pub stays_open: bool,
 }
 
 impl Event {
     /// How long a worker needs to start again, if its scenario doesn't say.
     pub const RESTART: Duration = Duration::from_secs(1);
+    /// The most notifications at a time.
+    pub const MAX_NOTIFICATIONS: u32 = 1_000_000;
+    /// Bytes of a payload, if its scenario doesn't say.
+    pub const PAYLOAD: u32 = 16;
+    /// The longest payload of a notification: PostgreSQL's own limit.
+    pub const MAX_PAYLOAD: u32 = 7999;
 
     /// How long what befell the worker lasts; without end if that is what the file says.
     pub fn lasts(&self) -> Option<Duration> {
-        let restart = (self.action == Action::WorkerCrash).then_some(Event::RESTART);
+        let starts_again = matches!(self.action, Action::WorkerCrash | Action::WorkerShutdown);
+        let restart = starts_again.then_some(Event::RESTART);
         self.back_after.map(|Span(lasts)| lasts).or(restart)
     }
 }
@@ -49,6 +67,10 @@ pub enum Action {
     Sigquit,
     /// SIGKILL to the control plane, at once.
     Sigkill,
+    /// SIGSTOP to the control plane: its process stands still until `sigcont`; its machine goes on.
+    Sigstop,
+    /// SIGCONT to the control plane.
+    Sigcont,
     /// `POST /drain` to the admin port, as a preStop hook does.
     Drain,
     /// `DELETE /drain` to the admin port.
@@ -69,15 +91,23 @@ pub enum Action {
     WorkerHang,
     /// PostgreSQL's smart shutdown: sessions go on, new ones get FATAL 57P03.
     WorkerDrain,
+    /// PostgreSQL's fast shutdown: every session gets FATAL 57P01 and is closed, new ones get FATAL 57P03 until it is back.
+    WorkerShutdown,
+    /// `pg_terminate_backend` of a client's sessions: FATAL 57P01, whatever they are doing.
+    Terminate,
+    /// NOTIFY by somebody else: notifications for a client's sessions that LISTEN.
+    Notify,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Action; 14] = [
+    pub const ALL: [Action; 19] = [
         Action::Sigterm,
         Action::Sigint,
         Action::Sigquit,
         Action::Sigkill,
+        Action::Sigstop,
+        Action::Sigcont,
         Action::Drain,
         Action::Undrain,
         Action::Partition,
@@ -88,6 +118,9 @@ impl Action {
         Action::WorkerCrash,
         Action::WorkerHang,
         Action::WorkerDrain,
+        Action::WorkerShutdown,
+        Action::Terminate,
+        Action::Notify,
     ];
 
     /// The word in a file.
@@ -97,6 +130,8 @@ impl Action {
             Action::Sigint => "sigint",
             Action::Sigquit => "sigquit",
             Action::Sigkill => "sigkill",
+            Action::Sigstop => "sigstop",
+            Action::Sigcont => "sigcont",
             Action::Drain => "drain",
             Action::Undrain => "undrain",
             Action::Partition => "partition",
@@ -107,6 +142,9 @@ impl Action {
             Action::WorkerCrash => "worker_crash",
             Action::WorkerHang => "worker_hang",
             Action::WorkerDrain => "worker_drain",
+            Action::WorkerShutdown => "worker_shutdown",
+            Action::Terminate => "terminate",
+            Action::Notify => "notify",
         }
     }
 
@@ -127,7 +165,12 @@ impl Action {
 
     /// Whether it happens to the worker.
     pub const fn is_worker(self) -> bool {
-        matches!(self, Action::WorkerCrash | Action::WorkerHang | Action::WorkerDrain)
+        matches!(self, Action::WorkerCrash | Action::WorkerHang | Action::WorkerDrain | Action::WorkerShutdown)
+    }
+
+    /// Whether it happens to the sessions of a client.
+    pub const fn is_of_client(self) -> bool {
+        matches!(self, Action::Terminate | Action::Notify)
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Step {
     CopyIn(CopyIn),
     /// COPY TO STDOUT: takes rows.
     CopyOut(CopyOut),
+    /// START_REPLICATION: takes what the worker streams, and has no end of its own.
+    Replication(Replication),
     /// DECLARE: opens a cursor in the transaction.
     Declare(Declare),
     /// FETCH: takes rows of a cursor.
@@ -69,7 +71,7 @@ pub enum Step {
     /// Ends the session with Terminate.
     Disconnect,
     /// Closes the connection (FIN) without Terminate.
-    Close,
+    Close(Close),
     /// Closes the connection with a reset (RST).
     Reset,
     /// Is gone: no packet of the connection arrives any more, in either direction.
@@ -78,11 +80,12 @@ pub enum Step {
 
 impl Step {
     /// The words of all steps. Those of [`Step::BARE`] may stand alone.
-    pub const WORDS: [&str; 28] = [
+    pub const WORDS: [&str; 29] = [
         "connect",
         "query",
         "copy_in",
         "copy_out",
+        "replication",
         "declare",
         "fetch",
         "listen",
@@ -120,6 +123,7 @@ impl Step {
             Step::Query(_) => "query",
             Step::CopyIn(_) => "copy_in",
             Step::CopyOut(_) => "copy_out",
+            Step::Replication(_) => "replication",
             Step::Declare(_) => "declare",
             Step::Fetch(_) => "fetch",
             Step::Listen => "listen",
@@ -141,7 +145,7 @@ impl Step {
             Step::WaitUntil(_) => "wait_until",
             Step::Repeat(_) => "repeat",
             Step::Disconnect => "disconnect",
-            Step::Close => "close",
+            Step::Close(_) => "close",
             Step::Reset => "reset",
             Step::Vanish => "vanish",
         }

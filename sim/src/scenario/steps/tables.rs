@@ -16,7 +16,9 @@ impl Table for Connect {
         let tls = fields.or("tls", false);
         let until = fields.or("until", Until::default());
         let pause = fields.or("pause", Span::default());
-        let connect = Connect { user: user?, database: database?, tls: tls?, until: until?, pause: pause? };
+        let version = fields.or("version", Version::default());
+        let connect =
+            Connect { user: user?, database: database?, tls: tls?, until: until?, pause: pause?, version: version? };
         if connect.tls && connect.until == Until::Tcp {
             let problem = Problem::new(fields.place("until"), "nothing is asked for", "sends not a byte, but …");
             let problem = problem.and(fields.place("tls"), "… asks for TLS");
@@ -99,7 +101,7 @@ impl Table for CopyIn {
         let early_sync = fields.or("early_sync", yes());
         let into = fields.or("into", CopyTarget::default());
         let trigger: Option<Option<Span>> = fields.optional("trigger");
-        if protocol == Some(Protocol::Simple) && fields.has("early_sync") {
+        if protocol == Some(Protocol::Simple) && early_sync == Some(false) {
             let problem =
                 Problem::new(fields.place("early_sync"), "a simple Query has no Sync", "there is none to send");
             fields.problems().push(problem.help("`protocol = \"extended\"` beside it"));
@@ -269,6 +271,34 @@ impl Table for ReadAt {
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
         let read = fields.required("read");
         Some(ReadAt { read: read? })
+    }
+}
+
+impl Table for Close {
+    const WHAT: &'static str = "a `close` step";
+
+    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
+        let close = fields.required("close");
+        Some(Close { close: close? })
+    }
+}
+
+impl Table for Replication {
+    const WHAT: &'static str = "a `replication` step";
+
+    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
+        let replication = fields.required("replication");
+        let every: Option<Span> = fields.or("every", Replication::every());
+        let row_bytes = fields.number_or("row_bytes", row_bytes(), 1..=Query::MAX_ROW_BYTES);
+        let status: Option<Span> = fields.or("status", Replication::status());
+        for (key, period) in [("every", every), ("status", status)] {
+            if period.is_some_and(|Span(period)| period.is_zero()) {
+                let expected = "expected a length of time above 0";
+                let problem = Problem::new(fields.place(key), format!("`{key}` is 0"), expected);
+                fields.problems().push(problem);
+            }
+        }
+        Some(Replication { replication: replication?, every: every?, row_bytes: row_bytes?, status: status? })
     }
 }
 

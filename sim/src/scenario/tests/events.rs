@@ -26,6 +26,34 @@ fn events_have_the_keys_of_their_kind() {
 }
 
 #[test]
+fn what_a_client_is_told_is_told_to_one_that_is_there_and_listens() {
+    let listens = |rest: &str| event(rest).replace("\"connect\"", "\"connect\", \"listen\"");
+    let notified = right(&listens("do = \"notify\"\nclient = \"c\"\ncount = 5")).events.remove(0);
+    assert_eq!((notified.count, notified.bytes), (Some(5), None));
+    let terminated = right(&event("do = \"terminate\"\nclient = \"c\"\nstays_open = true")).events.remove(0);
+    assert!(terminated.stays_open);
+
+    assert!(only(&event("do = \"terminate\"")).contains("`terminate` needs `client`: whose sessions?"));
+    assert!(only(&listens("do = \"notify\"\nclient = \"c\"")).contains("`notify` needs `count`: how many?"));
+    assert!(
+        only(&event("do = \"terminate\"\nclient = \"cc\"")).contains("no client is called `cc`: did you mean `c`?")
+    );
+    assert!(
+        only(&event("do = \"notify\"\ncount = 5\nclient = \"c\"")).contains("is never notified: it does not listen")
+    );
+    assert!(only(&event("do = \"sigterm\"\nstays_open = true")).contains("`sigterm` has no `stays_open`"));
+}
+
+#[test]
+fn a_process_that_stands_still_can_go_on_and_no_other() {
+    let stop = "do = \"sigstop\"";
+    let then = |word: &str| format!("{stop}\n[[event]]\nat = \"2m\"\ndo = \"{word}\"");
+    right(&event(&then("sigcont")));
+    assert!(only(&event("do = \"sigcont\"")).contains("`sigcont` changes nothing: there is no `sigstop` before it"));
+    assert!(only(&event(&then("sigstop"))).contains("`sigstop` changes nothing: it stands still already"));
+}
+
+#[test]
 fn a_fault_is_between_two_that_talk_to_each_other() {
     let hold = |one: &str, other: &str| wrong(&event(&format!("do = \"hold\"\nbetween = [\"{one}\", \"{other}\"]")));
     assert!(hold("c", "prod")[0].contains("there is no host or client `prod`: did you mean `pod`?"));

@@ -19,6 +19,9 @@ use crate::host::worker::transaction::Fate;
 use crate::host::worker::trouble::{SqlError, Stop, Trouble};
 use crate::host::worker::wire::{Closed, Wire};
 
+/// SQLSTATE of a session that is told to end.
+pub(super) const TERMINATED: &str = "57P01";
+
 /// The type of the one column that statements return: text.
 const TEXT_OID: u32 = 25;
 
@@ -40,13 +43,18 @@ impl<W: World> Session<W> {
             Action::CopyOut(work) => self.copy_out(work, protocol).await,
             Action::Declare { cursor, work } => self.declare(&tag, cursor, work),
             Action::Fetch { cursor, rows } => self.fetch(cursor, *rows, protocol).await,
-            Action::Listen => Ok(self.complete("LISTEN")),
+            Action::Listen => {
+                self.listens = true;
+                Ok(self.complete("LISTEN"))
+            }
+            Action::Replicate { .. } => Err(SqlError::new("42601", "replication is a session of its own").into()),
             Action::Begin | Action::Commit | Action::Rollback => self.control_transaction(&statement.action).await,
         };
         let end = match &result {
             Ok(_) => StatementEnd::Complete,
             Err(Stop::Failed(error)) => StatementEnd::Failed(error.code.clone()),
             Err(Stop::Cancelled) => StatementEnd::Cancelled,
+            Err(Stop::Told(_)) => StatementEnd::Failed(TERMINATED.to_owned()),
             Err(Stop::Closed) => StatementEnd::Aborted,
         };
         self.statement_ended(end);
@@ -79,19 +87,22 @@ impl<W: World> Session<W> {
         }
     }
 
-    /// Is busy until `at`, unless it is cancelled. A connection that is closed meanwhile cuts the statement, but
+    /// Is busy until `at`, unless it is cancelled or told to end. A connection that is reset meanwhile cuts the statement, but
     /// PostgreSQL notices only at its next write: until then, or until a cancel request, the worker is not free.
     pub(super) async fn busy_until(&mut self, at: Time) -> Result<(), Stop> {
         let mut done = pin!(self.world.sleep_until(at));
         let mut cut = false;
         poll_fn(|cx| {
-            if self.take.cancels.poll_changed(cx).is_ready() {
+            if let Poll::Ready(farewell) = self.take.orders.poll_end(cx) {
+                return Poll::Ready(Err(Stop::Told(farewell)));
+            }
+            if self.take.orders.poll_cancelled(cx).is_ready() {
                 return Poll::Ready(Err(if cut { Stop::Closed } else { Stop::Cancelled }));
             }
             if done.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(if cut { Err(Stop::Closed) } else { Ok(()) });
             }
-            if !cut && self.wire.poll_closed(cx).is_ready() {
+            if !cut && self.wire.poll_reset(cx).is_ready() {
                 cut = true;
                 self.statement_ended(StatementEnd::Aborted);
             }
@@ -212,7 +223,7 @@ impl<W: World> Session<W> {
 
     /// Whether a cancel request has come.
     pub(super) async fn is_cancelled(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.take.cancels.poll_changed(cx).is_ready())).await
+        poll_fn(|cx| Poll::Ready(self.take.orders.poll_cancelled(cx).is_ready())).await
     }
 
     /// Writes everything, in the middle of a statement.
@@ -227,20 +238,31 @@ impl<W: World> Session<W> {
 
     async fn write(&mut self, mut bytes: usize) -> Result<(), Stop> {
         while bytes > 0 {
-            bytes -= self.patiently(|wire, cx| wire.poll_write(bytes, cx)).await?;
+            let written = self.patiently(|wire, cx| wire.poll_write(bytes, cx)).await;
+            if matches!(written, Err(Stop::Told(_))) {
+                // Who is told to end while the socket takes nothing has no way to say a word.
+                self.wire.drop_output();
+                self.is_cut_short = true;
+            }
+            bytes -= written?;
         }
         Ok(self.wire.write(0).await?)
     }
 
-    /// Waits for the client to send or to take a byte, and logs that it waits.
+    /// Waits for the client to send or to take a byte, unless it is told to end, and logs that it waits.
     pub(super) async fn patiently<T>(
         &mut self,
         mut poll: impl FnMut(&mut Wire<W::Stream>, &mut Context<'_>) -> Poll<Result<T, Closed>>,
-    ) -> Result<T, Closed> {
+    ) -> Result<T, Stop> {
         let worker_session = self.take.number;
         let mut waits = false;
         poll_fn(|cx| {
             let polled = poll(&mut self.wire, cx);
+            if polled.is_pending()
+                && let Poll::Ready(farewell) = self.take.orders.poll_end(cx)
+            {
+                return Poll::Ready(Err(Stop::Told(farewell)));
+            }
             if polled.is_pending() && !waits {
                 waits = true;
                 self.record(Event::WorkerWaits { worker_session });
@@ -248,7 +270,7 @@ impl<W: World> Session<W> {
             if waits && matches!(polled, Poll::Ready(Ok(_))) {
                 self.record(Event::WorkerGoesOn { worker_session });
             }
-            polled
+            polled.map_err(Stop::from)
         })
         .await
     }

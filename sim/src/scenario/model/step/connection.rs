@@ -25,6 +25,40 @@ pub struct Connect {
     /// Pause between the TCP connection and the startup packet.
     #[schemars(default)]
     pub pause: Span,
+    /// Version of the protocol to ask for: `"3.0"` (default), or `"3.2"`, in which secrets of cancel keys are longer.
+    #[schemars(default)]
+    pub version: Version,
+}
+
+/// Which version of PostgreSQL's protocol a client asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum Version {
+    /// As every driver speaks it.
+    #[default]
+    #[serde(rename = "3.0")]
+    V3_0,
+    /// Of PostgreSQL 18.
+    #[serde(rename = "3.2")]
+    V3_2,
+}
+
+impl Version {
+    /// Every one.
+    pub const ALL: [Version; 2] = [Version::V3_0, Version::V3_2];
+
+    /// The word in a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Version::V3_0 => "3.0",
+            Version::V3_2 => "3.2",
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// How far a connect step goes.
@@ -61,6 +95,45 @@ impl Until {
 }
 
 impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `"close"`, or `{ close = "half" }`: FIN without Terminate.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Close {
+    /// `"full"`: nobody is there any more, as when the client's process is killed; what still arrives is answered with a
+    /// reset. `"half"`: the client sends nothing more, and reads on to the end.
+    pub close: Closing,
+}
+
+/// How much of a connection its client closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Closing {
+    /// Both directions.
+    #[default]
+    Full,
+    /// Its own.
+    Half,
+}
+
+impl Closing {
+    /// Every one.
+    pub const ALL: [Closing; 2] = [Closing::Full, Closing::Half];
+
+    /// The word in a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Closing::Full => "full",
+            Closing::Half => "half",
+        }
+    }
+}
+
+impl fmt::Display for Closing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -1,11 +1,12 @@
 //! Steps that move rows by COPY.
 
 use std::fmt;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::super::units::Span;
+use super::super::super::units::{Patience, Span};
 use super::{Protocol, Query};
 
 /// `{ copy_in = 2000, every = "50s" }`: COPY FROM STDIN. Its rows are committed as inserted rows are.
@@ -83,6 +84,34 @@ impl CopyTarget {
 impl fmt::Display for CopyTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// `{ replication = "forever", every = "250ms" }`: START_REPLICATION. The worker streams, and the client answers with status
+/// updates; neither is ever answered, so it is no request that anything can be expected of.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Replication {
+    /// After how long the client ends it with CopyDone, or `"forever"`.
+    pub replication: Patience,
+    /// Pause between two messages of the worker. Default 1s.
+    #[schemars(default = "Replication::every")]
+    pub every: Span,
+    /// Bytes of each message. Default 16.
+    #[schemars(default = "super::row_bytes", range(min = 1, max = Query::MAX_ROW_BYTES))]
+    pub row_bytes: u32,
+    /// Pause between two status updates of the client. Default 10s, as PostgreSQL's own receivers have it.
+    #[schemars(default = "Replication::status")]
+    pub status: Span,
+}
+
+impl Replication {
+    pub(in crate::scenario) fn every() -> Span {
+        Span(Duration::from_secs(1))
+    }
+
+    pub(in crate::scenario) fn status() -> Span {
+        Span(Duration::from_secs(10))
     }
 }
 
