@@ -26,6 +26,9 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// AuthenticationCleartextPassword.
 const CLEARTEXT_PASSWORD: i32 = 3;
 
+/// A world's sleep, boxed because its type has no name.
+type Alarm = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// One connection of a raw client. While it is polled it writes what there is to write and reads what there is to read.
 pub(crate) struct RawLink<W: World> {
     tap: Tap<W>,
@@ -50,9 +53,9 @@ pub(crate) struct RawLink<W: World> {
     password_asked: bool,
     ledger: Ledger,
     /// When to cancel which request, unless it is answered before. As many as a batch has such requests.
-    cancels: Vec<(Tag, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    cancels: Vec<(Tag, Alarm)>,
     /// Runs from the FATAL on.
-    patience: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    patience: Option<Alarm>,
     state: State,
 }
 
