@@ -65,17 +65,46 @@ pub struct Plan {
 pub struct Host<W> {
     /// What others connect to, as in `pod:6432`. Unique in a run.
     pub name: &'static str,
+    /// What it runs on.
+    pub machine: Machine,
     /// Runs as the host's first task, named `main`. The host lives on when it returns.
     pub main: Box<dyn FnOnce(W) -> BoxFuture<'static, ()> + Send>,
 }
 
 impl<W> Host<W> {
-    /// A host that runs `main`.
+    /// A host that runs `main` on an ordinary machine.
     pub fn new<F>(name: &'static str, main: impl FnOnce(W) -> F + Send + 'static) -> Host<W>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Host { name, main: Box::new(|world| Box::pin(main(world))) }
+        Host { name, machine: Machine::default(), main: Box::new(|world| Box::pin(main(world))) }
+    }
+
+    /// The same host on another machine.
+    pub fn on(self, machine: Machine) -> Host<W> {
+        Host { machine, ..self }
+    }
+}
+
+/// The machine of a host, and what its kernel is set to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Of each of its connections.
+    pub buffers: Buffers,
+}
+
+/// How many bytes a kernel holds for one connection. Memory is taken as they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// What was written here and is not acknowledged.
+    pub send: usize,
+    /// What has arrived here, is acknowledged, and is not read. 64 KiB at least on [`TurmoilNet`].
+    pub receive: usize,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Buffers { send: 64 * 1024, receive: 64 * 1024 }
     }
 }
 

@@ -39,7 +39,7 @@ use cp::world::{Signal, World as _};
 use self::stream::Windows;
 pub use self::stream::{Listener, Stream};
 use super::hosts::{Hosts, Registered, Turn, message};
-use super::{Capabilities, Ending, Engine, Host, Link, Plan};
+use super::{Capabilities, Ending, Engine, Host, Link, Machine, Plan};
 
 /// What tokio's timer wheel tells apart.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -94,7 +94,13 @@ impl Engine for Turmoil {
             .tcp_capacity(CAPACITY)
             .build();
         let registry = Hosts::new(plan.seed, hosts.iter().map(|host| host.name).collect());
-        let shared = Arc::new(Shared { hosts: registry.clone(), tick, limit: plan.limit, windows: Arc::default() });
+        let shared = Arc::new(Shared {
+            hosts: registry.clone(),
+            tick,
+            limit: plan.limit,
+            machines: hosts.iter().map(|host| host.machine).collect(),
+            windows: Windows::default(),
+        });
         for (index, host) in hosts.into_iter().enumerate() {
             let world = World { shared: shared.clone(), index, name: host.name };
             sim.client(host.name, async move {
@@ -140,7 +146,8 @@ struct Shared {
     hosts: Arc<Hosts>,
     tick: Duration,
     limit: Duration,
-    windows: Arc<Windows>,
+    machines: Vec<Machine>,
+    windows: Windows,
 }
 
 /// One host of a run on `turmoil`. Clones share the host.
@@ -193,11 +200,11 @@ impl cp::world::World for World {
 
     async fn bind(&self, address: &str) -> io::Result<Listener> {
         let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port(address)?)).await?;
-        Ok(Listener::new(tcp, self.shared.windows.clone()))
+        Ok(Listener::new(tcp, self.clone()))
     }
 
     async fn connect(&self, address: &str) -> io::Result<Stream> {
-        Stream::connected(TcpStream::connect(address).await?, &self.shared.windows)
+        Stream::connected(TcpStream::connect(address).await?, self)
     }
 
     fn random(&self, purpose: &'static str) -> u64 {

@@ -19,8 +19,9 @@
 //!
 //! - Its SYN and SYN-ACK announce a window of 65,535 whatever the receive buffer holds. What does not fit would be dropped
 //!   and come again only by retransmission: the packet path corrects the window.
-//! - A window update is sent only when one read frees half of the receive buffer; readers with small buffers would stop a
-//!   transfer for good. [`Stream`] reads that much at a time for them.
+//! - Its windows have 16 bits, a window update is sent only when one read frees half of the receive buffer, a writer is woken
+//!   by every acknowledgement, and nobody is told what was acknowledged or that a FIN has come: see [`socket`]. A connection
+//!   moves at most 32 KiB in a round trip.
 //! - Retransmission counts passes, not time, and in an idle run there are no passes. It is switched off, and the packet path
 //!   does it instead: see [`links`].
 //! - Data for a socket whose process has closed it is taken and acknowledged for ever. Linux answers with RST, and so does
@@ -35,6 +36,7 @@
 
 mod links;
 mod packets;
+mod socket;
 mod stream;
 mod timers;
 
@@ -54,17 +56,15 @@ use tokio::runtime;
 
 use self::links::Links;
 use self::packets::{Arriving, Packets, Unfinished};
+use self::socket::Sockets;
 pub use self::stream::{Listener, Stream};
 use self::timers::{Key, Sleep, Timers};
 use super::hosts::{Hosts, Registered, Turn};
-use super::{Capabilities, Ending, Engine, Host, Link, Plan};
+use super::{Capabilities, Ending, Engine, Host, Link, Machine, Plan};
 use crate::random;
 
 /// What is told apart, and so what a packet takes at least.
 const TICK: Duration = Duration::from_millis(1);
-
-/// Of every socket. Small enough that a reader which stops is felt soon; see [`Stream`] for the reads it asks for.
-const RECEIVE_BUFFER: u16 = 32 * 1024;
 
 /// Of every listener: above the clients that a scenario may have, and all of a host's ephemeral ports.
 const BACKLOG: usize = 16_384;
@@ -107,7 +107,12 @@ impl Engine for TurmoilNet {
 /// Runs the hosts. Returns how many passes it took, too.
 fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
     let mut net = Net::with_config(
-        KernelConfig::default().recv_buf_cap(RECEIVE_BUFFER.into()).default_backlog(BACKLOG).retx_threshold(u32::MAX),
+        KernelConfig::default()
+            .recv_buf_cap(socket::WINDOW.into())
+            // The sockets' own count keeps each to its host's.
+            .send_buf_cap(usize::MAX)
+            .default_backlog(BACKLOG)
+            .retx_threshold(u32::MAX),
     );
     let ids: Vec<HostId> = hosts.iter().map(|host| net.add_host(host.name)).collect();
     let addresses = hosts.iter().map(|host| net.lookup(host.name)).collect();
@@ -121,9 +126,11 @@ fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
         let shared = Arc::new(Shared {
             hosts: registry.clone(),
             ids,
+            machines: hosts.iter().map(|host| host.machine).collect(),
             limit: plan.limit,
             turns: AtomicU64::new(0),
             timers: Mutex::default(),
+            sockets: Mutex::default(),
             unfinished: Mutex::default(),
             links: Mutex::new(Links::new(addresses)),
         });
@@ -198,6 +205,7 @@ impl Driver<'_> {
             self.turns_seen = self.shared.turns();
             self.passes += 1;
             self.packets.leave(self.net, now);
+            self.packets.pass_within(self.net);
         }
         if self.packets.ring_clocks(self.net, now) {
             self.settle().await;
@@ -242,10 +250,12 @@ impl Driver<'_> {
 struct Shared {
     hosts: Arc<Hosts>,
     ids: Vec<HostId>,
+    machines: Vec<Machine>,
     limit: Duration,
     /// How often a host had its turn, or a packet arrived: whether there is anything to move.
     turns: AtomicU64,
     timers: Mutex<Timers>,
+    sockets: Mutex<Sockets>,
     unfinished: Mutex<Unfinished>,
     links: Mutex<Links>,
 }
@@ -261,6 +271,11 @@ impl Shared {
 
     fn act(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The host with this address.
+    fn host_id(&self, ip: IpAddr) -> Option<HostId> {
+        lock(&self.links).host(ip).map(|index| self.ids[index])
     }
 }
 
@@ -285,6 +300,10 @@ pub struct World {
 impl World {
     fn id(&self) -> HostId {
         self.shared.ids[self.index]
+    }
+
+    fn machine(&self) -> Machine {
+        self.shared.machines[self.index]
     }
 }
 
@@ -321,7 +340,7 @@ impl cp::world::World for World {
     }
 
     async fn bind(&self, address: &str) -> io::Result<Listener> {
-        Ok(Listener::new(TcpListener::bind(address).await?, self.shared.clone()))
+        Ok(Listener::new(TcpListener::bind(address).await?, self.clone()))
     }
 
     async fn connect(&self, address: &str) -> io::Result<Stream> {
@@ -335,7 +354,7 @@ impl cp::world::World for World {
             }
             polled
         });
-        Stream::new(tcp.await?, self.shared.clone())
+        Stream::new(tcp.await?, self)
     }
 
     fn random(&self, purpose: &'static str) -> u64 {

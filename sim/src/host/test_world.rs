@@ -1,7 +1,8 @@
 //! A world for the tests of hosts: tokio's paused clock, and pipes for a network.
 //!
-//! Not a simulated network: no packets, no windows. A dropped pipe reads as the end of the stream, also where a kernel would
-//! reset; a reset comes from [`Pipe::reset`] only, and is told to one call, as Linux does it.
+//! Not a simulated network: no packets, no windows. What is written has arrived, and is acknowledged, at once. A dropped pipe
+//! reads as the end of the stream, also where a kernel would reset; a reset comes from [`Pipe::reset`] only, and is told to
+//! one call, as Linux does it.
 #![expect(clippy::disallowed_methods, reason = "this file is the tests' one place that touches the runtime")]
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use cp::core::Time;
 use cp::world::{Listener, Peer, Signal, World};
@@ -73,8 +74,12 @@ impl World for TestWorld {
     async fn connect(&self, address: &str) -> io::Result<Pipe> {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let (reset, gone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let pipe = |bytes| Pipe { bytes, reset: reset.clone(), gone: gone.clone() };
-        let (near, far) = (pipe(near), pipe(far));
+        let sides = [Arc::<Mutex<Side>>::default(), Arc::default()];
+        let pipe = |bytes, own: usize| {
+            let (own, peer) = (sides[own].clone(), sides[1 - own].clone());
+            Pipe { bytes, reset: reset.clone(), gone: gone.clone(), own, peer }
+        };
+        let (near, far) = (pipe(near, 0), pipe(far, 1));
         let ports = self.ports.lock().unwrap();
         let listener = ports.get(&port(address)).ok_or(io::ErrorKind::ConnectionRefused)?;
         listener.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
@@ -155,12 +160,35 @@ pub(crate) struct Pipe {
     reset: Arc<AtomicBool>,
     /// Nothing arrives any more: neither bytes nor the end.
     gone: Arc<AtomicBool>,
+    own: Arc<Mutex<Side>>,
+    peer: Arc<Mutex<Side>>,
+}
+
+/// What the other end sees of one.
+#[derive(Default)]
+struct Side {
+    is: Peer,
+    watcher: Option<Waker>,
 }
 
 impl Pipe {
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
         self.reset.store(true, Ordering::Relaxed);
+        self.become_peer(Peer::Gone);
+    }
+
+    /// The other end sees this one as `peer` from now on.
+    fn become_peer(&self, peer: Peer) {
+        if self.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        let watcher = {
+            let mut own = self.own.lock().unwrap();
+            own.is = own.is.max(peer);
+            own.watcher.take()
+        };
+        watcher.into_iter().for_each(Waker::wake);
     }
 
     fn met<T>(&self, otherwise: io::Result<T>) -> Poll<io::Result<T>> {
@@ -174,11 +202,22 @@ impl cp::world::Stream for Pipe {
         0
     }
 
-    fn poll_peer(&mut self, _known: Peer, _cx: &mut Context<'_>) -> Poll<Peer> {
+    fn poll_peer(&mut self, known: Peer, cx: &mut Context<'_>) -> Poll<Peer> {
+        let mut peer = self.peer.lock().unwrap();
+        if peer.is > known {
+            return Poll::Ready(peer.is);
+        }
+        peer.watcher = Some(cx.waker().clone());
         Poll::Pending
     }
 
     fn refresh(&mut self) {}
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.become_peer(Peer::Closed);
+    }
 }
 
 impl AsyncRead for Pipe {
@@ -206,6 +245,7 @@ impl AsyncWrite for Pipe {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.become_peer(Peer::Closed);
         Pin::new(&mut self.bytes).poll_shutdown(cx)
     }
 }

@@ -2,10 +2,12 @@
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use cp::core::Time;
-use cp::world::World;
+use cp::world::{Peer, Stream as _, World};
+use futures_util::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Log, accept, echo_server, on_both_engines, second, simulate};
@@ -21,6 +23,10 @@ on_both_engines! {
     connecting_to_a_closed_port_is_refused
     a_slow_reader_holds_its_writer_back_and_gets_every_byte
     small_reads_do_not_stop_a_large_transfer
+    what_is_written_is_unacknowledged_until_the_peers_machine_has_it
+    a_fin_is_unacknowledged_for_a_round_trip
+    the_peers_end_is_seen_past_bytes_that_nobody_has_read
+    a_reset_is_seen_by_who_only_watches
 }
 
 fn an_echo_crosses_the_hosts<E: Engine>() {
@@ -205,4 +211,105 @@ fn transfer<E: Engine>(at_once: usize) {
         }),
     ]);
     assert_eq!(log.words(), ["held back: true", "complete: true"], "{ending:?}");
+}
+
+/// More than the peer's receive buffer holds, and less than that and the own send buffer.
+const LARGE: usize = 100_000;
+
+fn what_is_written_is_unacknowledged_until_the_peers_machine_has_it<E: Engine>() {
+    let log = Log::default();
+    let seen = log.clone();
+    simulate::<E>(vec![
+        Host::new("server", async |world: E::World| {
+            let (_listener, mut stream) = accept(&world).await;
+            world.sleep_until(second(5)).await;
+            stream.read_exact(&mut vec![0; LARGE + 3]).await.unwrap();
+            std::future::pending().await
+        }),
+        Host::new("client", async move |world: E::World| {
+            let mut stream = world.connect("server:6432").await.unwrap();
+            world.sleep_until(second(1)).await;
+            assert_eq!(stream.unacknowledged(), 0);
+            stream.write_all(b"abc").await.unwrap();
+            assert_eq!(stream.unacknowledged(), 3);
+            world.sleep_until(second(2)).await;
+            assert_eq!(stream.unacknowledged(), 0, "nobody has read it, but it has arrived");
+            stream.write_all(&[0; LARGE]).await.unwrap();
+            world.sleep_until(second(3)).await;
+            let left = stream.unacknowledged();
+            assert!((LARGE - 70_000..LARGE).contains(&left), "{left}");
+            world.sleep_until(second(6)).await;
+            seen.note(&world, stream.unacknowledged());
+            world.finish();
+        }),
+    ]);
+    assert_eq!(log.words(), ["0"]);
+}
+
+fn a_fin_is_unacknowledged_for_a_round_trip<E: Engine>() {
+    let log = Log::default();
+    let seen = log.clone();
+    simulate::<E>(vec![
+        Host::new("server", async |world: E::World| {
+            let (_listener, _stream) = accept(&world).await;
+            std::future::pending::<()>().await;
+        }),
+        Host::new("client", async move |world: E::World| {
+            let mut stream = world.connect("server:6432").await.unwrap();
+            world.sleep_until(second(1)).await;
+            stream.shutdown().await.unwrap();
+            seen.note(&world, stream.unacknowledged());
+            world.sleep_until(second(2)).await;
+            seen.note(&world, stream.unacknowledged());
+            world.finish();
+        }),
+    ]);
+    assert_eq!(log.words(), ["1", "0"]);
+}
+
+fn the_peers_end_is_seen_past_bytes_that_nobody_has_read<E: Engine>() {
+    let log = Log::default();
+    let seen = log.clone();
+    simulate::<E>(vec![
+        Host::new("server", async move |world: E::World| {
+            let (_listener, mut stream) = accept(&world).await;
+            let peer = poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await;
+            seen.note(&world, format!("{peer:?} {}", world.now() > second(3) && world.now() < second(4)));
+            let gone = poll_fn(|cx| Poll::Ready(stream.poll_peer(Peer::Closed, cx).is_pending())).await;
+            let mut bytes = String::new();
+            stream.read_to_string(&mut bytes).await.unwrap();
+            seen.note(&world, format!("still there: {gone}, read: {bytes}"));
+            world.finish();
+        }),
+        Host::new("client", async |world: E::World| {
+            let mut stream = world.connect("server:6432").await.unwrap();
+            stream.write_all(b"unread").await.unwrap();
+            world.sleep_until(second(3)).await;
+            stream.shutdown().await.unwrap();
+            std::future::pending::<()>().await;
+        }),
+    ]);
+    assert_eq!(log.words(), ["Closed true", "still there: true, read: unread"]);
+}
+
+fn a_reset_is_seen_by_who_only_watches<E: Engine>() {
+    let log = Log::default();
+    let seen = log.clone();
+    simulate::<E>(vec![
+        Host::new("server", async |world: E::World| {
+            let (_listener, stream) = accept(&world).await;
+            world.sleep_until(second(3)).await;
+            // Over bytes that nobody has read.
+            drop(stream);
+            std::future::pending::<()>().await;
+        }),
+        Host::new("client", async move |world: E::World| {
+            let mut stream = world.connect("server:6432").await.unwrap();
+            stream.write_all(b"unread").await.unwrap();
+            let peer = poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await;
+            seen.note(&world, format!("{peer:?} {}", world.now() > second(3) && world.now() < second(4)));
+            world.finish();
+        }),
+    ]);
+    assert_eq!(log.words(), ["Gone true"]);
 }

@@ -14,7 +14,8 @@ use ::turmoil_net::{EnterGuard, Packet, TcpFlags, TcpSegment, Transport};
 use bytes::Bytes;
 
 use super::links::Rung;
-use super::{RECEIVE_BUFFER, Shared, TICK, lock};
+use super::socket::{WINDOW, Woken};
+use super::{Shared, TICK, lock};
 use crate::random;
 
 /// A packet that arrives no sooner than the next millisecond has taken one; this many more, drawn evenly, are possible.
@@ -104,7 +105,7 @@ impl Packets {
             (std::mem::take(&mut unfinished.resets), std::mem::take(&mut unfinished.forgotten))
         };
         for flow in resets.iter().chain(&forgotten) {
-            net.deliver(reset(flow.reversed()));
+            self.deliver(reset(flow.reversed()), *flow, net);
         }
         let mut leaving = std::mem::take(&mut self.leaving);
         net.egress_all(&mut leaving);
@@ -125,7 +126,7 @@ impl Packets {
             any = true;
             self.shared.act();
             match rung {
-                Rung::GiveUp(flow) => net.deliver(reset(flow.reversed())),
+                Rung::GiveUp(flow) => self.deliver(reset(flow.reversed()), flow, net),
                 Rung::Again(packets) => packets.into_iter().for_each(|packet| self.send(packet, now + TICK)),
             }
         }
@@ -157,12 +158,33 @@ impl Packets {
             let Some(packet) = ({ lock(&self.shared.links).let_through(packet, flow, now) }) else { continue };
             let has_data = matches!(&packet.payload, Transport::Tcp(segment) if !segment.payload.is_empty());
             if has_data && lock(&self.shared.unfinished).orphans.remove(&own) {
-                net.deliver(reset(own.reversed()));
+                self.deliver(reset(own.reversed()), own, net);
                 self.send(reset(own), now + TICK);
             } else {
-                net.deliver(packet);
+                self.deliver(packet, own, net);
             }
         }
+    }
+
+    /// The stack takes a packet for the socket that sends `own`, and the process is told what that means.
+    fn deliver(&self, packet: Packet, own: Flow, net: &EnterGuard) {
+        net.deliver(packet.clone());
+        if let Some(id) = self.shared.host_id(own.from.ip()) {
+            net.set_current(id);
+            let woken = lock(&self.shared.sockets).arrived(own, &packet);
+            woken.wake();
+        }
+    }
+
+    /// Connections within a host, whose packets never come by here, have moved with the pass.
+    pub(super) fn pass_within(&self, net: &EnterGuard) {
+        let turn = |host| {
+            if let Some(id) = self.shared.host_id(host) {
+                net.set_current(id);
+            }
+        };
+        let woken = lock(&self.shared.sockets).pass_within(turn);
+        woken.into_iter().for_each(Woken::wake);
     }
 
     /// A packet leaves its host. It arrives at `earliest` or a little later.
@@ -171,7 +193,8 @@ impl Packets {
         if let Transport::Tcp(segment) = &mut packet.payload
             && segment.flags.syn
         {
-            segment.window = segment.window.min(RECEIVE_BUFFER);
+            segment.window = segment.window.min(WINDOW);
+            lock(&self.shared.sockets).syn_leaves(flow, segment.seq);
             if !segment.flags.ack {
                 lock(&self.shared.links).connect_leaves(flow.from);
             }
