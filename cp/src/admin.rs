@@ -6,7 +6,8 @@
 //! | `GET /livez` | 200 `alive` as long as the process runs, drains included |
 //! | `/drain` | see [`drain`] |
 //!
-//! Promises: a probe is answered however many silent connections others hold open, and no connection here delays the exit.
+//! Promises: a probe is answered however many silent connections others hold open, what was asked before the exit is answered,
+//! and no connection here delays the exit.
 //! An admin connection never counts as one.
 //!
 //! Not `axum::serve`: that spawns its tasks on its own, where the world can't see them.
@@ -116,17 +117,17 @@ async fn serve_connection<W: World>(
     let mut tenure = tenure.subscribe();
     let mut lifecycle = lifecycle.subscribe();
     std::future::poll_fn(|cx| {
-        if lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready()
-            || tenure.poll_until(|tenure| *tenure == Tenure::Over, cx).is_ready()
-        {
-            return Poll::Ready(());
-        }
-        connection.as_mut().poll(cx).map(|end| {
+        // First of all the answers: every order is answered before the process exits, so one look is enough.
+        if let Poll::Ready(end) = connection.as_mut().poll(cx) {
             if let Err(error) = end {
                 // A prober that hangs up half-way is no event.
                 tracing::debug!(%error, "admin connection ended");
             }
-        })
+            return Poll::Ready(());
+        }
+        let exiting = lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx);
+        let over = tenure.poll_until(|tenure| *tenure == Tenure::Over, cx);
+        if exiting.is_ready() || over.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
@@ -190,8 +191,7 @@ mod tests {
         address: SocketAddr,
         lifecycle: Notice<Lifecycle>,
         crew: Crew,
-        /// Nobody takes orders here.
-        _orders: mpsc::Receiver<Order>,
+        orders: mpsc::Receiver<Order>,
     }
 
     impl Port {
@@ -204,7 +204,7 @@ mod tests {
             let registry = Default::default();
             let desk = Desk { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders };
             spawn(&crew, listener, desk);
-            Port { world, address, lifecycle, crew, _orders: taken }
+            Port { world, address, lifecycle, crew, orders: taken }
         }
 
         async fn connect(&self) -> <TokioWorld as World>::Stream {
@@ -214,14 +214,22 @@ mod tests {
         /// The status line and the body of the answer.
         async fn answer(&self, method: &str, path: &str) -> (String, String) {
             let mut stream = self.connect().await;
-            let request = format!("{method} {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(!answer.contains("date:"), "bytes must not depend on the clock: {answer}");
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            (head.lines().next().unwrap().to_owned(), body.to_owned())
+            stream.write_all(request(method, path, "").as_bytes()).await.unwrap();
+            read(stream).await
         }
+    }
+
+    fn request(method: &str, path: &str, headers: &str) -> String {
+        format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n")
+    }
+
+    /// The status line and the body of an answer.
+    async fn read(mut stream: <TokioWorld as World>::Stream) -> (String, String) {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(!answer.contains("date:"), "bytes must not depend on the clock: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
     /// Runs a test that must not hang.
@@ -262,6 +270,42 @@ mod tests {
             let port = Port::open().await;
             assert_eq!(port.answer("GET", "/").await, said("404 Not Found", ""));
             assert_eq!(port.answer("POST", "/readyz").await, said("405 Method Not Allowed", ""));
+        });
+    }
+
+    #[test]
+    fn an_order_is_answered_although_it_is_what_ends_the_process() {
+        run(async {
+            let mut port = Port::open().await;
+            let mut stream = port.connect().await;
+            let post = request("POST", "/drain", "Host: localhost\r\nX-Lastcall: drain\r\n");
+            stream.write_all(post.as_bytes()).await.unwrap();
+            let Order { answer, .. } = port.orders.recv().await.unwrap();
+            // An empty pod without a lame duck: begun and over in one step.
+            answer.send(crate::orders::Answer::Begun).unwrap();
+            port.lifecycle.change(Lifecycle { exiting: true, ..port.lifecycle.value() });
+            port.crew.gone().await;
+            assert_eq!(read(stream).await.0, "HTTP/1.1 202 Accepted");
+        });
+    }
+
+    #[test]
+    fn what_a_page_in_a_browser_could_send_is_refused_and_told_what_to_send() {
+        run(async {
+            let port = Port::open().await;
+            for (method, headers, told) in [
+                ("POST", "Host: localhost:8080\r\n", "-H 'X-Lastcall: drain'"),
+                ("DELETE", "Host: localhost:8080\r\nX-Lastcall: other\r\n", "curl -X DELETE"),
+                ("OPTIONS", "Host: localhost:8080\r\nAccess-Control-Request-Headers: x-lastcall\r\n", "X-Lastcall"),
+                ("POST", "Host: evil.example\r\nX-Lastcall: drain\r\n", "-H 'Host: localhost'"),
+                ("GET", "Host: evil.example\r\n", "-H 'Host: localhost'"),
+            ] {
+                let mut stream = port.connect().await;
+                stream.write_all(request(method, "/drain", headers).as_bytes()).await.unwrap();
+                let (status, body) = read(stream).await;
+                assert_eq!(status, "HTTP/1.1 403 Forbidden", "{method} {headers}");
+                assert!(body.contains(told), "{body}");
+            }
         });
     }
 

@@ -87,6 +87,7 @@ impl Config {
         draft.take_flags(&sources.flags);
         let mut config = draft.finish()?;
         config.warnings.extend(early_wall(&config.settings));
+        config.warnings.extend(unknown_grace(&config.settings));
         Ok(config)
     }
 
@@ -170,6 +171,15 @@ fn early_wall(settings: &Settings) -> Option<String> {
     })
 }
 
+/// Without the pod's grace nobody knows when the SIGKILL comes, and no wall stands before it.
+fn unknown_grace(settings: &Settings) -> Option<String> {
+    settings.termination_grace.is_none().then(|| {
+        "termination_grace is not told: what still runs at the pod's SIGKILL is cut without a word. Tell the pod's \
+         terminationGracePeriodSeconds (--termination-grace), and a wall stands before it"
+            .to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,7 +207,15 @@ mod tests {
         assert!(warning.starts_with("the wall stands before idle_grace, which is 30s, is over"), "{warning}");
         assert_eq!(warnings(&[("termination_grace", "50s")]), [""; 0]);
         assert_eq!(warnings(&[("termination_grace", "30s"), ("idle_grace", "10s")]), [""; 0]);
-        assert_eq!(warnings(&[("drain_policy", "flat"), ("handover_drain_timeout", "10s")]), [""; 0]);
+        let flat = [("drain_policy", "flat"), ("handover_drain_timeout", "10s"), ("termination_grace", "1h")];
+        assert_eq!(warnings(&flat), [""; 0]);
+    }
+
+    #[test]
+    fn a_grace_that_was_not_told_is_a_warning() {
+        let [warning] = &load(&[WORKER], &[], "").unwrap().warnings[..] else { panic!("one warning") };
+        assert!(warning.starts_with("termination_grace is not told") && warning.contains("SIGKILL"), "{warning}");
+        assert_eq!(load(&[WORKER], &[("LASTCALL_TERMINATION_GRACE", "24h")], "").unwrap().warnings, [""; 0]);
     }
 
     fn errors(flags: Pairs<'_>, environment: Pairs<'_>, file: &str) -> Vec<String> {
@@ -230,7 +248,8 @@ mod tests {
     #[test]
     fn without_anything_but_a_worker_all_is_as_the_table_says() {
         let config = load(&[WORKER], &[], "").unwrap();
-        assert_eq!(Config { origins: BTreeMap::new(), ..config.clone() }, Config::new("pg:5432"));
+        let told = Config { origins: BTreeMap::new(), warnings: Vec::new(), ..config.clone() };
+        assert_eq!(told, Config::new("pg:5432"));
         for entry in entries().iter().filter(|entry| entry.name != "worker") {
             let mut set = config.clone();
             set.set(entry, entry.default).unwrap();
@@ -356,7 +375,7 @@ mod tests {
             ("PATH", "/bin"),
         ];
         assert_eq!(
-            load(&[WORKER], &environment, "").unwrap().warnings,
+            load(&[WORKER, ("termination_grace", "24h")], &environment, "").unwrap().warnings,
             [
                 "environment variable LASTCALL_IDLE_GRCE is not a setting and is ignored; did you mean LASTCALL_IDLE_GRACE?",
                 "environment variable LASTCALL_SECRET is not a setting and is ignored",

@@ -196,11 +196,14 @@ The drain, from the signal (SIGTERM or SIGINT) on:
 Signals:
   SIGTERM, SIGINT  drain; a second SIGTERM is ignored, a second SIGINT is the wall
   SIGQUIT          exit at once
+  SIGHUP           nothing to reload today; never an end
+  all others       ignored and logged, if they would end the process
 
 On the admin port:
   POST /drain      drain without a signal
   DELETE /drain    take that back, as long as no signal has come
-  GET /drain       what the drain waits for, and until when
+  GET /drain       who is here, what the drain waits for, and until when
+  curl -X POST -H 'X-Lastcall: drain' localhost:8080/drain   POST and DELETE take this header
 
 Exit codes:
   0    drained: every session ended as promised

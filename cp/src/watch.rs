@@ -212,7 +212,10 @@ impl<W: World, M: Meter> Watch<W, M> {
     }
 
     /// SIGQUIT: every session is ended where it stands, and recorded.
-    async fn quit(self) -> Exit {
+    async fn quit(mut self) -> Exit {
+        // Whoever still asks something is told that the process exits.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
         tracing::warn!(connections = self.front.registry.connections(), "SIGQUIT: exiting at once");
         let ended = self.front.world.now();
         end_tasks(&self.front).await;

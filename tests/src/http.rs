@@ -56,7 +56,7 @@ impl Prober {
 /// What the kernel reports, and whatever is no answer.
 pub async fn ask(port: u16, request: &str, headers: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("{request} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n{headers}\r\n");
+    let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     while answer.len() <= MAX_ANSWER && stream.read_buf(&mut answer).await? > 0 {}

@@ -4,11 +4,19 @@
 //! |---|---|
 //! | `POST /drain` | 202 when the drain has begun, 200 when one was under way |
 //! | `DELETE /drain` | 200 when it is taken back or there is none; 409 when a signal has come, or it is too late |
-//! | `GET /drain` | what it waits for, a line a connection; JSON for `Accept: application/json` |
+//! | `GET /drain` | who is here and what it waits for, a line a connection; JSON for `Accept: application/json` |
+//!
+//! A page in somebody's browser must not be able to ask any of this. To change something takes the header [`ASKED`], which a
+//! form can't send, and which a page of another origin may send only after a preflight, that nobody here answers. A page can
+//! have its own name looked up as this port's address, and is then of the same origin; but the Host of its requests is that
+//! name. So Host is an address or `localhost`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -31,8 +39,46 @@ pub(crate) struct Desk<W> {
     pub(crate) orders: Orders,
 }
 
+/// What a request that changes something must bring, and its value.
+const ASKED: (HeaderName, &str) = (HeaderName::from_static("x-lastcall"), "drain");
+
 pub(super) fn routes<W: World>() -> Router<Desk<W>> {
-    Router::new().route("/drain", get(status::<W>).post(begin::<W>).delete(recall::<W>))
+    let drain = get(status::<W>).post(begin::<W>).delete(recall::<W>);
+    Router::new().route("/drain", drain).layer(middleware::from_fn(guard))
+}
+
+/// Lets through what no page in a browser can have sent. Whoever is refused is told what to send.
+async fn guard(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if headers.get(header::HOST).is_some_and(|host| !is_plain_host(host)) {
+        let sentence = "the Host of a request to /drain is an address or localhost, so that no page in a browser can send it; \
+                        for another name: curl -H 'Host: localhost'";
+        return (StatusCode::FORBIDDEN, line(sentence)).into_response();
+    }
+    let (name, value) = ASKED;
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if changes && headers.get(name).is_none_or(|given| given != value) {
+        let method = request.method();
+        let sentence = format!(
+            "this takes the header X-Lastcall, so that no page in a browser can send it: \
+             curl -X {method} -H 'X-Lastcall: drain' localhost:PORT/drain"
+        );
+        return (StatusCode::FORBIDDEN, line(&sentence)).into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether a Host, its port aside, is an address or `localhost`.
+fn is_plain_host(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<Ipv4Addr>().is_ok()
+        || bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 async fn begin<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
@@ -80,4 +126,22 @@ fn wants_json(headers: &HeaderMap) -> bool {
 
 fn line(sentence: &str) -> String {
     format!("{sentence}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_localhost_and_no_name_that_somebody_else_can_choose() {
+        let is_plain = |host: &str| is_plain_host(&HeaderValue::from_str(host).unwrap());
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "10.0.0.7", "[::1]:8080", "[2001:db8::1]"] {
+            assert!(is_plain(host), "{host}");
+        }
+        for host in
+            ["", "pod", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "::1:x", "[::1"]
+        {
+            assert!(!is_plain(host), "{host}");
+        }
+    }
 }

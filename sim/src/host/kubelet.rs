@@ -129,7 +129,8 @@ async fn ask<S>(connection: &mut S, method: &str, path: &str, keep: &str) -> Opt
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\nconnection: {keep}\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-lastcall: drain\r\nconnection: {keep}\r\n\r\n");
     connection.write_all(request.as_bytes()).await.ok()?;
     let mut answer = vec![0; ANSWER];
     let mut length = 0;

@@ -8,9 +8,9 @@ use process_tests::{eventually, run};
 
 use super::{ADMIN_SHUTDOWN, assert_exit, millis, told};
 
-/// What the admin port answers to a request without headers.
+/// What the admin port answers to a request of an administrator's.
 async fn answer(plane: &ControlPlane, request: &str) -> (u16, String) {
-    ask(plane.admin, request, "").await.unwrap()
+    ask(plane.admin, request, "X-Lastcall: drain\r\n").await.unwrap()
 }
 
 #[test]
@@ -110,6 +110,30 @@ fn whoever_asks_why_the_process_is_still_there_is_told_who_holds_it_and_until_wh
         assert_eq!(paused_now["worker_pid"].to_string(), backend, "{json}");
         paused.batch_execute("commit").await.unwrap();
         assert_eq!(running.finished().await.out, "the row\n");
+        assert_eq!(plane.exit().await.code, Some(0));
+    });
+}
+
+#[test]
+fn an_empty_process_without_a_lame_duck_answers_before_it_is_gone() {
+    run(async {
+        for _ in 0..5 {
+            let mut plane = ControlPlane::start(&["--lame-duck", "0", "--idle-grace", "0"]).await;
+            assert_eq!(answer(&plane, "POST /drain").await.0, 202);
+            assert_eq!(plane.ends().await, Some(0));
+        }
+    });
+}
+
+#[test]
+fn a_page_in_a_browser_can_not_drain_the_process() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "0", "--idle-grace", "0"]).await;
+        let form = "Content-Type: application/x-www-form-urlencoded\r\nOrigin: http://evil.example\r\n";
+        let (status, sentence) = ask(plane.admin, "POST /drain", form).await.unwrap();
+        assert_eq!((status, sentence.contains("X-Lastcall: drain")), (403, true), "{sentence}");
+        assert_eq!(http::status(plane.admin, "/readyz").await.unwrap(), 200);
+        plane.signal(Signal::TERM);
         assert_eq!(plane.exit().await.code, Some(0));
     });
 }
