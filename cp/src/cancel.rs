@@ -69,7 +69,7 @@ mod tests {
     fn a_session_is_known_by_its_workers_key_and_two_workers_may_choose_the_same_process_id() {
         let registry = Registry::default();
         let enter = |key| {
-            let place = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH);
+            let place = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH).unwrap();
             place.update(SHOWN, None);
             assert!(!registry.knows(key));
             place.update(SHOWN, Some(key));

@@ -12,20 +12,28 @@ use crate::core::EndReason;
 use crate::core::fatal::Fatal;
 use crate::core::wire::CancelKey;
 use crate::course::{Course, Front, poll_patience};
+use crate::crowd::Stand;
 use crate::goodbye;
 use crate::meter::{EndRecord, Meter};
 use crate::registry::Place;
 use crate::relay;
 use crate::startup::{self, NoOpening, Opening, Startup};
+use crate::watch::LATE_LAST;
 use crate::worker;
 use crate::world::World;
 
 /// Serves a connection that has a place in the registry.
 ///
 /// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
-pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, place: Place) {
+pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, place: Place, stand: Stand) {
     let mut course = Course::new(&front, place);
-    let startup = match startup::read(&mut client, |cx| course.poll_end(cx)).await {
+    let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
+        Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
+        Poll::Pending => course.poll_end(cx),
+    })
+    .await;
+    drop(stand);
+    let startup = match opening {
         Ok(Opening::Session(startup)) => startup,
         Ok(Opening::Cancel(key)) => {
             course.place.vacate();
@@ -39,20 +47,25 @@ pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W:
 }
 
 /// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
-pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream) {
-    let deadline = front.world.now() + front.settings.close_linger;
+pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, stand: Stand) {
+    let accepted = front.world.now();
+    let deadline = accepted + front.settings.close_linger;
     let mut alarm = Alarm::new(front.world.clone());
     let mut lifecycle = front.lifecycle.subscribe();
     let opening = startup::read(&mut client, |cx| {
-        poll_patience(&mut alarm, &mut lifecycle, deadline, cx).map(|()| EndReason::ShuttingDown)
+        let closing = lifecycle.poll_until(|lifecycle| lifecycle.closing, cx).is_ready();
+        let deadline = if closing { deadline.min(accepted + LATE_LAST) } else { deadline };
+        let over = stand.poll_gone(cx).is_ready() || poll_patience(&mut alarm, &mut lifecycle, deadline, cx).is_ready();
+        if over { Poll::Ready(EndReason::ShuttingDown) } else { Poll::Pending }
     })
     .await;
+    drop(stand);
     match opening {
         Ok(Opening::Cancel(key)) => cancel::serve(&front, client, &key).await,
         Ok(Opening::Session(_)) => {
             front.registry.count_refused();
             let fatal = EndReason::ShuttingDown.fatal(None);
-            say(&front, client, Vec::new(), fatal).await;
+            front.crowd.enter().while_here(say(&front, client, Vec::new(), fatal)).await;
         }
         Err(_) => {}
     }
@@ -121,7 +134,12 @@ async fn end<W: World, M: Meter>(
     };
     let tell = async {
         if reason != EndReason::Quit && (fatal.is_some() || !unsent.is_empty() && !reason.by_client()) {
-            say(front, client, unsent, fatal).await;
+            let telling = say(front, client, unsent, fatal);
+            if matches!(reason, EndReason::ShuttingDown | EndReason::TooManyConnections) {
+                // It never was a session: it takes no more room than others who never were.
+                return front.crowd.enter().while_here(telling).await;
+            }
+            telling.await;
         }
     };
     both(release, tell).await;
@@ -207,7 +225,7 @@ async fn turn_away<W: World, M: Meter>(
     };
     course.close(reason);
     if let Some(fatal) = fatal {
-        say(front, client, Vec::new(), Some(fatal)).await;
+        front.crowd.enter().while_here(say(front, client, Vec::new(), Some(fatal))).await;
     }
     course.leave(reason);
 }

@@ -14,6 +14,7 @@ use crate::cancel;
 use crate::core::drain::Pace;
 use crate::core::{Drain, EndReason, Session, Settings, Time, Verdict};
 use crate::crew::Crew;
+use crate::crowd::Crowd;
 use crate::lifecycle::Lifecycle;
 use crate::meter::{Change, Meter};
 use crate::notice::{Notice, Reader};
@@ -34,6 +35,9 @@ pub(crate) struct Front<W, M> {
     pub(crate) crew: Crew,
     /// For lines that anybody can cause.
     pub(crate) throttle: Throttle,
+    /// The tasks of connections that came too late, and the one that accepts: the last to go.
+    pub(crate) late: Crew,
+    pub(crate) crowd: Crowd,
     /// By how much this process's due times differ from another's.
     pub(crate) pace_offset: u32,
 }
@@ -121,6 +125,7 @@ impl<W: World, M: Meter> Course<W, M> {
     /// Cancels the statement at its worker, beside whatever else goes on.
     fn cancel(&mut self) {
         self.session.handle_cancelled(self.now());
+        self.front.registry.count_cut();
         if let Some(key) = self.session.worker_key().cloned() {
             let front = self.front.clone();
             self.front.crew.spawn(&self.front.world, "wall", async move {
@@ -131,6 +136,7 @@ impl<W: World, M: Meter> Course<W, M> {
 
     /// The connection is over: nothing is forwarded from here on.
     pub(crate) fn close(&mut self, reason: EndReason) {
+        self.place.decide(reason);
         let now = self.now();
         self.session.close(reason, &self.lifecycle.value().drain, now);
         self.show();

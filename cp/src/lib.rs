@@ -13,6 +13,7 @@ mod connection;
 pub mod core;
 mod course;
 pub mod crew;
+mod crowd;
 mod goodbye;
 pub mod lifecycle;
 pub mod log;

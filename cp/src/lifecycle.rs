@@ -14,6 +14,8 @@ pub struct Lifecycle {
     pub cause: Option<Cause>,
     /// The first signal that came, if one has: from then on the drain can't be taken back.
     pub signal: Option<Signal>,
+    /// It has drained: whoever is in the listener's queue is still told, and the listener closes.
+    pub closing: bool,
     /// Nothing is left to wait for: every task ends now. Nothing comes after it.
     pub exiting: bool,
 }
@@ -30,7 +32,7 @@ pub enum Cause {
 impl Lifecycle {
     /// Ready for new sessions, under these rules.
     pub const fn serving(drain: Drain) -> Self {
-        Lifecycle { drain, cause: None, signal: None, exiting: false }
+        Lifecycle { drain, cause: None, signal: None, closing: false, exiting: false }
     }
 
     /// Whether new sessions are welcome.

@@ -112,9 +112,12 @@ pub struct DrainReport {
     pub started: Time,
     /// When the last session was gone, or the process gave up on it.
     pub ended: Time,
-    /// Connections, handshakes included, that were there at the signal.
+    /// Connections, handshakes included, that were there at the signal, and whose end was not decided then.
     pub connections_at_signal: usize,
-    /// Connections ended since the signal, by reason.
+    /// Connections accepted since the signal, those not counted that came after the lame duck.
+    pub connections_since: u64,
+    /// Connections whose end was decided since the signal, by reason; `cancel_request` for one that was no session. Together
+    /// as many as those that were there and those that came.
     pub ended_by: BTreeMap<&'static str, u64>,
     /// Sessions refused with 57P03.
     pub refused: u64,

@@ -1,8 +1,11 @@
 //! Who is here: every connection from the moment it is accepted, and how it left.
 //!
 //! A connection is entered in the same step in which it is accepted, before anything is awaited, so none can slip past the
-//! count. The process may exit when the registry is empty. Connections that come too late to be served (they wait for their
-//! 57P03 or bring a cancel request) are not entered: nobody waits for them.
+//! count. The process may exit when the registry is empty, and closes it in the same step. Connections that come too late to
+//! be served (they wait for their 57P03 or bring a cancel request) are not entered: nobody waits for them.
+//!
+//! An ending is counted when it is decided, not when the connection is gone: it belongs to the drain that decided it, however
+//! long the client takes to read its FATAL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,6 +29,10 @@ struct Book {
     process_ids: BTreeSet<(u32, u32)>,
     /// Those of them whose startup packet is complete.
     sessions: usize,
+    /// Those of them whose end is not decided.
+    undecided: usize,
+    /// Nobody enters any more: the process exits.
+    closed: bool,
     tally: Tally,
     /// Whoever waits for the registry to be empty: one at a time.
     waiter: Option<Waker>,
@@ -52,11 +59,22 @@ pub(crate) struct Shown {
     pub(crate) clock: Option<(Time, &'static str)>,
 }
 
-/// How many left, why, and who was the last.
+/// The name under which a connection is counted that brought a cancel request and was no session.
+pub(crate) const CANCEL_REQUEST: &str = "cancel_request";
+
+/// How many were here and came, how many ended and why, and who left last.
+///
+/// Once nobody is here any more, those who were here and those who came are as many as those who ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// Connections that ended, by reason.
+    /// Connections that were here when it was begun, those not counted whose end was decided before.
+    pub(crate) here: usize,
+    /// Connections that were entered since.
+    pub(crate) came: u64,
+    /// Connections whose end was decided since, by reason; cancel requests among them, as [`CANCEL_REQUEST`].
     pub(crate) ended_by: BTreeMap<&'static str, u64>,
+    /// Statements that were cancelled at the wall.
+    pub(crate) cut: u64,
     /// Sessions refused because they came too late.
     pub(crate) refused: u64,
     /// Cancel requests that were served.
@@ -73,9 +91,12 @@ impl Entry {
 }
 
 impl Registry {
-    /// Enters a connection that has just been accepted from `peer`.
-    pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Place {
+    /// Enters a connection that has just been accepted from `peer`; none once the registry is closed.
+    pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Place> {
         let mut book = self.book();
+        if book.closed {
+            return None;
+        }
         // Numbers of connections that are still there are skipped when the count wraps round.
         loop {
             book.last_number = book.last_number.wrapping_add(1);
@@ -91,7 +112,9 @@ impl Registry {
             is_session: false,
         };
         book.entries.insert(number, entry);
-        Place { registry: self.clone(), number, reason: None, left_at: now }
+        book.undecided += 1;
+        book.tally.came += 1;
+        Some(Place { registry: self.clone(), number, reason: None, left_at: now })
     }
 
     /// How many connections are here, handshakes included.
@@ -126,10 +149,11 @@ impl Registry {
         })
     }
 
-    /// Ready when no connection is left. One caller at a time.
-    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when no connection is left: the registry is then closed, in the same step. One caller at a time.
+    pub(crate) fn poll_close_if_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut book = self.book();
         if book.entries.is_empty() {
+            book.closed = true;
             return Poll::Ready(());
         }
         book.waiter = Some(cx.waker().clone());
@@ -146,9 +170,16 @@ impl Registry {
         self.book().tally.cancels += 1;
     }
 
-    /// Begins the tally anew, at the signal.
-    pub(crate) fn reset_tally(&self) {
-        self.book().tally = Tally::default();
+    /// Counts a statement that is cancelled at the wall.
+    pub(crate) fn count_cut(&self) {
+        self.book().tally.cut += 1;
+    }
+
+    /// Begins the tally anew, at the signal. Returns how many connections it has still to count.
+    pub(crate) fn begin_tally(&self) -> usize {
+        let mut book = self.book();
+        book.tally = Tally { here: book.undecided, ..Tally::default() };
+        book.tally.here
     }
 
     /// The tally since it was begun.
@@ -166,6 +197,7 @@ impl Registry {
 pub(crate) struct Place {
     registry: Registry,
     number: u32,
+    /// Why it ends, once that is decided.
     reason: Option<EndReason>,
     left_at: Time,
 }
@@ -206,10 +238,19 @@ impl Place {
         }
     }
 
-    /// Gives the place back, saying why.
+    /// Its end is decided, and is counted now; the place is kept until the client was told. A later decision changes nothing.
+    pub(crate) fn decide(&mut self, reason: EndReason) {
+        if self.reason.is_none() {
+            self.reason = Some(reason);
+            self.registry.book().count(reason.name());
+        }
+    }
+
+    /// Gives the place back. `reason` counts if nothing was decided before.
     pub(crate) fn leave(mut self, reason: EndReason, now: Time) -> Left {
-        self.reason = Some(reason);
+        self.decide(reason);
         self.left_at = now;
+        let reason = self.reason.unwrap_or(reason);
         Left { session: self.number, who: self.who().to_string(), reason, at: now }
     }
 
@@ -219,23 +260,42 @@ impl Place {
         book.entries.get(&self.number).expect("a place is in the book until it is dropped").who.clone()
     }
 
-    /// Gives the place back without a trace: it was a cancel request, not a session.
-    pub(crate) fn vacate(self) {}
+    /// Gives the place back: it was a cancel request, not a session.
+    pub(crate) fn vacate(self) {
+        let mut book = self.registry.book();
+        book.count(CANCEL_REQUEST);
+        book.forget(self.number);
+    }
+}
+
+impl Book {
+    /// Counts a connection whose end is decided.
+    fn count(&mut self, reason: &'static str) {
+        self.undecided -= 1;
+        *self.tally.ended_by.entry(reason).or_default() += 1;
+    }
+
+    /// Takes a connection out; it may not be there any more.
+    fn forget(&mut self, number: u32) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.sessions -= usize::from(entry.is_session);
+        if let Some(key) = &entry.key {
+            self.process_ids.remove(&(key.process_id(), number));
+        }
+        Some(entry)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let waiter = {
             let mut book = self.registry.book();
-            let entry = book.entries.remove(&self.number);
-            if entry.as_ref().is_some_and(|entry| entry.is_session) {
-                book.sessions -= 1;
-            }
-            if let Some(key) = entry.as_ref().and_then(|entry| entry.key.as_ref()) {
-                book.process_ids.remove(&(key.process_id(), self.number));
-            }
-            if let (Some(entry), Some(reason)) = (entry, self.reason) {
-                *book.tally.ended_by.entry(reason.name()).or_default() += 1;
+            if let Some(entry) = book.forget(self.number) {
+                // Nobody said why: its task was torn down, by a panic of its own.
+                let reason = self.reason.unwrap_or(EndReason::Panicked);
+                if self.reason.is_none() {
+                    book.count(reason.name());
+                }
                 book.tally.last =
                     Some(Left { session: self.number, who: entry.who.to_string(), reason, at: self.left_at });
             }

@@ -16,6 +16,7 @@ use crate::connection;
 use crate::core::{Drain, DrainPolicy, Settings, Time};
 use crate::course::Front;
 use crate::crew::Crew;
+use crate::crowd::Crowd;
 use crate::lifecycle::Lifecycle;
 use crate::meter::{Exit, Meter};
 use crate::notice::{Notice, Reader};
@@ -25,8 +26,15 @@ use crate::throttle::Throttle;
 use crate::watch::Watch;
 use crate::world::{Listener, World};
 
-/// Connections beyond `max_connections` that may be in their handshake, or wait for their refusal. More are closed at once.
-const RESERVE: usize = 1024;
+/// Connections that have not said what they want, or linger over their refusal. One more, and the oldest goes.
+const CROWD: usize = 1024;
+/// File descriptors that sessions leave to others: connections that have not said what they want, cancel requests, probes.
+pub(crate) const KEPT_BACK: usize = 64;
+/// Those of them that the former leave to the latter: for each cancel request that is passed on its own connection and one to
+/// a worker.
+const FOR_CANCELS: usize = 32;
+/// Connections accepted in one go, before their tasks have a turn.
+const BURST: usize = 32;
 /// Pause after the kernel refused to accept: what it lacks (file descriptors, memory) won't be back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,7 +87,10 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         settings,
         crew: Crew::default(),
         throttle: Throttle::default(),
+        late: Crew::default(),
+        crowd: Crowd::with_limit(CROWD),
     };
+    warn_of_few_descriptors(&front);
     tracing::info!(
         listen = listener.local_addr().map(tracing::field::display).ok(),
         worker = %front.worker,
@@ -92,9 +103,8 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         lifecycle: front.lifecycle.subscribe(),
         pause: None,
         alarm: Alarm::new(front.world.clone()),
-        late: Arc::new(()),
     };
-    front.crew.spawn(&front.world, "accept", accept.run());
+    front.late.spawn(&front.world, "accept", accept.run());
     let (orders, taken) = orders();
     if let Some(listener) = admin {
         let Front { world, registry, lifecycle, crew, .. } = front.clone();
@@ -108,6 +118,21 @@ async fn bind<W: World>(world: &W, flag: &'static str, address: &str) -> Result<
     bound.map_err(|source| ServeError::Bind { flag, address: address.to_owned(), source })
 }
 
+/// A session has two file descriptors: its client's connection and its worker's.
+fn warn_of_few_descriptors<W: World, M>(front: &Front<W, M>) {
+    let (spare, max_connections) = (front.world.spare_descriptors(), front.settings.max_connections as usize);
+    let lacking = (2 * max_connections + KEPT_BACK).saturating_sub(spare);
+    if lacking > 0 {
+        tracing::warn!(
+            max_connections,
+            sessions = spare.saturating_sub(KEPT_BACK) / 2,
+            lacking,
+            "file descriptors are too few for max_connections: further sessions will be refused with 53300; raise the hard \
+             limit on open files by what is lacking (ulimit -Hn, LimitNOFILE=), or lower max_connections"
+        );
+    }
+}
+
 /// Accepts connections, each into its own task.
 struct Accept<W: World, M> {
     front: Front<W, M>,
@@ -115,8 +140,6 @@ struct Accept<W: World, M> {
     lifecycle: Reader<Lifecycle>,
     pause: Option<Time>,
     alarm: Alarm<W>,
-    /// Held by each connection that came too late to have a place.
-    late: Arc<()>,
 }
 
 impl<W: World, M: Meter> Accept<W, M> {
@@ -125,7 +148,7 @@ impl<W: World, M: Meter> Accept<W, M> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..BURST {
             while self.lifecycle.poll_changed(cx).is_ready() {}
             let lifecycle = self.lifecycle.value();
             if lifecycle.exiting {
@@ -145,30 +168,32 @@ impl<W: World, M: Meter> Accept<W, M> {
             match self.listener.poll_accept(cx) {
                 Poll::Ready(Ok((stream, peer))) => self.admit(stream, peer),
                 Poll::Ready(Err(error)) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    // Whatever it lacks: those who only stand there may give some of it back.
+                    let closed = self.front.crowd.thin(BURST);
+                    tracing::warn!(%error, closed, "cannot accept a connection; those that have been silent longest are closed");
                     self.pause = Some(self.front.world.now() + ACCEPT_PAUSE);
                 }
+                // Whoever came in time has been let in.
+                Poll::Pending if lifecycle.closing => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn admit(&self, stream: W::Stream, peer: SocketAddr) {
-        let Front { world, registry, crew, settings, .. } = &self.front;
-        let now = world.now();
-        if self.lifecycle.value().drain.accepts(now) {
-            if registry.connections() >= settings.max_connections as usize + RESERVE {
-                return tracing::warn!(%peer, "connection closed at once: too many handshakes");
-            }
+        let Front { world, registry, crew, late, crowd, .. } = &self.front;
+        if world.spare_descriptors() < FOR_CANCELS {
+            crowd.thin(1);
+        }
+        let (stand, now) = (crowd.enter(), world.now());
+        let place = self.lifecycle.value().drain.accepts(now).then(|| registry.enter(peer, now)).flatten();
+        if let Some(place) = place {
             // In the same step in which it was accepted: whoever counts from here on counts it.
-            let place = registry.enter(peer, now);
-            crew.spawn(world, "session", connection::serve(self.front.clone(), stream, place));
-        } else if Arc::strong_count(&self.late) <= RESERVE {
-            let (front, late) = (self.front.clone(), self.late.clone());
-            crew.spawn(world, "late", async move {
-                connection::refuse(front, stream).await;
-                drop(late);
-            });
+            crew.spawn(world, "session", connection::serve(self.front.clone(), stream, place, stand));
+        } else {
+            late.spawn(world, "late", connection::refuse(self.front.clone(), stream, stand));
         }
     }
 }

@@ -150,7 +150,7 @@ mod tests {
 
     /// A session of this application's.
     fn enter(registry: &Registry, application: &str, now: Time) -> Place {
-        let place = registry.enter("10.0.0.7:40000".parse().unwrap(), now);
+        let place = registry.enter("10.0.0.7:40000".parse().unwrap(), now).unwrap();
         let names = Names { application: application.to_owned(), user: "app".to_owned(), database: "sales".to_owned() };
         place.become_session(Arc::new(names), 1000);
         place
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn while_serving_everybody_is_named_too() {
         let registry = Registry::default();
-        let _unnamed = registry.enter("[2001:db8::1]:40000".parse().unwrap(), at(1));
+        let _unnamed = registry.enter("[2001:db8::1]:40000".parse().unwrap(), at(1)).unwrap();
         let _place = enter(&registry, "x reason=\"boundary\"", at(2));
         let serving = Lifecycle::serving(Drain::new(Arc::default()));
         assert_eq!(

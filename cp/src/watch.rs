@@ -25,6 +25,8 @@ use crate::world::{Signal, World};
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// How many connections it names each time, those that wait longest first.
 const REPORT_AT_MOST: usize = 10;
+/// How long those may take that came when the drain was over: to say what they want, and to be told.
+pub(crate) const LATE_LAST: Duration = Duration::from_millis(500);
 /// How long the last tasks may take to end, once nothing is left for them to do.
 const LAST_TASKS: Duration = Duration::from_secs(1);
 /// How long the exit waits for its own last lines, and SIGQUIT for the records of those that it ended. A reader that reads
@@ -37,7 +39,6 @@ pub(crate) struct Watch<W: World, M> {
     orders: mpsc::Receiver<Order>,
     /// SIGINTs so far.
     interrupts: u32,
-    connections_at_signal: usize,
     /// For the end of the lame duck, and for the next report.
     lame_duck: Alarm<W>,
     report: Alarm<W>,
@@ -56,7 +57,6 @@ impl<W: World, M: Meter> Watch<W, M> {
         Watch {
             orders,
             interrupts: 0,
-            connections_at_signal: 0,
             lame_duck: Alarm::new(front.world.clone()),
             report: Alarm::new(front.world.clone()),
             next_report: Time::EPOCH,
@@ -103,7 +103,7 @@ impl<W: World, M: Meter> Watch<W, M> {
             return Poll::Pending;
         };
         let lame_duck_over = self.lame_duck.poll_at(earliest_exit, cx);
-        if self.front.registry.poll_empty(cx).is_ready() && lame_duck_over {
+        if lame_duck_over && self.front.registry.poll_close_if_empty(cx).is_ready() {
             return Poll::Ready(Happened::Drained);
         }
         if self.report.poll_at(self.next_report, cx) {
@@ -163,8 +163,7 @@ impl<W: World, M: Meter> Watch<W, M> {
     fn begin(&mut self, cause: Cause) {
         let now = self.front.world.now();
         self.next_report = now + REPORT_EVERY;
-        self.connections_at_signal = self.front.registry.connections();
-        self.front.registry.reset_tally();
+        let connections = self.front.registry.begin_tally();
         let mut lifecycle = self.front.lifecycle.value();
         lifecycle.begin(cause, now);
         // Everything above is settled before any other task learns of the drain.
@@ -173,7 +172,7 @@ impl<W: World, M: Meter> Watch<W, M> {
         tracing::info!(
             %cause,
             policy = %rules.drain_policy,
-            connections = self.connections_at_signal,
+            connections,
             lame_duck = %Rounded(rules.lame_duck),
             idle_grace = %Rounded(rules.idle_grace),
             "drain begins"
@@ -198,15 +197,24 @@ impl<W: World, M: Meter> Watch<W, M> {
         // From here on nothing is taken back: whoever asks is told so.
         self.orders.close();
         while self.orders.try_recv().is_ok() {}
+        self.front.lifecycle.change(Lifecycle { closing: true, ..self.front.lifecycle.value() });
         let ended = self.front.world.now();
-        // Bounded like everything else in a drain: whoever takes the records may take nothing any more.
+        // Bounded like everything else in a drain: whoever takes the records may take nothing any more, and late clients may
+        // not read what they are told.
         let flush = within(&self.front.world, ended + FLUSH_LIMIT, self.front.meter.flush());
-        match unless_quit(&self.front.world, flush).await {
+        let told = within(&self.front.world, ended + LATE_LAST, self.front.late.gone());
+        let last = async {
+            let flushed = flush.await;
+            let _ = told.await;
+            flushed
+        };
+        match unless_quit(&self.front.world, last).await {
             None => return self.quit().await,
             Some(None) => tracing::error!(limit = %Rounded(FLUSH_LIMIT), "the meter did not flush in time"),
             Some(Some(())) => {}
         }
-        let walled = self.front.registry.tally().ended_by.contains_key(EndReason::Wall.name());
+        let tally = self.front.registry.tally();
+        let walled = tally.cut > 0 || tally.ended_by.contains_key(EndReason::Wall.name());
         end_tasks(&self.front).await;
         self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended).await
     }
@@ -252,7 +260,8 @@ impl<W: World, M: Meter> Watch<W, M> {
             policy: self.front.settings.drain_policy,
             started: drain.signal()?,
             ended,
-            connections_at_signal: self.connections_at_signal,
+            connections_at_signal: tally.here,
+            connections_since: tally.came,
             ended_by: tally.ended_by,
             refused: tally.refused,
             cancels: tally.cancels,
@@ -290,8 +299,12 @@ async fn unless_quit<W: World, T>(world: &W, work: impl Future<Output = T>) -> O
 
 async fn end_tasks<W: World, M: Meter>(front: &Front<W, M>) {
     front.lifecycle.change(Lifecycle { exiting: true, ..front.lifecycle.value() });
-    if within(&front.world, front.world.now() + LAST_TASKS, front.crew.gone()).await.is_none() {
-        tracing::error!(tasks = front.crew.tasks(), "tasks are left at exit");
+    let gone = async {
+        front.crew.gone().await;
+        front.late.gone().await;
+    };
+    if within(&front.world, front.world.now() + LAST_TASKS, gone).await.is_none() {
+        tracing::error!(tasks = front.crew.tasks() + front.late.tasks(), "tasks are left at exit");
     }
 }
 
@@ -309,6 +322,7 @@ fn tell(report: &DrainReport, code: u8) {
         policy = %report.policy,
         took = %Rounded(report.ended.since(report.started)),
         connections_at_signal = report.connections_at_signal,
+        connections_since = report.connections_since,
         ended_by = %ended_by.join(", "),
         refused = report.refused,
         cancels = report.cancels,

@@ -37,6 +37,11 @@ pub trait World: Clone + Send + Sync + 'static {
     /// Opens a TCP connection to `address` (`host:port`). Sets no deadline of its own.
     fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
+    /// How many more streams can be opened before this process runs out of file descriptors. Without a limit, the default.
+    fn spare_descriptors(&self) -> usize {
+        usize::MAX
+    }
+
     /// 64 random bits from the stream named `purpose`. Each purpose has a stream of its own, so that asking for one more
     /// number here changes nothing there.
     fn random(&self, purpose: &'static str) -> u64;

@@ -37,15 +37,17 @@ pub enum EndReason {
     Wall,
     /// The session arrived after the lame duck.
     ShuttingDown,
-    /// More than `max_connections`.
+    /// More than `max_connections`, or than there are file descriptors for.
     TooManyConnections,
+    /// The session's task has panicked: a fault of this program.
+    Panicked,
     /// The process was told to exit at once (SIGQUIT).
     Quit,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [EndReason; 18] = [
+    pub const ALL: [EndReason; 19] = [
         EndReason::Terminate,
         EndReason::ClientClosed,
         EndReason::ClientReset,
@@ -63,6 +65,7 @@ impl EndReason {
         EndReason::Wall,
         EndReason::ShuttingDown,
         EndReason::TooManyConnections,
+        EndReason::Panicked,
         EndReason::Quit,
     ];
 
@@ -86,6 +89,7 @@ impl EndReason {
             EndReason::Wall => "wall",
             EndReason::ShuttingDown => "shutting_down",
             EndReason::TooManyConnections => "too_many_connections",
+            EndReason::Panicked => "panicked",
             EndReason::Quit => "quit",
         }
     }
@@ -110,6 +114,7 @@ impl EndReason {
             | EndReason::Malformed
             | EndReason::WorkerMalformed
             | EndReason::TooManyConnections
+            | EndReason::Panicked
             | EndReason::Quit => None,
         }
     }

@@ -51,7 +51,11 @@ impl EndReason {
     /// `about` fills in what only the caller knows: the worker's name, what was malformed.
     pub fn fatal(self, about: Option<&str>) -> Option<Fatal> {
         let (code, message) = match self {
-            EndReason::Terminate | EndReason::ClientClosed | EndReason::ClientReset | EndReason::LoginFailed => {
+            EndReason::Terminate
+            | EndReason::ClientClosed
+            | EndReason::ClientReset
+            | EndReason::LoginFailed
+            | EndReason::Panicked => {
                 return None;
             }
             EndReason::Boundary

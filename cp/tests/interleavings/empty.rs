@@ -1,6 +1,7 @@
-//! The registry that empties, and the one who waits for that.
+//! The registry that empties, and the one who waits for that and closes it.
 
 use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use loom::future::block_on;
 use loom::thread;
@@ -9,17 +10,36 @@ use crate::core::{EndReason, Time};
 use crate::registry::Registry;
 use crate::with_three_threads;
 
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+
 #[test]
 fn whoever_waits_for_the_last_to_leave_is_woken() {
     with_three_threads(|| {
         let registry = Registry::default();
-        let enter = || registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH);
+        let enter = || registry.enter(PEER, Time::EPOCH).unwrap();
         let (left, vacated) = (enter(), enter());
         let leaving = thread::spawn(move || drop(left.leave(EndReason::Boundary, Time::EPOCH)));
         let vacating = thread::spawn(move || vacated.vacate());
-        block_on(poll_fn(|cx| registry.poll_empty(cx)));
+        block_on(poll_fn(|cx| registry.poll_close_if_empty(cx)));
         assert_eq!(registry.connections(), 0);
         leaving.join().unwrap();
         vacating.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_enters_while_the_registry_is_closed_is_waited_for_or_too_late() {
+    with_three_threads(|| {
+        let registry = Registry::default();
+        let entering = registry.clone();
+        let enters = thread::spawn(move || {
+            if let Some(place) = entering.enter(PEER, Time::EPOCH) {
+                place.leave(EndReason::Boundary, Time::EPOCH);
+            }
+        });
+        block_on(poll_fn(|cx| registry.poll_close_if_empty(cx)));
+        // Whoever was let in has left, and nobody is let in any more.
+        assert_eq!(registry.connections(), 0);
+        enters.join().unwrap();
     });
 }

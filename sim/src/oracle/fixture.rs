@@ -251,6 +251,7 @@ impl Log {
             started,
             ended: seconds(at),
             connections_at_signal: 0,
+            connections_since: 0,
             ended_by: Default::default(),
             refused: 0,
             cancels: 0,
