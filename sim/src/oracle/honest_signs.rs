@@ -10,7 +10,7 @@
 //!   higher than the sessions by at most the number of those. After SIGQUIT the totals are not judged: nobody waits for them.
 
 use cp::core::{EndReason, Time};
-use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit};
+use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, EndRecord, Exit};
 
 use super::story::{Ending, Moment, Request};
 use super::{Judged, Violation, apart, never_cut};
@@ -181,7 +181,11 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
 
     let at_least = connections.iter().filter(|connection| {
         let began = connection.began.is_some_and(|began| began.at < before);
-        began && connection.ending().is_none_or(|(end, _)| end.at > after)
+        // One whose end was decided before belongs to a drain before, however long its client takes to see it.
+        let application = connection.conn.application();
+        let decided = |record: &EndRecord| record.application == application && record.ended <= after;
+        let decided = began && story.records.iter().any(|(_, record)| decided(record));
+        began && !decided && connection.ending().is_none_or(|(end, _)| end.at > after)
     });
     let at_most = connections.iter().filter(|connection| {
         let there = connection.connecting.at <= after && connection.failed.is_none();
