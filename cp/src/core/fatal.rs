@@ -51,11 +51,7 @@ impl EndReason {
     /// `about` fills in what only the caller knows: the worker's name, what was malformed.
     pub fn fatal(self, about: Option<&str>) -> Option<Fatal> {
         let (code, message) = match self {
-            EndReason::Terminate
-            | EndReason::ClientClosed
-            | EndReason::ClientReset
-            | EndReason::LoginFailed
-            | EndReason::Panicked => {
+            EndReason::Terminate | EndReason::ClientClosed | EndReason::ClientReset | EndReason::LoginFailed => {
                 return None;
             }
             EndReason::Boundary
@@ -70,6 +66,7 @@ impl EndReason {
             EndReason::HandshakeTimeout => ("57014", "canceling authentication due to timeout"),
             EndReason::WorkerLost => ("08006", "the connection to the worker was lost"),
             EndReason::WorkerUnreachable => ("08006", "could not connect to a worker"),
+            EndReason::Panicked => ("XX000", "internal error: the session has failed"),
             EndReason::Malformed => ("08P01", "malformed protocol message"),
             EndReason::WorkerMalformed => ("08P01", "malformed protocol message from the worker"),
         };
