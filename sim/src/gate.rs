@@ -172,6 +172,7 @@ fn expectations(scenario: &Scenario) -> usize {
             client.answered.is_some(),
             client.committed.is_some(),
             client.ends.is_some(),
+            client.told.is_some(),
             client.between.is_some(),
             client.errors.is_some(),
         ]

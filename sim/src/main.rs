@@ -178,6 +178,11 @@ fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName) ->
 
 fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
     let files = load(files)?;
+    for file in &files {
+        for warning in scenario::warnings(&file.scenario) {
+            anstream::eprintln!("warning: {}: {warning}", file.path.display());
+        }
+    }
     print(&format!(
         "{} good\n",
         if files.len() == 1 { "1 file is".to_owned() } else { format!("{} files are", files.len()) }

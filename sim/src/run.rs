@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_file_that_needs_more_than_its_engine_can_do_is_not_supported_and_never_passes() {
         let text = "title = 't'\n[[event]]\nat = '1m'\ndo = 'partition'\nbetween = ['clients', 'pod']\n\
-                    [[event]]\nat = '2m'\ndo = 'worker_crash'\n";
+                    [[event]]\nat = '2m'\ndo = 'worker_crash'\n[[fails_under]]\nlame_duck = '0s'\nbreaks = ['never-cut']\n";
         let scenario = parse("t.toml", text).expect("it is a good file");
         assert!(lacks(&scenario, EngineName::TurmoilNet).is_empty());
         assert_eq!(lacks(&scenario, EngineName::Turmoil), ["packet loss", "restarts"]);

@@ -10,7 +10,7 @@ use sim::scenario::{self, Scenario};
 const TIGHT: f64 = 0.95;
 
 fn comes_near_its_bound(name: &str, text: &str) {
-    let scenario: Scenario = match scenario::parse(name, &format!("title = \"{name}\"\n{text}\n{SIGNAL}")) {
+    let scenario: Scenario = match scenario::parse(name, &format!("title = \"{name}\"\n{text}\n{SIGNAL}{EXPECT}")) {
         Ok(scenario) => scenario,
         Err(bad) => panic!("{}", bad.render(false)),
     };
@@ -25,6 +25,8 @@ fn comes_near_its_bound(name: &str, text: &str) {
     let part = (exit - signal).as_secs_f64() / (bound.at - signal).as_secs_f64();
     assert!((TIGHT..=1.0).contains(&part), "{name}: {:.1} % of the bound: {}", part * 100.0, bound.why);
 }
+
+const EXPECT: &str = "[expect]\ntimeline = [\"signal\"]\n";
 
 const SIGNAL: &str = r#"
 [[event]]

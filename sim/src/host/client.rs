@@ -176,6 +176,7 @@ impl<W: World> Session<W> {
             Step::Query(query) => (query.protocol == Protocol::Extended, query.cancel_after),
             _ => (false, None),
         };
+        self.tap.asks(statement.tag.clone());
         let text = statement.to_string();
         let token = self.client.cancel_token();
         let mut cancel = cancel_after.map(|after| Box::pin(actor.world.sleep_until(actor.now() + after.0)));
@@ -209,7 +210,9 @@ impl<W: World> Session<W> {
             }
         };
         let answered = outcome == Outcome::Complete;
-        actor.request_ended(statement.tag, outcome);
+        if let Some(tag) = self.tap.unanswered() {
+            actor.request_ended(tag, outcome);
+        }
         // A program that has its answer goes on to its next step, whatever came right behind the answer.
         answered || self.connection.is_some() && self.tap.fatal().is_none()
     }

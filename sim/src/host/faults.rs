@@ -155,7 +155,7 @@ mod tests {
     fn happens(steps: &str, event: &str) -> Vec<String> {
         let text = format!(
             "title = 't'\n[drain]\nlame_duck = '0s'\nidle_grace = '1s'\n[[client]]\nname = 'a'\nsteps = [{steps}]\n\
-             [[event]]\nat = '1m'\n{event}\n[[event]]\nat = '2m'\ndo = 'sigterm'\n"
+             [[event]]\nat = '1m'\n{event}\n[[event]]\nat = '2m'\ndo = 'sigterm'\n[expect]\ntimeline = ['signal']\n"
         );
         let scenario = parse("t.toml", &text).unwrap_or_else(|bad| panic!("{}", bad.render(false)));
         let run = run(&scenario, &settings(&scenario), 1, EngineName::TurmoilNet);

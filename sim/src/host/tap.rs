@@ -4,6 +4,9 @@
 //! arrives behind that: one FATAL, then the end of the stream, at a message boundary. So the stream belongs to the tap;
 //! the library gets a handle, and another one stays behind to read on.
 //!
+//! What the bytes say is logged in their order: the library is given what stands in front of a FATAL before the FATAL, and
+//! the end of its request is logged where the ReadyForQuery stands.
+//!
 //! It also reads as slowly as it is told to, and logs when the whole startup packet is with the network.
 //!
 //! The tap follows message headers only, and shares no code with the control plane that it judges.
@@ -19,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::Bytes;
 use cp::core::Time;
 use cp::core::fatal::NOT_EXECUTED;
 use cp::world::World;
@@ -27,10 +30,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::pace::Pace;
 use self::startup::StartupWatch;
-use self::watch::{Fatal, Watch};
+use self::watch::{Fatal, Said, Watch};
 use super::frame::Inbox;
 use crate::engine::SimWorld;
-use crate::history::{Conn, Event, Recorder};
+use crate::history::{Conn, Event, Outcome, Recorder, Tag};
 use crate::scenario::model::Reading;
 
 /// How long a client whose library is done with the connection goes on reading, for the end of the stream.
@@ -44,8 +47,10 @@ struct Inner<W: World> {
     recorder: Recorder,
     conn: Conn,
     stream: W::Stream,
-    /// Read from the stream, and not by the library yet.
+    /// Read from the stream, and not by the library yet. What it says is logged when the library is given it.
     ahead: Inbox,
+    /// The request that the library waits for.
+    asked: Option<Asked>,
     watch: Watch,
     startup: StartupWatch,
     pace: Pace,
@@ -57,6 +62,12 @@ struct Inner<W: World> {
     end: Option<End>,
     /// A write met a reset. Kernels report it to one call only, and call the next read the end of the stream.
     write_met_reset: bool,
+}
+
+/// A request of a library, which ends with the next ReadyForQuery.
+struct Asked {
+    tag: Tag,
+    error: Option<String>,
 }
 
 /// How the stream ended.
@@ -75,6 +86,7 @@ impl<W: World> Tap<W> {
             conn,
             stream,
             ahead: Inbox::default(),
+            asked: None,
             watch: Watch::default(),
             startup: StartupWatch::default(),
             pace: Pace::default(),
@@ -104,6 +116,16 @@ impl<W: World> Tap<W> {
     /// Whether the end of the stream was read, or a reset.
     pub fn ended(&self) -> bool {
         self.lock().end.is_some()
+    }
+
+    /// The library asks for this: its end is logged where the bytes say it.
+    pub fn asks(&self, tag: Tag) {
+        self.lock().asked = Some(Asked { tag, error: None });
+    }
+
+    /// The request whose end the bytes did not say.
+    pub fn unanswered(&self) -> Option<Tag> {
+        self.lock().asked.take().map(|asked| asked.tag)
     }
 
     /// Encryption was asked for: what is read next is one byte, and no message.
@@ -140,10 +162,10 @@ impl<W: World> Tap<W> {
         poll_fn(|cx| {
             let mut inner = self.lock();
             loop {
+                while inner.hand_out(usize::MAX).is_some() {}
                 if inner.end.is_some() {
                     return Poll::Ready(true);
                 }
-                inner.ahead.bytes().clear();
                 if inner.poll_read_ahead(cx).is_pending() {
                     return patience.as_mut().poll(cx).map(|()| false);
                 }
@@ -185,21 +207,15 @@ impl<W: World> Clone for Tap<W> {
 }
 
 impl<W: World> Inner<W> {
-    /// Reads once from the stream and watches what came. Errors and the end are remembered, and logged once.
+    /// Reads once from the stream; what was read before is handed out. Errors and the end are remembered, and logged once.
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.end.is_some() {
             return Poll::Ready(());
         }
-        let known = self.ahead.len();
         let most = ready!(self.pace.poll_most(&self.world, cx));
         let end = match ready!(self.ahead.poll_fill_some(&mut self.stream, most, cx)) {
             Ok(read @ 1..) => {
                 self.pace.has_read(read);
-                let mut fatals = Vec::new();
-                self.watch.feed(&self.ahead.bytes()[known..], &mut fatals);
-                for fatal in fatals {
-                    self.log_fatal(fatal, false);
-                }
                 return Poll::Ready(());
             }
             Ok(0) if !self.write_met_reset => End::Eof,
@@ -215,6 +231,33 @@ impl<W: World> Inner<W> {
             End::Reset => Event::ResetRead { conn },
         });
         Poll::Ready(())
+    }
+
+    /// Takes the next bytes for the library, at most so many, and logs what they say; none if there are none.
+    fn hand_out(&mut self, most: usize) -> Option<Bytes> {
+        let ahead = self.ahead.bytes();
+        let count = ahead.len().min(most);
+        if count == 0 {
+            return None;
+        }
+        let (followed, said) = self.watch.follow(&ahead[..count]);
+        let bytes = ahead.split_to(followed).freeze();
+        match said {
+            None => {}
+            Some(Said::Fatal(fatal)) => self.log_fatal(fatal, false),
+            Some(Said::Error(code)) => {
+                if let Some(asked) = &mut self.asked {
+                    asked.error.get_or_insert(code);
+                }
+            }
+            Some(Said::Ready) => {
+                if let Some(Asked { tag, error }) = self.asked.take() {
+                    let outcome = error.map_or(Outcome::Complete, Outcome::Error);
+                    self.record(Event::RequestEnded { conn: self.conn.clone(), tag, outcome });
+                }
+            }
+        }
+        Some(bytes)
     }
 
     fn log_fatal(&mut self, fatal: Fatal, mid_message: bool) {
@@ -246,10 +289,9 @@ impl<W: World> AsyncRead for Tap<W> {
         if inner.ahead.len() == 0 && inner.end == Some(End::Reset) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        let count = inner.ahead.len().min(buf.remaining());
-        let bytes = inner.ahead.bytes();
-        buf.put_slice(&bytes[..count]);
-        bytes.advance(count);
+        if let Some(bytes) = inner.hand_out(buf.remaining()) {
+            buf.put_slice(&bytes);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -6,6 +6,7 @@
 
 mod timeline;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cp::core::Time;
@@ -94,6 +95,7 @@ fn check_client(name: &str, copies: u32, expect: &ExpectClient, run: &Judged) ->
             met(expect.committed.is_some(), &|copy| copy.committed(expect.committed.expect("it is expected"))),
         ),
         ("ends", met(expect.ends.is_some(), &|copy| copy.ends(expect.ends.as_deref().expect("it is expected")))),
+        ("told", expect.told.as_ref().map(|told| check_told(name, told, run))),
         ("between", met(expect.between.is_some(), &|copy| copy.between(expect.between.expect("it is expected")))),
         (
             "errors",
@@ -122,6 +124,44 @@ fn all(copies: &[Copy], check: &dyn Fn(&Copy) -> Result<(), Reason>) -> Result<(
     match failed.count() {
         0 => Err((what, shown)),
         more => Err((format!("{what} (and {more} more of {})", copies.len()), shown)),
+    }
+}
+
+/// Meets the numbers in which the connections of all copies ended in each way.
+fn check_told(name: &str, expected: &BTreeMap<String, u32>, run: &Judged) -> Result<(), Reason> {
+    let mut counted: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut shown: BTreeMap<&str, Moment> = BTreeMap::new();
+    for connection in run.story.connections.iter().filter(|connection| connection.conn.client == name) {
+        let ending = connection.ending();
+        let how = word(ending.map(|(_, ending)| ending));
+        *counted.entry(how).or_default() += 1;
+        shown.insert(how, ending.map_or(connection.connecting, |(moment, _)| moment));
+    }
+    if counted.iter().map(|(how, count)| (*how, *count)).eq(expected.iter().map(|(how, count)| (how.as_str(), *count)))
+    {
+        return Ok(());
+    }
+    let list = |counts: Vec<(&str, u32)>| {
+        counts.into_iter().map(|(how, count)| format!("{count} with \"{how}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let came = list(counted.iter().map(|(how, count)| (*how, *count)).collect());
+    let wanted = list(expected.iter().map(|(how, count)| (how.as_str(), *count)).collect());
+    let of_unexpected = |(how, moment): (&str, Moment)| (expected.get(how) != counted.get(how)).then_some(moment);
+    Err((
+        format!("its connections ended {came}, expected {wanted}"),
+        shown.into_iter().filter_map(of_unexpected).collect(),
+    ))
+}
+
+/// How a connection ended, in the words of `ends`.
+fn word(ending: Option<Ending<'_>>) -> &str {
+    match ending {
+        None => "open",
+        Some(Ending::Fatal(code)) => code,
+        Some(Ending::Left(how)) => how,
+        Some(Ending::Eof) => "eof",
+        Some(Ending::Reset) => "reset",
+        Some(Ending::ConnectFailed) => "connect failed",
     }
 }
 
@@ -172,14 +212,7 @@ impl<'r> Copy<'r> {
 
     fn ends(&self, expected: &str) -> Result<(), Reason> {
         let ending = self.last.and_then(Connection::ending);
-        let how = match ending {
-            None => "open",
-            Some((_, Ending::Fatal(code))) => code,
-            Some((_, Ending::Left(how))) => how,
-            Some((_, Ending::Eof)) => "eof",
-            Some((_, Ending::Reset)) => "reset",
-            Some((_, Ending::ConnectFailed)) => "connect failed",
-        };
+        let how = word(ending.map(|(_, ending)| ending));
         if how == expected {
             return Ok(());
         }
@@ -339,6 +372,22 @@ mod tests {
             ["client.a.ends: a.2 ended with \"open\", expected \"57P01\" (and 1 more of 3)"]
         );
         assert_eq!(judge(&one(), &ends(2, "open")), ["client.a.ends: a.2 never started to connect"]);
+    }
+
+    #[test]
+    fn told_counts_the_connections_of_all_copies_by_their_end() {
+        let told = |count, told: &[(&str, u32)]| {
+            let told = told.iter().map(|(how, count)| ((*how).to_owned(), *count)).collect();
+            expecting(count, ExpectClient { told: Some(told), ..Default::default() })
+        };
+        let two = one().session(65.0, "a.2").goodbye(70.0, "a.1");
+        assert_eq!(judge(&two, &told(2, &[("57P01", 1), ("open", 1)])), [""; 0]);
+        let again = two.session(71.0, "a.1#2");
+        assert_eq!(judge(&again, &told(2, &[("57P01", 1), ("open", 2)])), [""; 0]);
+        assert_eq!(
+            judge(&again, &told(2, &[("57P01", 3)])),
+            ["client.a.told: its connections ended 1 with \"57P01\", 2 with \"open\", expected 3 with \"57P01\""]
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option
     {
         problems.push(Problem::new(exit.at.clone(), "`exit` expects nothing", "expected `within`, `after` or `code`"));
     }
+    check_purpose(&draft, problems);
     if !problems.is_empty() {
         return None;
     }
@@ -48,6 +49,26 @@ pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option
         expect: Expect { exit, timeline: all(draft.timeline)?, client: client.collect::<Option<_>>()? },
         fails_under: all(draft.fails_under)?,
     })
+}
+
+/// A file in which nothing happens, or of which nothing is expected, tests nothing. Said only of a file that is right
+/// otherwise: what is missing in another one is perhaps what could not be read.
+fn check_purpose(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
+    if !problems.is_empty() {
+        return;
+    }
+    let title = draft.root.get("title").map_or(0..0, |title| title.span());
+    if draft.events.is_empty() {
+        let problem = Problem::new(title.clone(), "nothing happens in this file", "it has no `[[event]]`");
+        problems.push(problem.help("add one: [[event]] with at = \"1m\" and do = \"sigterm\""));
+    }
+    let expects = draft.exit.is_some() || !draft.timeline.is_empty() || !draft.seen.is_empty();
+    if !expects && draft.fails_under.is_empty() {
+        let problem = Problem::new(title, "nothing is expected in this file", "it has no `[expect]`");
+        problems.push(problem.help(
+            "what must come out, such as `exit = { within = \"31s\", code = 0 }`, or in a `[[fails_under]]` what must break",
+        ));
+    }
 }
 
 fn all<T>(entries: Vec<Placed<'_, '_, T>>) -> Option<Vec<T>> {
@@ -260,7 +281,7 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     };
     let Some(expect) = &seen.read else { return };
     if *expect == ExpectClient::default() {
-        let label = "expected `answered`, `committed`, `ends`, `between` or `errors`";
+        let label = "expected `answered`, `committed`, `ends`, `told`, `between` or `errors`";
         problems.push(Problem::new(seen.at.clone(), format!("nothing is expected of `{name}`"), label));
     }
     let Some(client) = &entry.read else { return };
@@ -291,6 +312,18 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
             format!("it has no {ends:?} step"),
         );
         problems.push(problem);
+    }
+    if let Some(told) = &expect.told
+        && client.reconnect.is_none()
+        && every_step(&client.steps).filter(|step| step.word() == "connect").count() == 1
+        && !every_step(&client.steps).any(|step| matches!(step, Step::Repeat(_)))
+    {
+        let counted: u64 = told.values().map(|count| u64::from(*count)).sum();
+        if counted != u64::from(client.count) {
+            let message = format!("`{name}` opens {} connections", client.count);
+            let problem = Problem::new(seen.place("told"), message, format!("counts {counted}"));
+            problems.push(problem.help("each connection ends in one way: the numbers add up to all of them"));
+        }
     }
     if !has("connect") && (expect.ends.is_some() || expect.between.is_some()) {
         let key = if expect.ends.is_some() { "ends" } else { "between" };

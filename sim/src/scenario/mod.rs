@@ -30,6 +30,7 @@ mod values;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cp::core::Settings;
 use toml::de::DeTable;
 
 pub use error::{BadScenario, LoadError, Problem};
@@ -58,6 +59,23 @@ pub fn parse(file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
         Some(scenario) if problems.is_empty() => Ok(scenario),
         _ => Err(BadScenario::new(file_name, text, problems)),
     }
+}
+
+/// What is allowed in a file and probably not meant, a sentence each.
+pub fn warnings(scenario: &Scenario) -> Vec<String> {
+    let mut settings = Settings::default();
+    scenario.drain.apply(&mut settings);
+    let mut warnings = Vec::new();
+    if let (Some(pod), Some(told)) = (scenario.pod.termination_grace, settings.termination_grace)
+        && pod.0 != told
+    {
+        warnings.push(format!(
+            "the SIGKILL comes at `[pod] termination_grace`, {pod}, and the control plane is told {} by `[drain] \
+             termination_grace`: make them the same, unless the file is about the difference",
+            Span(told)
+        ));
+    }
+    warnings
 }
 
 fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Scenario> {

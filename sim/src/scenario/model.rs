@@ -167,9 +167,13 @@ pub struct ExpectClient {
     /// How many of the rows that it inserted or copied were committed.
     pub committed: Option<u32>,
     /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"`, `"vanish"` (it left by
-    /// itself), `"reset"` (by itself or by the other side), `"eof"` (closed without a word), or `"open"`.
-    #[schemars(regex(pattern = "^([0-9A-Z]{5}|disconnect|close|vanish|reset|eof|open)$"))]
+    /// itself), `"reset"` (by itself or by the other side), `"eof"` (closed without a word), `"connect failed"`
+    /// (there was none), or `"open"`.
+    #[schemars(regex(pattern = "^([0-9A-Z]{5}|disconnect|close|vanish|reset|eof|connect failed|open)$"))]
     pub ends: Option<String>,
+    /// How many connections of all its copies together, those before a reconnect included, ended in each way: `told = { 57P01 =
+    /// 47, 57P03 = 3 }`, with the ways of `ends`. A way that is not named is one in which none ends.
+    pub told: Option<BTreeMap<String, u32>>,
     /// Its last connection ended between these two times after the first signal.
     pub between: Option<[Span; 2]>,
     /// SQLSTATEs of the errors that its requests got, in order; FATALs are not among them.
@@ -178,7 +182,9 @@ pub struct ExpectClient {
 
 impl ExpectClient {
     /// The values of `ends` that are not SQLSTATEs.
-    pub const ENDS: [&str; 6] = ["disconnect", "close", "vanish", "reset", "eof", "open"];
+    pub const ENDS: [&str; 7] = ["disconnect", "close", "vanish", "reset", "eof", "connect failed", "open"];
+    /// The most connections that `told` may count.
+    pub const MAX_TOLD: u32 = 1_000_000;
 }
 
 /// `[[fails_under]]`: other settings, and the promises that break under them.

@@ -306,7 +306,9 @@ mod tests {
 
     /// What is wrong with these steps: the text under each mark and its label.
     fn wrong(steps: &str) -> Vec<String> {
-        let text = format!("title = \"t\"\n[[client]]\nname = \"c\"\nsteps = [{steps}]\n");
+        let text = format!(
+            "title = \"t\"\n[[client]]\nname = \"c\"\nsteps = [{steps}]\n[[event]]\nat = \"6d\"\ndo = \"sigkill\"\n[expect]\ntimeline = [\"killed\"]\n"
+        );
         let bad = parse("t.toml", &text).err();
         let problems = bad.iter().flat_map(|bad| bad.problems());
         problems.map(|problem| format!("{}: {}", &text[problem.span()], problem.label())).collect()

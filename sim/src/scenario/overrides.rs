@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cp::core::settings::{SETTINGS, SettingError, Settings};
+use cp::core::settings::{DrainPolicy, Kind, Pacing, SETTINGS, Setting, SettingError, Settings};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
@@ -66,8 +66,28 @@ impl JsonSchema for Overrides {
 
 /// The schema of each setting, by name.
 pub(super) fn setting_schemas() -> Map<String, Value> {
-    let schema = |help: &str, default: &str| json!({ "type": ["string", "integer"], "description": format!("{help} Default: {default}.") });
-    SETTINGS.iter().map(|s| (s.name.to_owned(), schema(&sentence(s.help), s.default))).collect()
+    let schema = |setting: &Setting| {
+        let mut schema = of_kind(setting.kind);
+        let description = format!("{} Default: {}.", sentence(setting.help), setting.default);
+        if let Some(keys) = schema.as_object_mut() {
+            keys.insert("description".to_owned(), description.into());
+        }
+        (setting.name.to_owned(), schema)
+    };
+    SETTINGS.iter().map(schema).collect()
+}
+
+/// What a file may write for a setting. Of what is written by hand, nothing that this accepts is refused by the setting.
+fn of_kind(kind: Kind) -> Value {
+    const DURATION: &str = "([0-9]+(ms|s|m|h|d))+";
+    let text = |pattern: String| json!({ "type": "string", "pattern": format!("^({pattern})$") });
+    match kind {
+        Kind::Duration => json!({ "anyOf": [text(format!("0|{DURATION}")), { "const": 0 }] }),
+        Kind::OptionalDuration => json!({ "anyOf": [text(format!("0|unset|{DURATION}")), { "const": 0 }] }),
+        Kind::Policy => json!({ "enum": DrainPolicy::ALL.map(DrainPolicy::name) }),
+        Kind::Pacing => json!({ "enum": Pacing::ALL.map(Pacing::name) }),
+        Kind::Count => json!({ "anyOf": [text("[1-9][0-9]{0,5}".to_owned()), { "type": "integer", "minimum": 1 }] }),
+    }
 }
 
 fn sentence(help: &str) -> Cow<'_, str> {

@@ -3,6 +3,7 @@
 //! One `read_fields` for each noun of the vocabulary, in the vocabulary's order. What can be judged inside one table is judged
 //! here; whatever needs two of them is left to `check`, which gets a [`Draft`].
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use cp::core::settings::{SETTINGS, SettingError};
@@ -344,20 +345,19 @@ impl Table for ExpectClient {
         let ends: Option<Option<String>> = fields.optional("ends");
         let between: Option<Option<[Span; 2]>> = fields.optional("between");
         let errors = fields.optional("errors");
-        if let Some(Some(ends)) = &ends
-            && !ExpectClient::ENDS.contains(&ends.as_str())
-            && ends.parse::<SqlState>().is_err()
+        if let Some(Some(ends)) = &ends {
+            check_end(ends, fields.place("ends"), fields.problems());
+        }
+        let counted: Option<Option<BTreeMap<String, u32>>> = fields.optional("told");
+        for ends in counted.iter().flatten().flat_map(BTreeMap::keys) {
+            check_end(ends, fields.place("told"), fields.problems());
+        }
+        if let Some(Some(counted)) = &counted
+            && counted.is_empty()
         {
-            let label = match ends.to_uppercase().parse::<SqlState>() {
-                Ok(state) if ends.bytes().any(|b| b.is_ascii_digit()) => format!("did you mean \"{state}\"?"),
-                _ => match nearest(ends, ExpectClient::ENDS) {
-                    Some(nearest) => format!("did you mean \"{nearest}\"?"),
-                    None => "neither a SQLSTATE nor a way to leave".to_owned(),
-                },
-            };
-            let problem = Problem::new(fields.place("ends"), format!("no connection ends with {ends:?}"), label);
-            let help = format!("`ends` is a SQLSTATE such as \"57P01\", or {}", one_of(ExpectClient::ENDS));
-            fields.problems().push(problem.help(help));
+            let label = "expected at least one way to end";
+            let problem = Problem::new(fields.place("told"), "`told` counts nothing", label);
+            fields.problems().push(problem);
         }
         if let Some(Some([from, to])) = between
             && from > to
@@ -370,10 +370,28 @@ impl Table for ExpectClient {
             answered: answered?,
             committed: committed?,
             ends: ends?,
+            told: counted?,
             between: between?,
             errors: errors?,
         })
     }
+}
+
+/// A connection ends with a SQLSTATE, or in one of a few ways.
+fn check_end(ends: &str, at: Range<usize>, problems: &mut Vec<Problem>) {
+    if ExpectClient::ENDS.contains(&ends) || ends.parse::<SqlState>().is_ok() {
+        return;
+    }
+    let label = match ends.to_uppercase().parse::<SqlState>() {
+        Ok(state) if ends.bytes().any(|b| b.is_ascii_digit()) => format!("did you mean \"{state}\"?"),
+        _ => match nearest(ends, ExpectClient::ENDS) {
+            Some(nearest) => format!("did you mean \"{nearest}\"?"),
+            None => "neither a SQLSTATE nor a way to leave".to_owned(),
+        },
+    };
+    let problem = Problem::new(at, format!("no connection ends with {ends:?}"), label);
+    let help = format!("`ends` is a SQLSTATE such as \"57P01\", or {}", one_of(ExpectClient::ENDS));
+    problems.push(problem.help(help));
 }
 
 impl Read for FailsUnder {

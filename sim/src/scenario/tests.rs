@@ -37,7 +37,15 @@ fn only(text: &str) -> String {
 
 #[track_caller]
 fn right(text: &str) -> Scenario {
-    parse("t.toml", text).unwrap_or_else(|bad| panic!("{}", bad.render(false)))
+    parse("t.toml", &with_a_purpose(text)).unwrap_or_else(|bad| panic!("{}", bad.render(false)))
+}
+
+/// The same file, in which something happens and of which something is expected.
+fn with_a_purpose(text: &str) -> String {
+    let event = if text.contains("[[event]]") { "" } else { "[[event]]\nat = \"6d\"\ndo = \"sigkill\"\n" };
+    let expects = text.contains("expect") || text.contains("fails_under");
+    let expect = if expects { "" } else { "[expect]\ntimeline = [\"killed\"]\n" };
+    format!("{text}\n{event}{expect}")
 }
 
 pub(super) fn root() -> PathBuf {
@@ -82,6 +90,46 @@ fn every_file_in_the_repository_is_found_and_read() {
 fn a_file_that_is_not_there_says_which() {
     let error = load(Path::new("/nowhere/a.toml")).unwrap_err();
     assert!(error.render(false).starts_with("/nowhere/a.toml: "), "{error}");
+}
+
+#[test]
+fn a_file_that_tests_nothing_is_a_mistake() {
+    assert_eq!(
+        wrong("title = \"t\""),
+        [
+            "<\"t\"> nothing happens in this file: it has no `[[event]]` (add one: [[event]] with at = \"1m\" and do = \
+             \"sigterm\")",
+            "<\"t\"> nothing is expected in this file: it has no `[expect]` (what must come out, such as `exit = { within = \
+             \"31s\", code = 0 }`, or in a `[[fails_under]]` what must break)",
+        ]
+    );
+    assert_eq!(wrong(&format!("title = \"t\"\n{SIGNAL}")).len(), 1);
+    right(&format!("title = \"t\"\n{SIGNAL}[[fails_under]]\nlame_duck = \"0s\"\nbreaks = [\"never-cut\"]\n"));
+}
+
+#[test]
+fn two_graces_that_differ_are_a_warning_and_no_mistake() {
+    let graces = |pod: &str, told: &str| {
+        warnings(&right(&format!("title = \"t\"\n[pod]\n{pod}\n[drain]\n{told}\n{SIGNAL}"))).join("")
+    };
+    let differ = graces("termination_grace = \"2h\"", "termination_grace = \"1h\"");
+    assert!(differ.starts_with("the SIGKILL comes at `[pod] termination_grace`, 2h, and the control plane is told 1h"));
+    assert_eq!(graces("termination_grace = \"2h\"", "termination_grace = \"2h\""), "");
+    assert_eq!(graces("termination_grace = \"2h\"", ""), "");
+}
+
+#[test]
+fn what_a_client_was_told_adds_up_to_its_connections() {
+    let told =
+        |told: &str| format!("{}count = 50\n{SIGNAL}[expect]\nclient.c = {{ told = {told} }}\n", client("\"connect\""));
+    assert_eq!(
+        right(&told("{ 57P01 = 47, \"connect failed\" = 3 }")).expect.client["c"].told.as_ref().unwrap().len(),
+        2
+    );
+    assert!(only(&told("{ 57P01 = 47 }")).contains("`c` opens 50 connections: counts 47"));
+    assert!(only(&told("{ 57p01 = 50 }")).contains("no connection ends with \"57p01\": did you mean \"57P01\"?"));
+    assert!(only(&told("{}")).contains("`told` counts nothing"));
+    assert!(only(&told("5")).contains("`told` is a whole number: expected a table of numbers"));
 }
 
 #[test]

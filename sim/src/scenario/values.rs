@@ -2,14 +2,15 @@
 //!
 //! Each says what it expected in the words of the file, not of the programme.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
 use super::error::Problem;
 use super::model::{
-    Action, Answered, BadMilestone, BadSpan, Closing, CopyTarget, Milestone, Patience, Promise, Protocol, Reading,
-    Span, SqlState, Times, Until, Version,
+    Action, Answered, BadMilestone, BadSpan, Closing, CopyTarget, ExpectClient, Milestone, Patience, Promise, Protocol,
+    Reading, Span, SqlState, Times, Until, Version,
 };
 use super::read::{Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
@@ -100,6 +101,21 @@ impl<T: Read> Read for [T; 2] {
             }
         };
         items.try_into().ok()
+    }
+}
+
+impl Read for BTreeMap<String, u32> {
+    fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let problem = wrong_type(value, name, "a table of numbers");
+            problems.push(problem.help(format!("such as `{name} = {{ 57P01 = 47, 57P03 = 3 }}`")));
+            return None;
+        };
+        let numbers = table.iter().map(|(key, number)| {
+            let key = key.get_ref().to_string();
+            whole(number, &key, 1..=ExpectClient::MAX_TOLD, problems).map(|number| (key, number))
+        });
+        numbers.collect::<Vec<_>>().into_iter().collect()
     }
 }
 

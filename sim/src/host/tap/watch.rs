@@ -14,6 +14,17 @@ pub(super) struct Fatal {
     pub(super) detail: Option<String>,
 }
 
+/// What a message says of requests, or of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// ReadyForQuery.
+    Ready,
+    /// An ErrorResponse with this SQLSTATE that is not FATAL.
+    Error(String),
+    /// A FATAL.
+    Fatal(Fatal),
+}
+
 /// Follows messages through a stream that comes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -38,35 +49,55 @@ impl Watch {
         self.bare_byte = true;
     }
 
-    pub(super) fn feed(&mut self, mut bytes: &[u8], fatals: &mut Vec<Fatal>) {
-        self.keep_tail(bytes);
-        if self.bare_byte && !bytes.is_empty() {
+    /// Follows the next bytes, which are not none, up to the end of the first message that says something, and no further
+    /// than to the beginning of an ErrorResponse behind others: whoever is given the bytes in these pieces knows of each
+    /// answer before it knows of the FATAL behind it. Returns how many bytes that is, and what was said.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> (usize, Option<Said>) {
+        let (followed, said) = self.follow_message(bytes);
+        self.keep_tail(&bytes[..followed]);
+        (followed, said)
+    }
+
+    fn follow_message(&mut self, bytes: &[u8]) -> (usize, Option<Said>) {
+        let mut at = 0;
+        if self.bare_byte {
             self.bare_byte = false;
-            bytes = bytes.strip_prefix(b"N").unwrap_or(bytes);
+            at = usize::from(bytes.first() == Some(&b'N'));
         }
-        while !bytes.is_empty() && !self.lost {
+        while at < bytes.len() && !self.lost {
+            let rest = &bytes[at..];
+            if self.header.is_empty() && at > 0 && rest.first() == Some(&b'E') {
+                return (at, None);
+            }
             if self.header.len() < HEADER_BYTES {
-                let (more, rest) = bytes.split_at(bytes.len().min(HEADER_BYTES - self.header.len()));
+                let more = &rest[..rest.len().min(HEADER_BYTES - self.header.len())];
                 self.header.extend_from_slice(more);
-                bytes = rest;
+                at += more.len();
                 if self.header.len() == HEADER_BYTES {
                     self.begin_body();
                 }
             } else {
-                let (more, rest) = bytes.split_at(bytes.len().min(self.body_left));
+                let more = &rest[..rest.len().min(self.body_left)];
                 self.body_left -= more.len();
                 if let Some(error) = &mut self.error {
                     error.extend_from_slice(more);
                 }
-                bytes = rest;
+                at += more.len();
             }
-            if self.header.len() == HEADER_BYTES && self.body_left == 0 {
+            if self.header.len() == HEADER_BYTES && self.body_left == 0 && !self.lost {
+                let is_ready = self.header.first() == Some(&b'Z');
                 self.header.clear();
-                let fatal = self.error.take().and_then(|body| fatal_of(&body));
-                self.fatal_seen |= fatal.is_some();
-                fatals.extend(fatal);
+                let said = match self.error.take() {
+                    Some(body) => said_of(&body),
+                    None => is_ready.then_some(Said::Ready),
+                };
+                self.fatal_seen |= matches!(said, Some(Said::Fatal(_)));
+                if said.is_some() {
+                    return (at, said);
+                }
             }
         }
+        (bytes.len(), None)
     }
 
     fn begin_body(&mut self) {
@@ -93,7 +124,10 @@ impl Watch {
             let message = &self.tail[start..];
             let (kind, length) = header_of(message.get(..HEADER_BYTES)?)?;
             let body = message.get(HEADER_BYTES..HEADER_BYTES + length)?;
-            fatal_of(body).filter(|_| kind == b'E')
+            match said_of(body) {
+                Some(Said::Fatal(fatal)) if kind == b'E' => Some(fatal),
+                _ => None,
+            }
         })
     }
 
@@ -119,19 +153,19 @@ fn header_of(header: &[u8]) -> Option<(u8, usize)> {
     KINDS.contains(kind).then_some((*kind, body))
 }
 
-/// Reads the body of an ErrorResponse; none if its severity is not FATAL.
-fn fatal_of(body: &[u8]) -> Option<Fatal> {
+/// Reads the body of an ErrorResponse; none if it has no severity.
+fn said_of(body: &[u8]) -> Option<Said> {
     let field = |name: u8| {
         let mut fields = body.split(|byte| *byte == 0).map_while(|field| field.split_first());
         fields.find(|(key, _)| **key == name).map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     };
     // S is translated, V (since 9.6) is not.
     let severity = field(b'V').or_else(|| field(b'S'))?;
-    (severity == "FATAL").then(|| Fatal {
-        code: field(b'C').unwrap_or_default(),
-        message: field(b'M').unwrap_or_default(),
-        detail: field(b'D'),
-    })
+    let code = field(b'C').unwrap_or_default();
+    if severity != "FATAL" {
+        return Some(Said::Error(code));
+    }
+    Some(Said::Fatal(Fatal { code, message: field(b'M').unwrap_or_default(), detail: field(b'D') }))
 }
 
 #[cfg(test)]
@@ -153,11 +187,37 @@ mod tests {
     }
 
     fn fed(pieces: &[&[u8]]) -> (Watch, Vec<Fatal>) {
-        let (mut watch, mut fatals) = (Watch::default(), Vec::new());
-        for piece in pieces {
-            watch.feed(piece, &mut fatals);
+        let mut watch = Watch::default();
+        let said: Vec<Said> = pieces.iter().flat_map(|piece| follow(&mut watch, piece)).collect();
+        let fatals = said.into_iter().filter_map(|said| match said {
+            Said::Fatal(fatal) => Some(fatal),
+            _ => None,
+        });
+        (watch, fatals.collect())
+    }
+
+    /// All of a piece, whatever is in it.
+    fn follow(watch: &mut Watch, mut piece: &[u8]) -> Vec<Said> {
+        let mut all = Vec::new();
+        while !piece.is_empty() {
+            let (followed, said) = watch.follow(piece);
+            assert!(followed > 0);
+            piece = &piece[followed..];
+            all.extend(said);
         }
-        (watch, fatals)
+        all
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_fatal_is_told_before_it() {
+        let row = b"D\0\0\0\x06\0\0";
+        let stream = [&row[..], READY, row, &error("FATAL")].concat();
+        let mut watch = Watch::default();
+        assert_eq!(watch.follow(&stream), (row.len() + READY.len(), Some(Said::Ready)));
+        let rest = &stream[row.len() + READY.len()..];
+        assert_eq!(watch.follow(rest), (row.len(), None));
+        assert_eq!(watch.follow(&rest[row.len()..]), (rest.len() - row.len(), Some(Said::Fatal(bye()))));
+        assert_eq!(follow(&mut watch, &error("ERROR")), [Said::Error("57P01".to_owned())]);
     }
 
     #[test]
@@ -198,9 +258,9 @@ mod tests {
     fn a_no_to_encryption_is_a_byte_and_no_message() {
         let mut watch = Watch::default();
         watch.expect_bare_byte();
-        watch.feed(b"N", &mut Vec::new());
+        follow(&mut watch, b"N");
         assert!(!watch.mid_message());
-        watch.feed(READY, &mut Vec::new());
+        follow(&mut watch, READY);
         assert!(!watch.mid_message());
     }
 
