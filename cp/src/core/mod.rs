@@ -8,6 +8,7 @@ pub mod activity;
 pub mod drain;
 pub mod end;
 pub mod fatal;
+mod requests;
 pub mod session;
 pub mod settings;
 mod severity;

@@ -4,23 +4,19 @@
 //! come, and knows at every moment the [`Activity`], how many sync points are unanswered, and the transaction status. The
 //! client's direction is also gated: the tracker says how many of the bytes read from a client may be forwarded.
 //!
-//! It keeps counts, not messages: one small segment for each sync point that is not answered yet. It does not know time,
-//! clocks or the drain.
+//! What was asked and how far it is answered is counted by [`requests`](super::requests). It does not know time, clocks or
+//! the drain.
 //!
-//! Source: PostgreSQL's protocol, "Message Flow", and the server's own loop (`PostgresMain`, `ProcessCopy…`).
-
-use std::collections::VecDeque;
+//! Source: PostgreSQL's protocol, "Message Flow", and the server's own loop (`PostgresMain`).
 
 use super::activity::Activity;
+use super::requests::{Requests, SyncPoint};
 use super::severity::SeverityReader;
 use super::wire::{CancelKey, Framer, Malformed, Side, holds_whole_message};
 
 /// The largest number of sync points that may be forwarded and unanswered. A client that pipelines further is read no more
 /// until answers come.
 pub const MAX_OUTSTANDING: usize = 1024;
-
-/// Segments of capacity that an idle connection keeps. What a burst of pipelining took beyond it is given back.
-const IDLE_CAPACITY: usize = 8;
 
 /// The transaction status that ReadyForQuery carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,53 +50,6 @@ pub enum Gate {
     Due,
 }
 
-/// What ends a run of messages with a ReadyForQuery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SyncPoint {
-    /// A simple query, or a function call.
-    Query,
-    /// A Sync.
-    Sync,
-}
-
-/// The messages from behind one sync point up to and including the next.
-#[derive(Clone, Copy, Debug, Default)]
-struct Segment {
-    /// The sync point at its end; none while it is still open.
-    end: Option<SyncPoint>,
-    /// Extended-protocol messages in it that the worker answers one by one, and how many it has answered.
-    steps: u32,
-    done: u32,
-    /// Executes among them.
-    executes: u32,
-    executed: u32,
-    /// An ErrorResponse has come: the worker throws away what follows, up to a Sync.
-    skipping: bool,
-    /// CopyDone and CopyFail in it before its first step: should a COPY in the segment before want data, one ends it.
-    copy_ends: u32,
-    /// CopyDone or CopyFail was sent behind its last Execute before a CopyInResponse was seen.
-    copy_ended: bool,
-    /// Its last Execute, and the data of its COPY, have a Flush behind them: the answer will not stay in the worker's
-    /// buffer.
-    flushed: bool,
-}
-
-impl Segment {
-    /// Whether any message of it has been forwarded.
-    const fn is_open(&self) -> bool {
-        self.steps > 0 || self.skipping
-    }
-
-    /// Takes over the messages of the segment before it, whose sync point turned out not to be one.
-    fn absorb(&mut self, before: Segment) {
-        self.steps = self.steps.saturating_add(before.steps);
-        self.done = self.done.saturating_add(before.done);
-        self.executes = self.executes.saturating_add(before.executes);
-        self.executed = self.executed.saturating_add(before.executed);
-        self.skipping |= before.skipping;
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Before the first ReadyForQuery.
@@ -123,10 +72,7 @@ pub struct Tracker {
     backend: Framer,
     stage: Stage,
     status: TransactionStatus,
-    /// Sync points forwarded and not answered, oldest first; at most `MAX_OUTSTANDING` and the one that ends a batch.
-    unanswered: VecDeque<Segment>,
-    /// What was forwarded since the last sync point.
-    batch: Segment,
+    requests: Requests,
     /// ReadyForQuery seen after the first.
     answered: u64,
     terminated: bool,
@@ -154,8 +100,7 @@ impl Tracker {
             backend: Framer::new(Side::Backend),
             stage: Stage::Handshake,
             status: TransactionStatus::Idle,
-            unanswered: VecDeque::new(),
-            batch: Segment::default(),
+            requests: Requests::default(),
             answered: 0,
             terminated: false,
             observed: 0,
@@ -180,21 +125,14 @@ impl Tracker {
             Activity::Idle
         } else if self.stage == Stage::CopyIn {
             Activity::CopyIn
-        } else if !self.unanswered.is_empty() {
-            Activity::Executing
-        } else if self.batch.is_open() {
-            let running = self.batch.executed < self.batch.executes && !self.batch.skipping;
-            if running { Activity::Executing } else { Activity::OpenBatch }
-        } else if self.status == TransactionStatus::Idle {
-            Activity::Idle
         } else {
-            Activity::IdleInTransaction
+            self.requests.activity(self.status)
         }
     }
 
-    /// Sync points forwarded and not answered.
+    /// Sync points forwarded and not answered. Syncs that a COPY may have dropped are none.
     pub fn outstanding(&self) -> usize {
-        self.unanswered.len()
+        self.requests.outstanding()
     }
 
     /// Requests answered so far: ReadyForQuery seen, without the one that ends the handshake.
@@ -232,10 +170,7 @@ impl Tracker {
         let asked = match self.stage {
             Stage::Handshake | Stage::CopyIn => true,
             Stage::CopyBoth => false,
-            Stage::Ready => {
-                let open = self.batch.done < self.batch.steps && !self.batch.skipping;
-                !self.unanswered.is_empty() || open
-            }
+            Stage::Ready => !self.requests.is_answered(),
         };
         !asked && (self.backend.at_boundary() || self.asynchronous)
     }
@@ -260,16 +195,12 @@ impl Tracker {
     /// Whether the answer to an Execute may sit in the worker's buffer, so that nobody can tell a running statement from a
     /// finished one, and a Flush may be slipped in here to find out.
     pub fn needs_flush(&self) -> bool {
-        let batch = &self.batch;
-        // Behind the data of a COPY whose CopyInResponse has not been seen, the Sync before the data may prove to be none.
-        let copying = batch.copy_ends > 0 && !self.unanswered.is_empty();
-        let open = (batch.executed < batch.executes || copying) && !batch.skipping && !batch.flushed;
-        open && self.stage == Stage::Ready && self.frontend.at_boundary()
+        self.stage == Stage::Ready && self.frontend.at_boundary() && self.requests.needs_flush()
     }
 
     /// A Flush of our own goes to the worker, behind everything forwarded so far.
     pub const fn flush_sent(&mut self) {
-        self.batch.flushed = true;
+        self.requests.flush();
     }
 
     /// Whether the worker sends a stream that never pauses by itself (CopyBoth).
@@ -364,7 +295,7 @@ impl Tracker {
         match kind {
             b'A' => true,
             b'N' | b'S' => {
-                let asked = !self.unanswered.is_empty() || self.batch.is_open();
+                let asked = self.requests.outstanding() > 0 || self.requests.is_open();
                 streams || self.stage == Stage::Ready && !asked
             }
             b'd' => streams,
@@ -379,10 +310,10 @@ impl Tracker {
             Stage::Handshake => matches!(kind, b'p' | b'X'),
             Stage::CopyIn => true,
             Stage::CopyBoth => gate == Gate::Open,
-            Stage::Ready if kind == b'X' || self.batch.is_open() => true,
+            Stage::Ready if kind == b'X' || self.requests.is_open() => true,
             Stage::Ready => match gate {
-                Gate::Open => self.unanswered.len() < MAX_OUTSTANDING,
-                Gate::Due => self.unanswered.is_empty() && self.status != TransactionStatus::Idle,
+                Gate::Open => self.requests.held() < MAX_OUTSTANDING,
+                Gate::Due => self.requests.outstanding() == 0 && self.status != TransactionStatus::Idle,
             },
         }
     }
@@ -399,59 +330,42 @@ impl Tracker {
             (Stage::Handshake | Stage::CopyBoth, _) => {}
             (Stage::CopyIn, b'c' | b'f') => {
                 self.stage = Stage::Ready;
-                self.batch.flushed = false;
+                self.requests.copy_end();
             }
-            // While it reads CopyData a worker drops Sync and Flush. Anything else costs the client its connection.
+            (Stage::CopyIn, b'S') => self.requests.sync_in_copy(),
+            // While it reads CopyData a worker drops Flush. Anything else costs the client its connection.
             (Stage::CopyIn, _) => {}
-            // Behind an error the worker reads on to a Sync, and drops even a simple query.
-            (Stage::Ready, b'Q' | b'F') if self.batch.skipping => {}
-            (Stage::Ready, b'Q' | b'F') => self.end_segment(SyncPoint::Query),
-            (Stage::Ready, b'S') => self.end_segment(SyncPoint::Sync),
-            (Stage::Ready, b'P' | b'B' | b'D' | b'C' | b'E') => {
-                self.batch.steps = self.batch.steps.saturating_add(1);
-                if kind == b'E' {
-                    self.batch.executes = self.batch.executes.saturating_add(1);
-                    self.batch.flushed = false;
-                    self.batch.copy_ended = false;
-                }
-            }
-            // For a COPY whose CopyInResponse is on its way. Otherwise the worker drops it.
-            (Stage::Ready, b'c' | b'f') if self.batch.steps == 0 => {
-                self.batch.copy_ends = self.batch.copy_ends.saturating_add(1);
-                self.batch.flushed = false;
-            }
-            (Stage::Ready, b'c' | b'f') => {
-                self.batch.copy_ended = true;
-                self.batch.flushed = false;
-            }
-            (Stage::Ready, b'H') => self.batch.flushed = true,
+            (Stage::Ready, b'Q' | b'F') => self.requests.sync_point(SyncPoint::Query),
+            (Stage::Ready, b'S') => self.requests.sync_point(SyncPoint::Sync),
+            (Stage::Ready, b'P' | b'B' | b'D' | b'C') => self.requests.step(),
+            (Stage::Ready, b'E') => self.requests.execute(),
+            (Stage::Ready, b'c' | b'f') => self.requests.early_copy_end(),
+            (Stage::Ready, b'H') => self.requests.flush(),
             // CopyData outside a COPY is dropped by the worker.
             (Stage::Ready, _) => {}
         }
-    }
-
-    fn end_segment(&mut self, end: SyncPoint) {
-        let mut segment = std::mem::take(&mut self.batch);
-        segment.end = Some(end);
-        self.unanswered.push_back(segment);
     }
 
     /// A message of the worker's is complete.
     fn received(&mut self, kind: u8) {
         match kind {
             b'Z' => self.ready(),
-            b'E' => self.failed(),
-            b'G' => self.copy_in(),
-            b'W' => self.stage = Stage::CopyBoth,
-            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
+            // It refuses the client.
+            b'E' if self.stage == Stage::Handshake => {}
+            b'E' => {
+                self.stage = Stage::Ready;
+                self.requests.answer(kind);
+            }
+            b'G' => self.stage = if self.requests.copy_in() { Stage::CopyIn } else { Stage::Ready },
+            b'W' => {
+                self.stage = Stage::CopyBoth;
+                self.requests.answer(kind);
+            }
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' | b'V' => {
                 if kind == b'C' && matches!(self.stage, Stage::CopyIn | Stage::CopyBoth) {
                     self.stage = Stage::Ready;
                 }
-                let segment = self.unanswered.front_mut().unwrap_or(&mut self.batch);
-                segment.done = segment.done.saturating_add(1);
-                if matches!(kind, b'C' | b'I' | b's') {
-                    segment.executed = segment.executed.saturating_add(1);
-                }
+                self.requests.answer(kind);
             }
             _ => {}
         }
@@ -459,60 +373,11 @@ impl Tracker {
 
     fn ready(&mut self) {
         self.status = self.next_status;
-        let first = self.stage == Stage::Handshake;
-        self.stage = Stage::Ready;
-        if first {
-            return;
-        }
-        self.answered += 1;
-        self.unanswered.pop_front();
-        if self.unanswered.is_empty() && self.unanswered.capacity() > IDLE_CAPACITY {
-            self.unanswered.shrink_to(IDLE_CAPACITY);
-        }
-    }
-
-    /// An ErrorResponse. In a simple query ReadyForQuery follows it; in a batch the worker skips to the Sync.
-    fn failed(&mut self) {
-        if self.stage == Stage::Handshake {
-            return;
+        if self.stage != Stage::Handshake {
+            self.answered += 1;
+            self.requests.answer(b'Z');
         }
         self.stage = Stage::Ready;
-        let segment = self.unanswered.front_mut().unwrap_or(&mut self.batch);
-        if segment.done < segment.steps {
-            segment.skipping = true;
-        }
-        // A simple query behind the failed messages, sent without a Sync between, is skipped with them: no answer is owed.
-        while let Some(&Segment { end: Some(SyncPoint::Query), skipping: true, .. }) = self.unanswered.front() {
-            let skipped = self.unanswered.pop_front().unwrap_or_default();
-            self.unanswered.front_mut().unwrap_or(&mut self.batch).absorb(skipped);
-        }
-    }
-
-    /// A CopyInResponse. The worker drops each Sync that was sent behind the COPY before its data ended (tokio-postgres
-    /// sends one with the Execute): these sync points get no ReadyForQuery.
-    fn copy_in(&mut self) {
-        // The COPY runs in the oldest segment: as its next Execute, or as the simple query that ends it.
-        let copying = self.unanswered.front().unwrap_or(&self.batch);
-        let by_execute = copying.executed < copying.executes;
-        // Behind it anything but data, Flush and Sync ends the COPY, if only with an error.
-        let mut ended = by_execute
-            && (copying.copy_ended || copying.executed + 1 < copying.executes || copying.end == Some(SyncPoint::Query));
-        let in_batch = by_execute && self.unanswered.is_empty();
-        let dropped = if by_execute && !ended { self.unanswered.pop_front() } else { None };
-        let behind = usize::from(!by_execute);
-        while !ended && !in_batch {
-            let next = self.unanswered.get_mut(behind).unwrap_or(&mut self.batch);
-            ended = next.copy_ends > 0 || next.is_open() || next.end == Some(SyncPoint::Query);
-            next.copy_ends = next.copy_ends.saturating_sub(1);
-            if ended || next.end.is_none() {
-                break;
-            }
-            self.unanswered.remove(behind);
-        }
-        if let Some(dropped) = dropped {
-            self.unanswered.get_mut(behind).unwrap_or(&mut self.batch).absorb(dropped);
-        }
-        self.stage = if ended { Stage::Ready } else { Stage::CopyIn };
     }
 
     /// Keeps the worker's key, whatever pieces it comes in. One that is longer than any key there is, is none.

@@ -48,6 +48,8 @@ pub(crate) enum Statement {
     CopyIn {
         bad_data: bool,
     },
+    /// COPY FROM STDIN that fails behind its CopyInResponse, before it wants any data.
+    CopyIntoView,
 }
 
 /// An answer's place among all answers.
@@ -74,6 +76,11 @@ struct Copy {
     /// Whether CopyData has been sent.
     fed: bool,
     bad_data: bool,
+    /// Whether the client has sent a Sync behind it, before the end of its data.
+    synced: bool,
+    /// Whether it failed before it has read all the Syncs behind it, and the ErrorResponse with which it did.
+    overtaken: bool,
+    failure: Option<Place>,
     /// The sent request that it answers, and the statements behind it in a simple query.
     request: usize,
     rest: Option<Vec<Statement>>,
@@ -95,6 +102,8 @@ pub(crate) struct Model {
     skipping: Option<Place>,
     copy: Option<Copy>,
     copying: bool,
+    /// COPYs that failed with Syncs behind them.
+    doubts: Vec<Copy>,
     stream: Option<Stream>,
     sent: Vec<Sent>,
     /// Everything that the worker has said, as the words of a script.
@@ -111,6 +120,7 @@ impl Default for Model {
             skipping: None,
             copy: None,
             copying: false,
+            doubts: Vec::new(),
             stream: None,
             sent: Vec::new(),
             answers: Vec::new(),
@@ -137,7 +147,14 @@ impl Model {
             },
             // It has failed, and the client can't know yet.
             Some(Copy { error: Some(error), ended: false, .. }) if *error >= self.delivered => {
-                matches!(request, Request::CopyData | Request::CopyDone | Request::CopyFail)
+                matches!(request, Request::CopyData | Request::CopyDone | Request::CopyFail | Request::Sync)
+            }
+            // It knows, and waits for a ReadyForQuery before it asks for anything else.
+            Some(copy) if copy.synced && !self.is_ready_behind(copy) => {
+                matches!(
+                    request,
+                    Request::CopyData | Request::CopyDone | Request::CopyFail | Request::Flush | Request::Sync
+                )
             }
             _ => !matches!(request, Request::Replicate) || (self.skipping.is_none() && self.status == 'I'),
         }
@@ -184,6 +201,11 @@ impl Model {
                 self.sent.push(Sent::Step { execute: true, answer: None });
                 self.copy_in(self.sent.len() - 1, *bad_data, None);
             }
+            Request::Execute(Statement::CopyIntoView) if self.skipping.is_none() && self.status != 'E' => {
+                self.sent.push(Sent::Step { execute: true, answer: None });
+                self.copy_in(self.sent.len() - 1, false, None);
+                self.fail_at_once();
+            }
             Request::Execute(statement) => {
                 let fails = self.rejects(*statement);
                 let answer = self.step(fails, |worker| worker.complete(*statement));
@@ -195,10 +217,16 @@ impl Model {
                 }
             }
             Request::Sync if self.copying => {
+                self.copy.iter_mut().for_each(|copy| copy.synced = true);
                 let dropped = self.copy.as_ref().map(|copy| copy.response);
                 self.sent.push(Sent::SyncPoint { answer: None, dropped });
             }
             Request::Sync => {
+                if let Some(copy) = self.copy.as_mut().filter(|copy| copy.error.is_some() && !copy.ended) {
+                    copy.synced = true;
+                    copy.overtaken = true;
+                    self.doubts.push(copy.clone());
+                }
                 self.skipping = None;
                 self.sent.push(Sent::SyncPoint { answer: None, dropped: None });
                 self.ready(self.sent.len() - 1);
@@ -256,6 +284,10 @@ impl Model {
             if let Statement::CopyIn { bad_data } = statement {
                 return self.copy_in(request, bad_data, Some(statements.collect()));
             }
+            if statement == Statement::CopyIntoView {
+                self.copy_in(request, false, Some(Vec::new()));
+                return self.fail_at_once();
+            }
             self.complete(statement);
         }
         self.ready(request);
@@ -272,7 +304,7 @@ impl Model {
             Statement::Commit => self.status = 'I',
             Statement::CopyOut => ["H", "d", "c"].into_iter().for_each(|word| _ = self.say(word)),
             Statement::Select | Statement::Suspended => _ = self.say("D"),
-            Statement::Empty | Statement::Error | Statement::CopyIn { .. } => {}
+            Statement::Empty | Statement::Error | Statement::CopyIn { .. } | Statement::CopyIntoView => {}
         }
         self.say(match statement {
             Statement::Empty => "I",
@@ -285,7 +317,18 @@ impl Model {
         let response = self.say("G");
         self.flushed = self.answers.len();
         self.copying = true;
-        self.copy = Some(Copy { response, error: None, ended: false, fed: false, bad_data, request, rest });
+        self.copy = Some(Copy {
+            response,
+            error: None,
+            ended: false,
+            fed: false,
+            bad_data,
+            synced: false,
+            overtaken: false,
+            failure: None,
+            request,
+            rest,
+        });
     }
 
     fn data_ends(&mut self, fails: bool) {
@@ -314,10 +357,19 @@ impl Model {
         }
     }
 
+    fn fail_at_once(&mut self) {
+        self.copy.iter_mut().for_each(|copy| copy.overtaken = true);
+        self.copy_failed(false);
+    }
+
     fn copy_failed(&mut self, by_client: bool) {
         let error = self.fail();
         self.copying = false;
         let copy = self.copy.as_mut().expect("only a COPY fails so");
+        copy.failure = Some(error);
+        if copy.synced {
+            self.doubts.push(copy.clone());
+        }
         if !by_client {
             copy.error = Some(error);
         }
@@ -417,6 +469,24 @@ impl Model {
         } else {
             Activity::IdleInTransaction
         })
+    }
+
+    /// Whether a witness can't know how many Syncs a COPY has dropped: until something is answered that is no Sync.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let told = |failure: Place| {
+            let behind = self.answers.get(failure + 1..self.delivered).unwrap_or_default();
+            behind.iter().any(|answer| !matches!(answer.as_bytes()[0], b'Z' | b'N'))
+        };
+        self.doubts.iter().any(|copy| {
+            let begun = self.has_seen(if copy.overtaken { Some(copy.response) } else { copy.failure });
+            begun && !copy.failure.is_some_and(told)
+        })
+    }
+
+    /// Whether the client has seen a ReadyForQuery behind the failure of this COPY, if it failed.
+    fn is_ready_behind(&self, copy: &Copy) -> bool {
+        let seen = |failure: Place| self.answers.get(failure..self.delivered).unwrap_or_default();
+        copy.failure.is_none_or(|failure| seen(failure).iter().any(|answer| answer.starts_with('Z')))
     }
 
     /// Whether the next answer to arrive answers nothing.

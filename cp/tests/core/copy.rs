@@ -230,3 +230,112 @@ fn half_a_message_waits_for_the_flush_of_the_data_sent_ahead() {
     assert_eq!(tracker.forward(half, Gate::Open), Ok(2));
     talk_on(tracker, "< 2 G | executing \n < C | open_batch");
 }
+
+#[test]
+fn a_sync_behind_a_copy_that_fails_before_it_reads_is_answered() {
+    // A view as its target, a statement trigger that fails, a cancel before the first read.
+    let tracker = talk(
+        "> P B E S | executing 1
+         < 1 2 G E | open_batch
+         < Z:I     | idle",
+    );
+    assert_eq!(tracker.answered(), 1);
+    // What comes behind it is counted as ever.
+    talk_on(
+        tracker,
+        "> Q     | executing 1
+         < T D C | executing 1
+         < Z:T   | idle_in_transaction",
+    );
+}
+
+#[test]
+fn a_failed_copy_whose_syncs_are_answered_or_not_executes_while_a_statement_may_run_and_no_longer() {
+    // The driver ends the COPY and sends a second Sync before it has seen the answer to the first.
+    let failed = || talk("> B E S | executing 1 \n < 2 G | copy_in \n > f S | executing 1 \n < E | executing 1");
+    // Both are answered,
+    talk_on(
+        failed(),
+        "< Z:I | idle
+         < Z:I | idle
+         > Q   | executing 1
+         < C   | executing 1
+         < Z:I | idle",
+    );
+    // or one,
+    talk_on(
+        failed(),
+        "< Z:I | idle
+         > Q   | executing 1
+         < C   | executing 1
+         < Z:I | idle",
+    );
+    // or the second when the next statement is on its way already: it must not be taken for that one's answer.
+    talk_on(
+        failed(),
+        "< Z:I | idle
+         > Q   | executing 1
+         < Z:I | executing 1
+         < C   | executing 1
+         < Z:T | idle_in_transaction",
+    );
+    talk_on(
+        failed(),
+        "< Z:I       | idle
+         > P B E S Q | executing 2
+         < Z:I       | executing 2
+         < 1 2 C Z:I | executing 1
+         < C Z:I     | idle",
+    );
+    talk_on(
+        failed(),
+        "< Z:I       | idle
+         > P B E S Q | executing 2
+         < 1 2 C Z:I | executing 1
+         < C Z:I     | idle",
+    );
+}
+
+#[test]
+fn a_sync_behind_a_copy_by_query_is_answered_if_the_copy_fails_before_it_reads() {
+    talk(
+        "> Q S     | executing 2
+         < G       | copy_in 1
+         < E       | executing 1
+         < Z:I     | idle
+         < Z:I     | idle
+         > Q       | executing 1
+         < C Z:I   | idle",
+    );
+    talk(
+        "> Q S     | executing 2
+         < G       | copy_in 1
+         > d       | copy_in 1
+         < E Z:I   | idle
+         > Q       | executing 1
+         < C Z:I   | idle",
+    );
+    talk(
+        "> Q S d c | executing 2
+         < G       | executing 1
+         < C Z:I   | idle",
+    );
+}
+
+#[test]
+fn a_batch_whose_copy_failed_waits_on_its_client_and_is_forwarded_through_its_sync() {
+    let mut tracker = talk("> B E S | executing 1 \n < 2 G | copy_in \n > d | copy_in \n < E | open_batch");
+    assert_eq!(crate::talk::passing_when_due(&mut tracker, "d c S"), 3);
+    talk_on(tracker, "< Z:I | idle");
+}
+
+#[test]
+fn syncs_without_number_among_the_data_of_a_copy_cost_nothing() {
+    let mut tracker = talk("> B E S | executing 1 \n < 2 G | copy_in");
+    client(&mut tracker, &"d S ".repeat(5_000));
+    talk_on(tracker, "> c S | executing 1 \n < C Z:I | idle");
+    // All of them may have been sent too late.
+    let mut tracker = talk("> B E S | executing 1 \n < 2 G | copy_in");
+    client(&mut tracker, &"S ".repeat(40));
+    talk_on(tracker, "< E | open_batch \n < Z:I | idle \n > Q | executing 1 \n < C Z:I | idle");
+}
