@@ -11,6 +11,7 @@
 //! | [`client`] | a driver: tokio-postgres |
 //! | [`psql`] | the programs that people use: `psql`, `pgbench` |
 //! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
+//! | [`fake_worker`] | a worker that does what no PostgreSQL would, when the test wants it |
 //! | [`http`] | the kubelet's probes |
 //! | [`machine`] | the client's machine, which can vanish |
 //! | [`watchdog`] | nothing started here outlives the test process |
@@ -20,6 +21,7 @@
 
 pub mod client;
 pub mod control_plane;
+pub mod fake_worker;
 pub mod http;
 pub mod machine;
 pub mod postgres;

@@ -1,17 +1,24 @@
 //! Another machine, as far as TCP can tell: a network namespace at the other end of a cable, which can be pulled.
 //!
 //! A test that needs one runs in a network of its own ([`in_own_network`]), so that no address of the real machine is ever
-//! touched. Both networks are gone when their last process is. It takes root, `unshare` and `nsenter` (util-linux) and `ip`
-//! (iproute2).
+//! touched. Both networks are gone when their last process is. It takes root, `unshare` and `nsenter` (util-linux), `ip` and
+//! `tc` (iproute2).
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::watchdog::Watchdog;
 
-/// This machine's end of the cable. Source of the addresses: RFC 5737, for documentation; nobody's.
+/// This machine's end of the first cable.
 pub const HERE: &str = "192.0.2.1";
-const THERE: &str = "192.0.2.2";
+
+/// One for each cable. Source: RFC 5737, for documentation; nobody's.
+const NETWORKS: [&str; 3] = ["192.0.2", "198.51.100", "203.0.113"];
 
 /// Set for the process that runs inside.
 const INSIDE: &str = "PROCESS_TESTS_IN_OWN_NETWORK";
@@ -42,17 +49,23 @@ pub fn in_own_network(name: &str, test: impl Future<Output = ()>) {
 /// The other machine. Gone when dropped.
 #[derive(Debug)]
 pub struct Machine {
+    number: usize,
     /// A process that does nothing but be there; the namespace lives as long as it.
     keeper: Child,
     watchdog: Option<Watchdog>,
 }
 
 impl Machine {
-    /// Makes it and connects it by a cable. One at a time.
+    /// Makes it and connects it by a cable, whose end here is [`HERE`]. One at a time.
+    pub fn plug_in() -> Machine {
+        Machine::plug_in_at(0)
+    }
+
+    /// Makes the one with this `number` (0, 1 or 2), and connects it by a cable of its own.
     ///
     /// # Panics
     /// If that can't be done.
-    pub fn plug_in() -> Machine {
+    pub fn plug_in_at(number: usize) -> Machine {
         let keeper = Command::new("unshare")
             // `cat` ends with its standard input, and so with this process.
             .args(["--net", "--", "sh", "-c", "echo there; exec cat"])
@@ -61,15 +74,61 @@ impl Machine {
             .spawn()
             .expect("unshare is there: it is part of util-linux");
         let watchdog = Some(Watchdog::over(keeper.id(), "KILL", None));
-        let mut machine = Machine { keeper, watchdog };
+        let mut machine = Machine { number, keeper, watchdog };
         machine.wait_until_there();
         let id = machine.keeper.id().to_string();
-        ip(Command::new("ip"), &["link", "add", "here", "type", "veth", "peer", "name", "there", "netns", &id]);
-        ip(Command::new("ip"), &["address", "add", &format!("{HERE}/24"), "dev", "here"]);
-        ip(Command::new("ip"), &["link", "set", "here", "up"]);
-        ip(machine.command("ip"), &["address", "add", &format!("{THERE}/24"), "dev", "there"]);
+        let (here, there) = (machine.cable(), format!("{}.2/24", NETWORKS[number]));
+        ip(Command::new("ip"), &["link", "add", &here, "type", "veth", "peer", "name", "there", "netns", &id]);
+        ip(Command::new("ip"), &["address", "add", &format!("{}/24", machine.here()), "dev", &here]);
+        ip(Command::new("ip"), &["link", "set", &here, "up"]);
+        ip(machine.command("ip"), &["address", "add", &there, "dev", "there"]);
         ip(machine.command("ip"), &["link", "set", "there", "up"]);
         machine
+    }
+
+    /// The address of this end of its cable.
+    pub fn here(&self) -> String {
+        format!("{}.1", NETWORKS[self.number])
+    }
+
+    fn cable(&self) -> String {
+        format!("here{}", self.number)
+    }
+
+    /// From here on its cable takes no more than `rate` (as `tc` has it: `2mbit`) from here to there. What waits for the cable
+    /// is not dropped.
+    ///
+    /// # Panics
+    /// If that can't be done.
+    pub fn slow_down(&self, rate: &str) {
+        let cable = self.cable();
+        let mut arguments = vec!["qdisc", "add", "dev", &cable, "root", "tbf", "rate", rate];
+        arguments.extend(["burst", "16kb", "limit", "16mb"]);
+        ip(Command::new("tc"), &arguments);
+    }
+
+    /// Connects from there to `port` here.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub fn connect(&self, port: u16) -> TcpStream {
+        let network = File::open(format!("/proc/{}/ns/net", self.keeper.id())).expect("it lives as long as its keeper");
+        let here = self.here();
+        // A socket belongs to the network in which its thread was when it was made.
+        let connecting = std::thread::spawn(move || {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("this takes root");
+            TcpStream::connect((here.as_str(), port))
+        });
+        connecting.join().expect("connecting does not panic").expect("it listens")
+    }
+
+    /// The cable is gone from this end, as a pod's goes when its processes are gone: nothing that is still queued here gets
+    /// there.
+    ///
+    /// # Panics
+    /// If that can't be done.
+    pub fn unplug(&self) {
+        ip(Command::new("ip"), &["link", "delete", &self.cable()]);
     }
 
     /// A program of this machine's, run on the other one.
@@ -110,6 +169,6 @@ impl Drop for Machine {
 }
 
 fn ip(mut command: Command, arguments: &[&str]) {
-    let output = command.args(arguments).output().expect("ip is there: it is part of iproute2");
-    assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    let output = command.args(arguments).output().expect("ip and tc are there: they are part of iproute2");
+    assert!(output.status.success(), "{}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
 }

@@ -37,6 +37,7 @@ const HBA: &str = "\
 host all by_md5   127.0.0.1/32 md5
 host all by_scram 127.0.0.1/32 scram-sha-256
 host all all      127.0.0.1/32 trust
+host replication all 127.0.0.1/32 trust
 ";
 
 /// How long the server may take to be ready. It takes a second; this is for a machine that does much else.
@@ -87,6 +88,37 @@ impl PostgreSql {
             (!rows.is_empty()).then_some(())
         })
         .await;
+    }
+
+    /// Waits until none of these sessions executes a statement any more: their answers are on their way.
+    pub async fn wait_until_idle(&self, applications: &[&str]) {
+        let observer = self.connect("observer").await;
+        let idle = "select 1 from pg_stat_activity where application_name = any($1) and state = 'idle' and query <> ''";
+        crate::eventually(Duration::from_secs(10), "the end of statements", async || {
+            let rows = observer.query(idle, &[&applications]).await.expect("the server answers its own superuser");
+            (rows.len() == applications.len()).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until there is no session any more whose application's name begins with `application`, no longer than `limit`.
+    ///
+    /// # Panics
+    /// If there still is one then, with what it is doing.
+    pub async fn wait_until_gone(&self, limit: Duration, application: &str) {
+        let observer = self.connect("observer").await;
+        let left = "select application_name || ': ' || state || ' ' || query from pg_stat_activity \
+                    where starts_with(application_name, $1) order by 1";
+        let started = Instant::now();
+        loop {
+            let rows = observer.query(left, &[&application]).await.expect("the server answers its own superuser");
+            if rows.is_empty() {
+                return;
+            }
+            let sessions: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+            assert!(started.elapsed() < limit, "still there after {limit:?}: {sessions:#?}");
+            tokio::time::sleep(crate::LOOK_EVERY).await;
+        }
     }
 
     fn start() -> Result<PostgreSql, String> {

@@ -98,6 +98,11 @@ impl Program {
         kill_process(id, Signal::INT).expect("it is our child");
     }
 
+    /// Ends it as `kill -9` does, and waits until it is gone. What it had connected is closed by its kernel.
+    pub async fn kill(mut self) {
+        self.0.kill().await.expect("it is our child");
+    }
+
     /// Waits for its end.
     pub async fn finished(self) -> Finished {
         let output = crate::within(LIMIT, "the end of a client program", self.0.wait_with_output()).await;

@@ -31,6 +31,8 @@ pub struct Raw {
     pub messages: Messages,
     /// Where the client writes.
     pub output: OwnedWriteHalf,
+    /// Process id and secret, as BackendKeyData gave them; empty before.
+    pub key: Vec<u8>,
 }
 
 /// The messages that a client reads.
@@ -44,8 +46,21 @@ pub struct Messages {
 impl Raw {
     /// Opens a session as the superuser, up to its first ReadyForQuery.
     pub async fn session(port: u16, application: &str) -> Raw {
+        Raw::session_with(port, application, &[]).await
+    }
+
+    /// Opens a session with these `parameters` besides, such as `replication`.
+    pub async fn session_with(port: u16, application: &str, parameters: &[(&str, &str)]) -> Raw {
         let mut raw = Raw::connect(port).await;
-        raw.log_in(SUPERUSER, application).await;
+        raw.log_in(application, parameters).await;
+        raw
+    }
+
+    /// Opens a session over `stream`, from wherever that comes.
+    pub async fn session_over(stream: std::net::TcpStream, application: &str) -> Raw {
+        stream.set_nonblocking(true).expect("a socket need not block");
+        let mut raw = Raw::over(TcpStream::from_std(stream).expect("there is a runtime"));
+        raw.log_in(application, &[]).await;
         raw
     }
 
@@ -55,7 +70,7 @@ impl Raw {
         socket.set_recv_buffer_size(SMALL_WINDOW).expect("a window can be small");
         let stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
         let mut raw = Raw::over(stream.expect("it listens"));
-        raw.log_in(SUPERUSER, application).await;
+        raw.log_in(application, &[]).await;
         raw
     }
 
@@ -64,17 +79,27 @@ impl Raw {
         Raw::over(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("it listens"))
     }
 
-    fn over(stream: TcpStream) -> Raw {
+    /// This side of `stream`.
+    pub(crate) fn over(stream: TcpStream) -> Raw {
         let (input, output) = stream.into_split();
-        Raw { messages: Messages { input, pending: Vec::new() }, output }
+        Raw { messages: Messages { input, pending: Vec::new() }, output, key: Vec::new() }
     }
 
     /// Sends a startup packet.
     pub async fn start_up(&mut self, user: &str, application: &str) {
-        let parameters = format!("user\0{user}\0database\0{DATABASE}\0application_name\0{application}\0\0");
-        let mut packet = (parameters.len() as u32 + 8).to_be_bytes().to_vec();
+        self.start_up_with(user, application, &[]).await;
+    }
+
+    async fn start_up_with(&mut self, user: &str, application: &str, parameters: &[(&str, &str)]) {
+        let mut text = String::new();
+        let named = [("user", user), ("database", DATABASE), ("application_name", application)];
+        for (name, value) in named.iter().chain(parameters) {
+            text += &format!("{name}\0{value}\0");
+        }
+        text += "\0";
+        let mut packet = (text.len() as u32 + 8).to_be_bytes().to_vec();
         packet.extend(196_608u32.to_be_bytes());
-        packet.extend(parameters.as_bytes());
+        packet.extend(text.as_bytes());
         self.send(&packet).await;
     }
 
@@ -90,9 +115,21 @@ impl Raw {
         self.output.forget();
     }
 
-    async fn log_in(&mut self, user: &str, application: &str) {
-        self.start_up(user, application).await;
-        while self.messages.next().await.expect("no reset").expect("a session begins").tag != b'Z' {}
+    /// The process id of its backend, as the client was told.
+    pub fn process(&self) -> i32 {
+        i32::from_be_bytes(*self.key.first_chunk().expect("a session has begun"))
+    }
+
+    async fn log_in(&mut self, application: &str, parameters: &[(&str, &str)]) {
+        self.start_up_with(SUPERUSER, application, parameters).await;
+        loop {
+            let message = self.messages.next().await.expect("no reset").expect("a session begins");
+            match message.tag {
+                b'Z' => return,
+                b'K' => self.key = message.body,
+                _ => assert_eq!(message.error(), None, "a session begins"),
+            }
+        }
     }
 }
 
@@ -124,7 +161,25 @@ impl Messages {
         Ok(rest)
     }
 
-    fn take(&mut self) -> Option<Message> {
+    /// Reads at most `limit` bytes from the socket, and nothing of what they say. None is the end of the stream.
+    ///
+    /// # Errors
+    /// What the kernel reports, such as a reset.
+    pub async fn read_bytes(&mut self, limit: usize) -> io::Result<usize> {
+        self.pending.reserve(limit);
+        (&mut self.input).take(limit as u64).read_buf(&mut self.pending).await
+    }
+
+    /// The startup packet with which a client begins, without its length.
+    pub(crate) async fn startup_packet(&mut self) -> io::Result<Vec<u8>> {
+        let length = self.input.read_u32().await?;
+        let mut packet = vec![0; length as usize - 4];
+        self.input.read_exact(&mut packet).await?;
+        Ok(packet)
+    }
+
+    /// The next message of what has been read.
+    pub fn take(&mut self) -> Option<Message> {
         let [tag, a, b, c, d, ..] = *self.pending.as_slice() else {
             return None;
         };
@@ -151,18 +206,70 @@ impl Message {
 
 /// A simple query.
 pub fn query(sql: &str) -> Vec<u8> {
-    message(b'Q', sql)
+    message(b'Q', &text(sql))
 }
 
 /// A PasswordMessage.
-pub fn password(text: &str) -> Vec<u8> {
-    message(b'p', text)
+pub fn password(password: &str) -> Vec<u8> {
+    message(b'p', &text(password))
 }
 
-fn message(tag: u8, text: &str) -> Vec<u8> {
+/// Parse: the unnamed statement, without parameters.
+pub fn parse(sql: &str) -> Vec<u8> {
+    message(b'P', &[b"\0", sql.as_bytes(), b"\0\0\0"].concat())
+}
+
+/// Bind: the unnamed portal to the unnamed statement, everything as text.
+pub fn bind() -> Vec<u8> {
+    message(b'B', &[0; 8])
+}
+
+/// Describe the unnamed portal.
+pub fn describe() -> Vec<u8> {
+    message(b'D', b"P\0")
+}
+
+/// Execute the unnamed portal to its end.
+pub fn execute() -> Vec<u8> {
+    message(b'E', &[0; 5])
+}
+
+/// Flush.
+pub fn flush() -> Vec<u8> {
+    message(b'H', &[])
+}
+
+/// Sync.
+pub fn sync() -> Vec<u8> {
+    message(b'S', &[])
+}
+
+/// CopyData.
+pub fn copy_data(data: &[u8]) -> Vec<u8> {
+    message(b'd', data)
+}
+
+/// CopyDone.
+pub fn copy_done() -> Vec<u8> {
+    message(b'c', &[])
+}
+
+/// A CancelRequest for whoever has this `key`, in place of a startup packet.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    let mut packet = (key.len() as u32 + 8).to_be_bytes().to_vec();
+    packet.extend(80_877_102u32.to_be_bytes());
+    packet.extend(key);
+    packet
+}
+
+/// One message of either side.
+pub fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![tag];
-    message.extend((text.len() as u32 + 5).to_be_bytes());
-    message.extend(text.as_bytes());
-    message.push(0);
+    message.extend((body.len() as u32 + 4).to_be_bytes());
+    message.extend(body);
     message
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [text.as_bytes(), b"\0"].concat()
 }

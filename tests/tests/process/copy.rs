@@ -25,7 +25,7 @@ fn a_copy_with_a_row_now_and_then_takes_longer_than_the_stall_grace_and_is_compl
             trickle.send(&data(&format!("{row}\n"))).await;
             plane.until(millis(400 * (row + 1))).await;
         }
-        trickle.send(&[b'c', 0, 0, 0, 4]).await;
+        trickle.send(&raw::copy_done()).await;
         let rest = within(millis(10_000), "the rest of a COPY", trickle.messages.rest()).await.unwrap();
         let ended = plane.since_signal();
         drop(trickle);
@@ -73,12 +73,12 @@ fn a_copy_whose_worker_waits_for_a_lock_is_waited_for() {
         assert_eq!(raw.messages.next().await.unwrap().unwrap().tag, b'G', "CopyInResponse");
         // The first row waits for this transaction, and the rest for the first row.
         setup.batch_execute("begin; insert into copy_locked values (0)").await.unwrap();
-        let Raw { mut messages, mut output } = raw;
+        let Raw { mut messages, mut output, .. } = raw;
         let send = async {
             for row in 0..ROWS {
                 output.write_all(&data(&format!("{row}\t{:1000}\n", ""))).await.expect("the other side reads");
             }
-            output.write_all(&[b'c', 0, 0, 0, 4]).await.expect("the other side reads");
+            output.write_all(&raw::copy_done()).await.expect("the other side reads");
         };
         let lock = async {
             plane.drain().await;
@@ -112,12 +112,8 @@ async fn rows(table: &str) -> i64 {
     observer.query_one(&format!("select count(*) from copy_{table}"), &[]).await.unwrap().get(0)
 }
 
-/// A CopyData message.
 fn data(text: &str) -> Vec<u8> {
-    let mut message = vec![b'd'];
-    message.extend((text.len() as u32 + 4).to_be_bytes());
-    message.extend(text.as_bytes());
-    message
+    raw::copy_data(text.as_bytes())
 }
 
 fn tags(messages: &[Message]) -> String {

@@ -111,7 +111,7 @@ fn a_client_that_never_stops_sending_reads_its_fatal_and_the_end_of_the_stream()
     run(async {
         let grace = millis(1000);
         let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "1s"]).await;
-        let Raw { mut messages, mut output } = Raw::session_with_small_window(plane.port, "hot").await;
+        let Raw { mut messages, mut output, .. } = Raw::session_with_small_window(plane.port, "hot").await;
         // Long ones: the sockets' buffers are full after a hundred, and what they hold has been forwarded and is
         // answered.
         let request = raw::query(&format!("select repeat('x', 8 * 1024) /* {} */", "x".repeat(64 * 1024)));

@@ -11,6 +11,7 @@ mod configuration;
 mod copy;
 mod data;
 mod idle;
+mod killed;
 mod log;
 mod login;
 mod policy;
@@ -35,6 +36,9 @@ use tokio_postgres::error::DbError;
 
 /// The FATAL of a session that the drain has closed.
 const ADMIN_SHUTDOWN: (&str, &str) = ("57P01", "terminating connection due to administrator command");
+
+/// How soon a worker is rid of a client that is gone: at once, but on a machine that does much else.
+const SOON: Duration = Duration::from_secs(2).saturating_add(SLACK);
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)

@@ -7,25 +7,16 @@ use process_tests::control_plane::ControlPlane;
 use process_tests::machine::{HERE, Machine, in_own_network};
 use process_tests::postgres::{SUPERUSER, postgres};
 use process_tests::raw::{self, Raw};
+use process_tests::run;
 use process_tests::watchdog::Watchdog;
-use process_tests::{eventually, run};
 
-use super::{assert_exit, millis};
+use super::{SOON, assert_exit, millis};
 
 /// Nobody waits for it.
 const ENDLESS: &str = "select pg_sleep(600)";
 
-/// Waits until the worker has no session of this application any more.
 async fn gone_from_the_worker(application: &str) {
-    let observer = postgres().connect("observer").await;
-    eventually(millis(10_000), "the end of the statement", async || {
-        let rows = observer
-            .query("select 1 from pg_stat_activity where application_name = $1", &[&application])
-            .await
-            .unwrap();
-        rows.is_empty().then_some(())
-    })
-    .await;
+    postgres().wait_until_gone(SOON, application).await;
 }
 
 #[test]
