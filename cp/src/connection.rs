@@ -1,31 +1,35 @@
 //! One connection from accept to close, stage by stage.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use tokio::io::AsyncWrite;
-
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, within};
 use crate::cancel;
 use crate::core::EndReason;
 use crate::core::fatal::Fatal;
 use crate::core::wire::CancelKey;
 use crate::course::{Course, Front, poll_patience};
 use crate::crowd::Stand;
-use crate::goodbye;
 use crate::meter::{EndRecord, Meter};
 use crate::registry::Place;
 use crate::relay;
+use crate::remote::Remote;
 use crate::startup::{self, NoOpening, Opening, Startup};
 use crate::watch::LATE_LAST;
 use crate::worker;
 use crate::world::World;
 
+/// How long a worker that is let go of may take to end what a cancel request has ended, before the next request goes out: it
+/// may have begun another statement meanwhile.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+
 /// Serves a connection that has a place in the registry.
 ///
 /// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
-pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, place: Place, stand: Stand) {
+pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, place: Place, stand: Stand) {
+    let mut client = Remote::new(client);
     let mut course = Course::new(&front, place);
     let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
         Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
@@ -37,7 +41,7 @@ pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W:
         Ok(Opening::Session(startup)) => startup,
         Ok(Opening::Cancel(key)) => {
             course.place.vacate();
-            return Box::pin(cancel::serve(&front, client, &key)).await;
+            return Box::pin(cancel::serve(&front, client.into_stream(), &key)).await;
         }
         Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
     };
@@ -47,7 +51,8 @@ pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, mut client: W:
 }
 
 /// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
-pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W::Stream, stand: Stand) {
+pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, stand: Stand) {
+    let mut client = Remote::new(client);
     let accepted = front.world.now();
     let deadline = accepted + front.settings.close_linger;
     let mut alarm = Alarm::new(front.world.clone());
@@ -61,11 +66,11 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W
     .await;
     drop(stand);
     match opening {
-        Ok(Opening::Cancel(key)) => cancel::serve(&front, client, &key).await,
+        Ok(Opening::Cancel(key)) => cancel::serve(&front, client.into_stream(), &key).await,
         Ok(Opening::Session(_)) => {
             front.registry.count_refused();
             let fatal = EndReason::ShuttingDown.fatal(None);
-            front.crowd.enter().while_here(say(&front, client, Vec::new(), fatal)).await;
+            front.crowd.enter().while_here(part(&front, client, Vec::new(), fatal)).await;
         }
         Err(_) => {}
     }
@@ -74,7 +79,7 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, mut client: W
 /// What is known of a session besides its course.
 struct About<S> {
     startup: Startup,
-    worker: Option<S>,
+    worker: Option<Remote<S>>,
     /// What the worker was sent stops inside a message.
     torn: bool,
 }
@@ -83,11 +88,11 @@ struct About<S> {
 async fn session<W: World, M: Meter>(
     front: &Front<W, M>,
     course: &mut Course<W, M>,
-    client: &mut W::Stream,
+    client: &mut Remote<W::Stream>,
     about: &mut About<W::Stream>,
 ) -> (EndReason, Vec<u8>) {
-    let now = course.now();
-    course.session.handle_startup(&course.lifecycle.value().drain, now);
+    let (session, drain, now) = course.parts();
+    session.handle_startup(drain, now);
     // The signal may be newer than the last look at it.
     course.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
     if !course.drain().accepts(course.now()) {
@@ -98,11 +103,11 @@ async fn session<W: World, M: Meter>(
     }
     let mut early = Vec::new();
     let mut worker = match worker::acquire(front, course, client, &mut early).await {
-        Ok(worker) => worker,
+        Ok(worker) => Remote::new(worker),
         Err(reason) => return (reason, Vec::new()),
     };
-    let now = course.now();
-    course.session.handle_worker_found(&course.lifecycle.value().drain, now);
+    let (session, drain, now) = course.parts();
+    session.handle_worker_found(drain, now);
     let packet = std::mem::take(&mut about.startup.packet);
     let over = relay::run(course, client, &mut worker, packet, early).await;
     about.worker = Some(worker);
@@ -114,7 +119,7 @@ async fn session<W: World, M: Meter>(
 async fn end<W: World, M: Meter>(
     front: &Front<W, M>,
     mut course: Course<W, M>,
-    client: W::Stream,
+    client: Remote<W::Stream>,
     about: About<W::Stream>,
     reason: EndReason,
     unsent: Vec<u8>,
@@ -133,38 +138,49 @@ async fn end<W: World, M: Meter>(
         }
     };
     let tell = async {
-        if reason != EndReason::Quit && (fatal.is_some() || !unsent.is_empty() && !reason.by_client()) {
-            let telling = say(front, client, unsent, fatal);
+        // One that is cut inside a message has nobody who could make sense of more; one that has all of its answer, and no
+        // word to wait for, may be let go at once.
+        let can_hear = reason != EndReason::Quit && reason != EndReason::ClientReset && !course.session.is_mid_answer();
+        let said = fatal.is_some() || course.session.worker_said_fatal() || !unsent.is_empty();
+        if can_hear && (said || client.unacknowledged() > 0) {
+            let parting = part(front, client, unsent, fatal);
             if matches!(reason, EndReason::ShuttingDown | EndReason::TooManyConnections) {
                 // It never was a session: it takes no more room than others who never were.
-                return front.crowd.enter().while_here(telling).await;
+                return front.crowd.enter().while_here(parting).await;
             }
-            telling.await;
+            parting.await;
         }
     };
     both(release, tell).await;
     course.leave(reason);
 }
 
-/// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, for `close_linger` at most. It is
-/// said goodbye only if it `listens`: inside a message the goodbye's bytes would be taken for the client's, and could
-/// complete a request that the client was told is not executed.
+/// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, request after request, until it is
+/// gone, for `close_linger` at most. It is said goodbye only if it `listens`: inside a message the goodbye's bytes would be
+/// taken for the client's, and could complete a request that the client was told is not executed.
 async fn release<W: World, M: Meter>(
     front: &Front<W, M>,
-    mut worker: W::Stream,
+    mut worker: Remote<W::Stream>,
     listens: bool,
     key: Option<CancelKey>,
 ) {
-    if let Some(key) = key {
-        // Before the connection is closed: a pooler forgets the key with it.
-        cancel::pass_on(front, &key, front.world.now() + front.settings.close_linger).await;
-    }
-    // A goodbye that the socket doesn't take at once is not worth waiting for: the close behind it says the same.
-    let mut cx = Context::from_waker(Waker::noop());
+    // A goodbye that the socket doesn't take at once is not worth waiting for: the end behind it says the same.
     if listens {
-        let _ = Pin::new(&mut worker).poll_write(&mut cx, &worker::TERMINATE);
+        worker.write(&worker::TERMINATE, &mut Context::from_waker(Waker::noop()));
     }
-    let _ = Pin::new(&mut worker).poll_shutdown(&mut cx);
+    let Some(key) = key else { return worker.shut(&mut Context::from_waker(Waker::noop())) };
+    let deadline = front.world.now() + front.settings.close_linger;
+    loop {
+        // Before the connection is closed: a pooler forgets the key with it.
+        cancel::pass_on(front, &key, deadline).await;
+        worker.shut(&mut Context::from_waker(Waker::noop()));
+        let now = front.world.now();
+        let again = deadline.min(now + CANCEL_AGAIN);
+        let gone = std::future::poll_fn(|cx| if worker.poll_discard(cx) { Poll::Ready(()) } else { Poll::Pending });
+        if within(&front.world, again, front.unless_exiting(gone)).await.is_some() || front.world.now() >= deadline {
+            return;
+        }
+    }
 }
 
 /// Completes when both have; neither waits for the other.
@@ -207,7 +223,7 @@ fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startu
 async fn turn_away<W: World, M: Meter>(
     front: &Front<W, M>,
     mut course: Course<W, M>,
-    client: W::Stream,
+    client: Remote<W::Stream>,
     why: NoOpening,
 ) {
     let (reason, fatal) = match why {
@@ -225,16 +241,20 @@ async fn turn_away<W: World, M: Meter>(
     };
     course.close(reason);
     if let Some(fatal) = fatal {
-        front.crowd.enter().while_here(say(front, client, Vec::new(), Some(fatal))).await;
+        front.crowd.enter().while_here(part(front, client, Vec::new(), Some(fatal))).await;
     }
     course.leave(reason);
 }
 
 /// Sends what is left and the last word, and lets the client read it.
-async fn say<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, mut words: Vec<u8>, fatal: Option<Fatal>) {
+async fn part<W: World, M: Meter>(
+    front: &Front<W, M>,
+    client: Remote<W::Stream>,
+    mut words: Vec<u8>,
+    fatal: Option<Fatal>,
+) {
     words.extend(fatal.map(|fatal| fatal.encode()).unwrap_or_default());
-    let deadline = front.world.now() + front.settings.close_linger;
-    goodbye::say(&front.world, client, &words, front.lifecycle.subscribe(), deadline).await;
+    client.part(front, &words).await;
 }
 
 impl Startup {

@@ -20,7 +20,7 @@ use crate::meter::{Change, Meter};
 use crate::notice::{Notice, Reader};
 use crate::registry::{Place, Registry, Shown};
 use crate::throttle::Throttle;
-use crate::world::World;
+use crate::world::{Peer, World};
 
 /// What all connections of a process share.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ pub(crate) struct Course<W, M> {
     pub(crate) session: Session,
     pub(crate) place: Place,
     front: Front<W, M>,
-    pub(crate) lifecycle: Reader<Lifecycle>,
+    lifecycle: Reader<Lifecycle>,
     alarm: Alarm<W>,
     shown: Shown,
 }
@@ -90,6 +90,11 @@ impl<W: World, M: Meter> Course<W, M> {
         &self.lifecycle.value().drain
     }
 
+    /// The session, and what it must be told besides with whatever has happened.
+    pub(crate) fn parts(&mut self) -> (&mut Session, &Drain, Time) {
+        (&mut self.session, &self.lifecycle.value().drain, self.front.world.now())
+    }
+
     pub(crate) fn now(&self) -> Time {
         self.front.world.now()
     }
@@ -103,28 +108,55 @@ impl<W: World, M: Meter> Course<W, M> {
         }
     }
 
-    /// Ready with the reason when the connection is over; wakes the task when that may have changed.
+    /// Ready with the reason when the connection is over, for one that has no worker yet; wakes the task when that may have
+    /// changed.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        match self.poll_turn(cx) {
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(reason),
+            // Nothing runs, and nothing was answered.
+            Poll::Ready(Turn::Cancel | Turn::Look) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready with what is to be done now; wakes the task when that may have changed.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.poll_lifecycle(cx);
         if self.lifecycle.value().exiting {
-            return Poll::Ready(EndReason::Quit);
+            return Poll::Ready(Turn::End(EndReason::Quit));
         }
         loop {
-            match self.session.poll_verdict(self.drain(), self.now()) {
-                Verdict::CloseNow(reason) => return Poll::Ready(reason),
-                Verdict::CarryOn => break,
-                Verdict::CancelNow => self.cancel(),
-                Verdict::CloseAt(at, _) | Verdict::CancelAt(at) if self.alarm.poll_at(at, cx) => {}
-                Verdict::CloseAt(..) | Verdict::CancelAt(_) => break,
+            let now = self.now();
+            match self.session.poll_verdict(self.drain(), now) {
+                Verdict::CloseNow(reason) => return Poll::Ready(Turn::End(reason)),
+                Verdict::CancelNow => return Poll::Ready(Turn::Cancel),
+                Verdict::LookNow => return Poll::Ready(Turn::Look),
+                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) => {}
+            }
+            match self.session.next_timeout(self.drain(), now) {
+                Some(at) if self.alarm.poll_at(at, cx) => {}
+                _ => break,
             }
         }
         self.show();
         Poll::Pending
     }
 
+    /// The client's side has ended, and all that it sent has been read.
+    pub(crate) fn client_ended(&mut self, peer: Peer) {
+        let reason = if peer == Peer::Gone { EndReason::ClientReset } else { EndReason::ClientClosed };
+        self.session.handle_client_left(self.now());
+        self.session.handle_client_gone(reason);
+    }
+
+    /// The client has ended its side, and bytes of it are still to be read.
+    pub(crate) fn client_left(&mut self) {
+        self.session.handle_client_left(self.now());
+    }
+
     /// Cancels the statement at its worker, beside whatever else goes on.
-    fn cancel(&mut self) {
-        self.session.handle_cancelled(self.now());
+    pub(crate) fn cancel(&mut self) {
+        let (session, drain, now) = self.parts();
+        session.handle_cancelled(drain, now);
         self.front.registry.count_cut();
         if let Some(key) = self.session.worker_key().cloned() {
             let front = self.front.clone();
@@ -137,8 +169,8 @@ impl<W: World, M: Meter> Course<W, M> {
     /// The connection is over: nothing is forwarded from here on.
     pub(crate) fn close(&mut self, reason: EndReason) {
         self.place.decide(reason);
-        let now = self.now();
-        self.session.close(reason, &self.lifecycle.value().drain, now);
+        let (session, drain, now) = self.parts();
+        session.close(reason, drain, now);
         self.show();
     }
 
@@ -170,6 +202,17 @@ impl<W: World, M: Meter> Course<W, M> {
         let left = self.place.leave(reason, self.front.world.now());
         self.front.meter.connection_left(&left);
     }
+}
+
+/// What is to be done for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is over.
+    End(EndReason),
+    /// Its statement is to be cancelled: [`Course::cancel`].
+    Cancel,
+    /// What its client's machine has acknowledged is to be looked at.
+    Look,
 }
 
 /// Whether two clocks are the same for whoever reads them in whole seconds.

@@ -14,7 +14,8 @@ pub mod core;
 mod course;
 pub mod crew;
 mod crowd;
-mod goodbye;
+#[cfg(test)]
+mod in_memory;
 pub mod lifecycle;
 pub mod log;
 pub mod meter;
@@ -22,6 +23,7 @@ pub mod notice;
 mod orders;
 mod registry;
 mod relay;
+mod remote;
 pub mod server;
 mod startup;
 mod status;

@@ -30,7 +30,7 @@ pub trait Meter: Clone + Send + Sync + 'static {
         Lost::default()
     }
 
-    /// Hands everything recorded so far to where it must survive the process. The exit waits for it, for [`FLUSH_LIMIT`] at
+    /// Hands everything recorded so far to where it must survive the process. The exit waits for it, for [`FLUSH_LIMIT`](crate::core::settings::FLUSH_LIMIT) at
     /// most.
     fn flush(&self) -> impl Future<Output = ()> + Send;
 }
@@ -79,10 +79,6 @@ pub struct EndRecord {
     /// Bytes of the worker's that were passed on to the client.
     pub sent: u64,
 }
-
-/// How long the exit waits for a meter that flushes: enough for the records of some ten thousand sessions and a reader that
-/// reads, and short for one that doesn't.
-pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Lines and records that could not be kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,16 +8,16 @@
 //! The relay decides nothing: which bytes may pass, and when it is over, is the session's word.
 
 use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
 use crate::core::session::FLUSH;
 use crate::core::{Activity, EndReason};
-use crate::course::Course;
+use crate::course::{Course, Turn};
 use crate::meter::Meter;
-use crate::world::World;
+use crate::remote::Remote;
+use crate::world::{Peer, World};
 
 /// Bytes read at once, and the most that is kept for a destination that takes no more.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -39,15 +39,14 @@ pub(crate) struct Over {
 /// worker first.
 pub(crate) async fn run<W: World, M: Meter>(
     course: &mut Course<W, M>,
-    client: &mut W::Stream,
-    worker: &mut W::Stream,
+    client: &mut Remote<W::Stream>,
+    worker: &mut Remote<W::Stream>,
     startup: Vec<u8>,
     early: Vec<u8>,
 ) -> Over {
     let mut up = Pipe { cleared: startup.len(), bytes: startup, sent: 0 };
     up.bytes.extend_from_slice(&early);
-    let mut relay =
-        Relay { course, client, worker, up, down: Pipe::default(), worker_deaf: false, client_ended: false };
+    let mut relay = Relay { course, client, worker, up, down: Pipe::default() };
     let reason = std::future::poll_fn(|cx| relay.poll(cx)).await;
     let unsent = relay.down.bytes.split_off(relay.down.sent);
     let torn = relay.up.sent < relay.up.cleared || relay.course.session.is_mid_request();
@@ -95,28 +94,47 @@ impl Pipe {
 
 struct Relay<'a, W: World, M> {
     course: &'a mut Course<W, M>,
-    client: &'a mut W::Stream,
-    worker: &'a mut W::Stream,
+    client: &'a mut Remote<W::Stream>,
+    worker: &'a mut Remote<W::Stream>,
     /// From client to worker.
     up: Pipe,
     /// From worker to client.
     down: Pipe,
-    /// The worker takes nothing any more; what it has said may still be read.
-    worker_deaf: bool,
-    client_ended: bool,
 }
 
 impl<W: World, M: Meter> Relay<'_, W, M> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        let mut refreshed = false;
         for _ in 0..ROUNDS {
             self.course.poll_lifecycle(cx);
             let mut moved = self.send_up(cx);
             moved |= self.send_down(cx);
             moved |= self.read_worker(cx);
             moved |= self.read_client(cx);
+            moved |= self.watch_client(cx);
             // The verdict comes last: what has arrived is part of it.
-            if let Poll::Ready(reason) = self.course.poll_end(cx) {
-                return Poll::Ready(reason);
+            match self.course.poll_turn(cx) {
+                Poll::Ready(Turn::Look) => {
+                    self.look();
+                    continue;
+                }
+                // Also what has arrived while this process was stopped, and its clocks were not.
+                Poll::Ready(_) if !refreshed => {
+                    refreshed = true;
+                    self.client.refresh();
+                    self.worker.refresh();
+                    continue;
+                }
+                Poll::Ready(Turn::End(reason)) => return Poll::Ready(reason),
+                Poll::Ready(Turn::Cancel) => {
+                    self.course.cancel();
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            if self.client.has_ended() && self.up.is_empty() {
+                // Behind the client's last byte, so that the worker does what it would do without us.
+                self.worker.shut(cx);
             }
             if !moved {
                 if self.course.session.activity() == Activity::Idle {
@@ -132,74 +150,44 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
 
     /// Shows the session what is held back, and sends what is cleared. Returns whether anything moved.
     fn send_up(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.course.now();
-        if self.course.session.take_flush(&self.course.lifecycle.value().drain) {
+        let (session, drain, now) = self.course.parts();
+        if session.take_flush(drain) {
             self.up.slip_in(&FLUSH);
         }
         if self.up.cleared < self.up.bytes.len() {
-            let held = &self.up.bytes[self.up.cleared..];
-            self.up.cleared += self.course.session.handle_client(held, &self.course.lifecycle.value().drain, now);
+            self.up.cleared += session.handle_client(&self.up.bytes[self.up.cleared..], drain, now);
         }
-        let before = self.up.sent;
-        while self.up.sent < self.up.cleared {
-            let taken = self.write_worker(self.up.sent, cx);
-            if taken == 0 {
-                break;
-            }
-            self.up.sent += taken;
-        }
-        let moved = self.up.sent > before;
+        let taken = self.worker.write(&self.up.bytes[self.up.sent..self.up.cleared], cx);
+        self.up.sent += taken;
         if !self.up.is_empty() {
             self.tell_input(self.up.cleared - self.up.sent);
         }
         if self.up.sent == self.up.bytes.len() {
             self.up.clear();
         }
-        moved
+        taken > 0
     }
 
     /// Tells the session how much the worker has not taken. One that will never take it is not waited for.
     fn tell_input(&mut self, left: usize) {
-        let left = if self.worker_deaf { 0 } else { left };
-        let now = self.course.now();
-        self.course.session.handle_input(left, &self.course.lifecycle.value().drain, now);
-    }
-
-    /// Writes what `up` has cleared, from `from` on. Returns how much the worker took.
-    fn write_worker(&mut self, from: usize, cx: &mut Context<'_>) -> usize {
-        let bytes = &self.up.bytes[from..self.up.cleared];
-        match write(self.worker, bytes, self.worker_deaf, cx) {
-            Written::Taken(taken) => taken,
-            Written::NotNow => 0,
-            Written::Never => {
-                self.worker_deaf = true;
-                0
-            }
-        }
+        let left = if self.worker.is_deaf() { 0 } else { left };
+        let (session, drain, now) = self.course.parts();
+        session.handle_input(left, drain, now);
     }
 
     fn send_down(&mut self, cx: &mut Context<'_>) -> bool {
         if self.down.is_empty() {
             return false;
         }
-        let before = self.down.sent;
-        while self.down.sent < self.down.bytes.len() {
-            match write(self.client, &self.down.bytes[self.down.sent..], false, cx) {
-                Written::Taken(taken) => self.down.sent += taken,
-                Written::NotNow => break,
-                Written::Never => {
-                    self.course.session.handle_client_gone(EndReason::ClientReset);
-                    break;
-                }
-            }
-        }
-        let taken = self.down.sent - before;
+        let taken = self.client.write(&self.down.bytes[self.down.sent..], cx);
+        self.down.sent += taken;
+        self.heed_deaf_client();
         let left = self.down.bytes.len() - self.down.sent;
         if left == 0 {
             self.down.clear();
         }
-        let now = self.course.now();
-        self.course.session.handle_output(taken, left, &self.course.lifecycle.value().drain, now);
+        let (session, drain, now) = self.course.parts();
+        session.handle_output(taken, left, drain, now);
         taken > 0
     }
 
@@ -207,15 +195,14 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         if !self.down.is_empty() {
             return false;
         }
-        let now = self.course.now();
+        let (session, drain, now) = self.course.parts();
+        let limit = session.worker_read_limit(CHUNK, drain, now);
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
-        let limit = self.course.session.worker_read_limit(CHUNK, &self.course.lifecycle.value().drain, now);
         let mut bytes = ReadBuf::uninit(&mut space[..limit]);
-        match Pin::new(&mut *self.worker).poll_read(cx, &mut bytes) {
+        match self.worker.poll_read(cx, &mut bytes) {
             Poll::Pending => false,
-            Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
-                let observed =
-                    self.course.session.handle_worker(bytes.filled(), &self.course.lifecycle.value().drain, now);
+            Poll::Ready(read) if read > 0 => {
+                let observed = session.handle_worker(bytes.filled(), drain, now);
                 self.pass_down(&bytes.filled()[..observed], cx);
                 true
             }
@@ -228,70 +215,60 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
 
     /// Writes to the client at once, and keeps what it does not take.
     fn pass_down(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        let taken = match write(self.client, bytes, false, cx) {
-            Written::Taken(taken) => taken,
-            Written::NotNow => 0,
-            Written::Never => {
-                self.course.session.handle_client_gone(EndReason::ClientReset);
-                0
-            }
-        };
+        let taken = self.client.write(bytes, cx);
+        self.heed_deaf_client();
         self.down.fill(&bytes[taken..], bytes.len() - taken);
-        let now = self.course.now();
-        self.course.session.handle_output(taken, bytes.len() - taken, &self.course.lifecycle.value().drain, now);
+        let (session, drain, now) = self.course.parts();
+        session.handle_output(taken, bytes.len() - taken, drain, now);
     }
 
     fn read_client(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.up.is_empty() || self.client_ended {
+        if !self.up.is_empty() || self.client.has_ended() {
             return false;
         }
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
         let mut bytes = ReadBuf::uninit(&mut space);
-        match Pin::new(&mut *self.client).poll_read(cx, &mut bytes) {
+        match self.client.poll_read(cx, &mut bytes) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {}
-            Poll::Ready(ended) => {
-                self.client_ended = true;
-                let reason = if ended.is_ok() { EndReason::ClientClosed } else { EndReason::ClientReset };
-                self.course.session.handle_client_gone(reason);
-                return false;
+            Poll::Ready(0) => {
+                self.course.client_ended(self.client.peer());
+                // What must be sent may be more now: a Flush, and the end of this side.
+                return true;
             }
+            Poll::Ready(_) => {}
         }
         let bytes = bytes.filled();
-        let now = self.course.now();
-        let cleared = self.course.session.handle_client(bytes, &self.course.lifecycle.value().drain, now);
-        let taken = match write(self.worker, &bytes[..cleared], self.worker_deaf, cx) {
-            Written::Taken(taken) => taken,
-            Written::NotNow => 0,
-            Written::Never => {
-                self.worker_deaf = true;
-                0
-            }
-        };
+        let (session, drain, now) = self.course.parts();
+        let cleared = session.handle_client(bytes, drain, now);
+        let taken = self.worker.write(&bytes[..cleared], cx);
         self.up.fill(&bytes[taken..], cleared - taken);
         self.tell_input(cleared - taken);
         true
     }
-}
 
-enum Written {
-    Taken(usize),
-    NotNow,
-    Never,
-}
-
-/// One write, and a flush behind it. `deaf`: the other side is known to take nothing any more.
-fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], deaf: bool, cx: &mut Context<'_>) -> Written {
-    if bytes.is_empty() || deaf {
-        return Written::NotNow;
-    }
-    match Pin::new(&mut *stream).poll_write(cx, bytes) {
-        Poll::Ready(Ok(0) | Err(_)) => Written::Never,
-        Poll::Ready(Ok(taken)) => {
-            // A socket has nothing to flush; a stream with a buffer of its own is woken when it has.
-            let _ = Pin::new(stream).poll_flush(cx);
-            Written::Taken(taken)
+    /// A client that ended its side, or of which bytes have to wait, is not read: whether it is still there must be asked.
+    /// Returns whether anything was learned.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.up.is_empty() && !self.client.has_ended() {
+            return false;
         }
-        Poll::Pending => Written::NotNow,
+        match self.client.poll_peer(cx) {
+            Poll::Ready(Peer::Gone) => self.course.client_ended(Peer::Gone),
+            Poll::Ready(_) => self.course.client_left(),
+            Poll::Pending => return false,
+        }
+        true
+    }
+
+    fn heed_deaf_client(&mut self) {
+        if self.client.is_deaf() {
+            self.course.client_ended(Peer::Gone);
+        }
+    }
+
+    /// How much of what was written the client's machine has acknowledged.
+    fn look(&mut self) {
+        let (session, drain, now) = self.course.parts();
+        session.handle_look(self.client.unacknowledged(), drain, now);
     }
 }

@@ -7,16 +7,16 @@
 //!
 //! Source: PostgreSQL's protocol, "Message Formats" (SSLRequest, GSSENCRequest, CancelRequest, StartupMessage).
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
 use crate::core::wire::{CANCEL_REQUEST, CancelKey};
 use crate::core::{EndReason, Malformed};
+use crate::remote::Remote;
 use crate::who::Names;
+use crate::world::Stream;
 
 /// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 const MAX_PACKET: usize = 10_000;
@@ -61,13 +61,10 @@ pub(crate) struct Startup {
 }
 
 /// Reads up to and including the startup packet. Polls `end` first whenever the connection's task runs.
-pub(crate) async fn read<S>(
-    stream: &mut S,
+pub(crate) async fn read<S: Stream>(
+    stream: &mut Remote<S>,
     mut end: impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
-) -> Result<Opening, NoOpening>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<Opening, NoOpening> {
     for _ in 0..=MAX_REFUSALS {
         let mut length = [0; 4];
         read_exact(stream, &mut length, &mut end).await?;
@@ -154,19 +151,27 @@ fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     Ok(text)
 }
 
-async fn read_exact<S: AsyncRead + Unpin>(
-    stream: &mut S,
+async fn read_exact<S: Stream>(
+    stream: &mut Remote<S>,
     bytes: &mut [u8],
     end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<(), NoOpening> {
     let mut bytes = ReadBuf::new(bytes);
     std::future::poll_fn(|cx| {
+        let mut refreshed = false;
         while bytes.remaining() > 0 {
-            let before = bytes.remaining();
-            match Pin::new(&mut *stream).poll_read(cx, &mut bytes) {
-                Poll::Ready(Ok(())) if bytes.remaining() < before => {}
-                Poll::Ready(_) => return Poll::Ready(Err(NoOpening::Gone)),
-                Poll::Pending => return poll_end(cx, end),
+            match stream.poll_read(cx, &mut bytes) {
+                Poll::Ready(0) => return Poll::Ready(Err(NoOpening::Gone)),
+                Poll::Ready(_) => {}
+                Poll::Pending => match end(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(reason) if refreshed => return Poll::Ready(Err(NoOpening::Ended(reason))),
+                    // What has arrived in time counts, however late the clock was read.
+                    Poll::Ready(_) => {
+                        refreshed = true;
+                        stream.refresh();
+                    }
+                },
             }
         }
         Poll::Ready(Ok(()))
@@ -175,32 +180,22 @@ async fn read_exact<S: AsyncRead + Unpin>(
 }
 
 /// Writes `bytes`, unless the connection ends first.
-async fn write_all<S: AsyncWrite + Unpin>(
-    stream: &mut S,
+async fn write_all<S: Stream>(
+    stream: &mut Remote<S>,
     mut bytes: &[u8],
     end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<(), NoOpening> {
     std::future::poll_fn(|cx| {
-        while !bytes.is_empty() {
-            match Pin::new(&mut *stream).poll_write(cx, bytes) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoOpening::Gone)),
-                Poll::Ready(Ok(written)) => bytes = &bytes[written..],
-                Poll::Pending => return poll_end(cx, end),
-            }
+        bytes = &bytes[stream.write(bytes, cx)..];
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        match Pin::new(&mut *stream).poll_flush(cx) {
-            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_: io::Error| NoOpening::Gone)),
-            Poll::Pending => poll_end(cx, end),
+        if stream.is_deaf() {
+            return Poll::Ready(Err(NoOpening::Gone));
         }
+        end(cx).map(|reason| Err(NoOpening::Ended(reason)))
     })
     .await
-}
-
-fn poll_end<T>(
-    cx: &mut Context<'_>,
-    end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
-) -> Poll<Result<T, NoOpening>> {
-    end(cx).map(|reason| Err(NoOpening::Ended(reason)))
 }
 
 #[cfg(test)]
@@ -209,6 +204,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
+    use crate::in_memory;
 
     fn packet(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
         let mut packet = [[0; 4], version.to_be_bytes()].concat();
@@ -254,7 +250,9 @@ mod tests {
             let key = vec![7; 4 + secret];
             let length = key.len() as u32 + 8;
             let packet = [&length.to_be_bytes()[..], &CANCEL_REQUEST.to_be_bytes(), &key].concat();
-            let mut stream = tokio::io::join(packet.as_slice(), Vec::new());
+            let (stream, client) = in_memory::pair();
+            client.say(&packet);
+            let mut stream = Remote::new(stream);
             let read =
                 std::pin::pin!(read(&mut stream, |_| Poll::Pending)).poll(&mut Context::from_waker(Waker::noop()));
             match read {

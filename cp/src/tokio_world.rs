@@ -105,8 +105,8 @@ impl TokioStream {
             return Peer::Open;
         }
         let flags = fds[0].revents();
-        // HUP: both directions are over. Of ours that is so only behind a FIN of the peer's that has been seen, or a reset.
-        if flags.contains(PollFlags::ERR) || flags.contains(PollFlags::HUP) {
+        // HUP says no more than that both directions are over, which two FINs do as well.
+        if flags.contains(PollFlags::ERR) {
             Peer::Gone
         } else if flags.contains(PollFlags::RDHUP) {
             Peer::Closed

@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::alarm::{Alarm, within};
+use crate::core::settings::FLUSH_LIMIT;
 use crate::core::{DrainPolicy, EndReason, Time};
 use crate::course::Front;
 use crate::lifecycle::{Cause, Lifecycle};
 use crate::log::RECORD;
-use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, FLUSH_LIMIT, Meter, Rounded};
+use crate::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
 use crate::orders::{Answer, Ask, Order};
 use crate::status::Status;
 use crate::world::{Signal, World};

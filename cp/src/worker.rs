@@ -5,17 +5,17 @@
 
 use std::future::Future;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::ReadBuf;
 
 use crate::core::EndReason;
 use crate::course::{Course, Front};
 use crate::meter::Meter;
 use crate::relay::CHUNK;
-use crate::world::World;
+use crate::remote::Remote;
+use crate::world::{Peer, World};
 
 /// Pauses between two attempts: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(crate) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 pub(crate) async fn acquire<W: World, M: Meter>(
     front: &Front<W, M>,
     course: &mut Course<W, M>,
-    client: &mut W::Stream,
+    client: &mut Remote<W::Stream>,
     early: &mut Vec<u8>,
 ) -> Result<W::Stream, EndReason> {
     let mut pause = FIRST_PAUSE;
@@ -53,7 +53,7 @@ pub(crate) async fn acquire<W: World, M: Meter>(
 /// Runs `work` to its end, or to the connection's.
 async fn until_end<W: World, M: Meter, T>(
     course: &mut Course<W, M>,
-    client: &mut W::Stream,
+    client: &mut Remote<W::Stream>,
     early: &mut Vec<u8>,
     work: impl Future<Output = T> + Send,
 ) -> Result<T, EndReason> {
@@ -71,21 +71,23 @@ async fn until_end<W: World, M: Meter, T>(
 /// Takes what an impatient client sends, and notices when it goes.
 fn poll_early<W: World, M: Meter>(
     course: &mut Course<W, M>,
-    client: &mut W::Stream,
+    client: &mut Remote<W::Stream>,
     early: &mut Vec<u8>,
     cx: &mut Context<'_>,
 ) {
-    while early.is_empty() {
+    if early.is_empty() && !client.has_ended() {
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
         let mut bytes = ReadBuf::uninit(&mut space);
-        match Pin::new(&mut *client).poll_read(cx, &mut bytes) {
+        match client.poll_read(cx, &mut bytes) {
             Poll::Pending => return,
-            Poll::Ready(Ok(())) if !bytes.filled().is_empty() => early.extend_from_slice(bytes.filled()),
-            Poll::Ready(ended) => {
-                let reason = if ended.is_ok() { EndReason::ClientClosed } else { EndReason::ClientReset };
-                course.session.handle_client_gone(reason);
-                return;
-            }
+            Poll::Ready(0) => course.client_ended(client.peer()),
+            Poll::Ready(_) => early.extend_from_slice(bytes.filled()),
+        }
+    }
+    // Bytes of it wait: that it is gone must not.
+    while let Poll::Ready(peer) = client.poll_peer(cx) {
+        if peer == Peer::Gone {
+            course.client_ended(peer);
         }
     }
 }

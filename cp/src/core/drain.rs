@@ -80,6 +80,8 @@ pub enum Verdict {
     CancelAt(Time),
     /// Its statement is to be cancelled at its worker, now. Tell the session when that is under way.
     CancelNow,
+    /// Nothing can be decided before it is known how much of its answer the client's machine has acknowledged.
+    LookNow,
 }
 
 /// A connection's own place in the second half of the grace, as a fraction of 2³²: 0 is its middle, the rest its end.
@@ -114,8 +116,23 @@ pub struct Standing {
     pub acquired: Time,
     /// Time spent in pauses inside transactions and batches since the signal, without the one that is going on.
     pub paused: Duration,
-    /// When its statement was cancelled because of the wall.
-    pub cancelled: Option<Time>,
+    /// Its statement is being cancelled, by whatever does not wait for it any longer.
+    pub cancelling: Option<Cancelling>,
+    /// When its client ended its side. It is most likely a process that was killed, and waits for nothing.
+    pub left: Option<Time>,
+    /// Whether it is a replication stream (CopyBoth), which no timeout of the steady state ends.
+    pub streams: bool,
+}
+
+/// A statement that is cancelled at its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelling {
+    /// Since when.
+    pub first: Time,
+    /// When the next cancel request is due, if something still runs then.
+    pub again: Time,
+    /// Whether the wall is why.
+    pub wall: bool,
 }
 
 /// The drain of one process: its rules, and whether and when it began. The same for all connections.
@@ -219,10 +236,11 @@ impl Drain {
             Some(due) => self.draining_clock(standing, due),
             None => self.steady_clock(standing),
         };
-        let own = own.map(|(at, reason)| Verdict::CloseAt(at, reason));
+        let own = own.map(|(at, reason)| Verdict::CloseAt(at, reason)).or_else(|| self.of_one_who_left(standing));
         let wall = self.wall().map(|wall| self.at_wall(standing, wall));
-        // Once it has fallen the wall is why anything ends; until then, whatever comes first.
-        let first = if self.is_walled(now) { wall } else { wall.into_iter().chain(own).min_by_key(Verdict::at) };
+        // What the wall ends now, it ends. Else whatever comes first: it makes nothing later than it would have been without.
+        let falls = wall.filter(|wall| wall.at() <= now);
+        let first = falls.or_else(|| wall.into_iter().chain(own).min_by_key(Verdict::at));
         match first {
             None => Verdict::CarryOn,
             Some(Verdict::CloseAt(at, reason)) if at <= now => Verdict::CloseNow(reason),
@@ -234,16 +252,35 @@ impl Drain {
     /// What the wall, which stands at `wall`, does to a connection.
     fn at_wall(&self, standing: &Standing, wall: Time) -> Verdict {
         let cuts = self.settings.drain_policy == DrainPolicy::Flat;
-        let patience = self.settings.teardown_budget / 2;
-        match (standing.activity, standing.cancelled) {
+        let patience = wall + self.settings.wall_patience();
+        match (standing.activity, standing.cancelling) {
             _ if cuts => Verdict::CloseAt(wall, EndReason::Wall),
             (Activity::Executing, None) => Verdict::CancelAt(wall),
             // A worker that does not even cancel is not waited for: the SIGKILL would not wait either.
-            (Activity::Executing, Some(cancelled)) => Verdict::CloseAt(cancelled + patience, EndReason::Wall),
+            (Activity::Executing, Some(cancelling)) if cancelling.again < patience => {
+                Verdict::CancelAt(cancelling.again.max(wall))
+            }
+            (Activity::Executing, Some(_)) => Verdict::CloseAt(patience, EndReason::Wall),
             // A client that takes the rest of a message can be told behind it.
-            (Activity::StreamingOut, _) if standing.mid_message => Verdict::CloseAt(wall + patience, EndReason::Wall),
+            (Activity::StreamingOut, _) if standing.mid_message => Verdict::CloseAt(patience, EndReason::Wall),
             _ => Verdict::CloseAt(wall, EndReason::Wall),
         }
+    }
+
+    /// What becomes of a statement whose client has ended its side: nobody may be there to read its answer, so while draining
+    /// it has `stall_grace`, and is then cancelled. In the steady state it runs on, as with PostgreSQL.
+    fn of_one_who_left(&self, standing: &Standing) -> Option<Verdict> {
+        let (left, signal) = (standing.left?, self.signal?);
+        if standing.activity != Activity::Executing || self.settings.drain_policy != DrainPolicy::IdleAware {
+            return None;
+        }
+        let cancel = left.max(signal) + self.settings.stall_grace;
+        let patience = cancel + self.settings.wall_patience();
+        Some(match standing.cancelling {
+            None => Verdict::CancelAt(cancel),
+            Some(cancelling) if cancelling.again < patience => Verdict::CancelAt(cancelling.again.max(cancel)),
+            Some(_) => Verdict::CloseAt(patience, EndReason::ClientClosed),
+        })
     }
 
     /// The clock of a connection while the process drains.
@@ -260,12 +297,7 @@ impl Drain {
                 let grace = if late { standing.acquired + rules.close_linger } else { grace };
                 Some((grace, EndReason::ShuttingDown).min((standing.init_deadline, EndReason::HandshakeTimeout)))
             }
-            // What the worker says unasked is let end with a message: behind it there is a place for the FATAL.
-            Activity::Idle if standing.mid_message => {
-                let stalled = standing.moved.max(signal) + rules.stall_grace;
-                Some((stalled.max(due), EndReason::StallGrace))
-            }
-            Activity::Idle => Some((due, EndReason::Boundary)),
+            Activity::Idle => Some((self.at_message_end(standing, due), EndReason::Boundary)),
             Activity::IdleInTransaction => {
                 let grace = (standing.since.max(signal) + rules.transaction_grace, EndReason::TransactionGrace);
                 let (at, reason) = self.budget(standing, signal).map_or(grace, |budget| budget.min(grace));
@@ -294,10 +326,33 @@ impl Drain {
         match standing.activity {
             Activity::Handshake => Some((standing.init_deadline, EndReason::HandshakeTimeout)),
             Activity::Acquiring => Some((standing.since + rules.worker_queue_timeout, EndReason::WorkerUnreachable)),
-            Activity::Idle if !rules.idle_timeout.is_zero() => {
-                Some((standing.since + rules.idle_timeout, EndReason::IdleTimeout))
+            Activity::Idle => {
+                let deadline = self.idle_deadline(standing)?;
+                Some((self.at_message_end(standing, deadline), EndReason::IdleTimeout))
             }
             _ => None,
+        }
+    }
+
+    /// When a client that stays idle has been so for `idle_timeout`; none where nobody counts.
+    pub(super) fn idle_deadline(&self, standing: &Standing) -> Option<Time> {
+        let timeout = self.settings.idle_timeout;
+        (!timeout.is_zero() && !standing.streams).then(|| standing.since + timeout)
+    }
+
+    /// `at`, or a moment more where a message that nobody asked for is under way: behind its end there is a place for the
+    /// FATAL.
+    fn at_message_end(&self, standing: &Standing, at: Time) -> Time {
+        if standing.mid_message { at + self.settings.close_linger } else { at }
+    }
+
+    /// How long a client may take to read its last words, from `now`: at most until this.
+    pub fn farewell_deadline(&self, now: Time) -> Time {
+        let rules = &self.settings;
+        let longest = now + rules.stall_grace.max(rules.close_linger);
+        match self.wall() {
+            Some(wall) => longest.min((wall + rules.wall_patience()).max(now) + rules.close_linger),
+            None => longest,
         }
     }
 
@@ -307,7 +362,7 @@ impl Drain {
     }
 
     /// When everything that is left is ended: as the settings say, or when it was called for.
-    fn wall(&self) -> Option<Time> {
+    pub fn wall(&self) -> Option<Time> {
         let signal = self.signal?;
         let rules = &self.settings;
         let timeout = Some(rules.handover_drain_timeout).filter(|timeout| !timeout.is_zero());
@@ -326,7 +381,7 @@ impl Verdict {
     fn at(&self) -> Time {
         match self {
             Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => *at,
-            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow => Time::EPOCH,
+            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow => Time::EPOCH,
         }
     }
 }

@@ -71,6 +71,10 @@ impl EndReason {
             EndReason::WorkerMalformed => ("08P01", "malformed protocol message from the worker"),
         };
         let clock = match self {
+            EndReason::Boundary => Some("The server shuts down, and idle_grace was over for this idle session."),
+            EndReason::ShuttingDown => Some("The server shuts down, and accepts no session behind its lame_duck."),
+            EndReason::IdleTimeout => Some("The session was idle for idle_timeout."),
+            EndReason::HandshakeTimeout => Some("The session had not begun within session_init_timeout."),
             EndReason::TransactionGrace => Some("The transaction paused for longer than transaction_grace."),
             EndReason::TransactionBudget => Some("The pauses of the transaction exceeded transaction_budget."),
             EndReason::StallGrace => Some("No byte of the statement moved for longer than stall_grace."),

@@ -5,6 +5,7 @@
 //! connection is doing, from the headers of its messages; [`session`] puts the two together.
 
 pub mod activity;
+pub mod delivery;
 pub mod drain;
 pub mod end;
 pub mod fatal;

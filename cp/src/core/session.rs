@@ -9,20 +9,29 @@
 //!    took some of them or took no more;
 //! 3. [`Session::handle_worker`] with bytes read from the worker, and [`Session::handle_output`] when the client's socket
 //!    took some of them or took no more;
-//! 4. [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
+//! 4. [`Session::handle_client_left`] when it is known that the client will send no more, though bytes of it are still to be
+//!    read; [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
 //!
-//! After each it asks [`Session::poll_verdict`] what to do, and waits no longer than [`Session::next_timeout`]. Once the
+//! After each it asks [`Session::poll_verdict`] what to do, and waits no longer than [`Session::next_timeout`]:
+//! [`Verdict::LookNow`] wants to hear how much the client's machine has not acknowledged ([`Session::handle_look`]),
+//! [`Verdict::CancelNow`] a cancel request for the worker ([`Session::handle_cancelled`]). Before either of the other two is
+//! obeyed the sockets are looked at once more: what has arrived in time counts, however late the clock was read. Once the
 //! verdict is [`Verdict::CloseNow`] it calls [`Session::close`], sends what [`Session::farewell`] says, and lets go.
 
 use std::time::Duration;
 
-use super::activity::Activity;
-use super::drain::{Drain, Pace, Standing, Verdict};
+use super::activity::{Activity, WaitsOn};
+use super::delivery::Delivery;
+use super::drain::{Cancelling, Drain, Pace, Standing, Verdict};
 use super::end::EndReason;
 use super::fatal::{Fatal, NOT_EXECUTED};
 use super::time::Time;
 use super::tracker::{Gate, Tracker};
 use super::wire::{CancelKey, Malformed};
+
+/// How long after a cancel request the next one goes out for a statement that still runs: one that comes between two
+/// statements is lost.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A Flush message.
 pub const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
@@ -44,8 +53,8 @@ pub struct Session {
     tracker: Tracker,
     door: Door,
     standing: Standing,
-    /// The client's socket takes no more of what the worker sent.
-    blocked: bool,
+    /// How far the worker's output has come.
+    delivery: Delivery,
     /// The worker's socket takes no more of what was forwarded.
     stuffed: bool,
     /// Bytes read from the client are waiting here instead of going to the worker.
@@ -78,9 +87,11 @@ impl Session {
                 mid_message: false,
                 acquired: now,
                 paused: Duration::ZERO,
-                cancelled: None,
+                cancelling: None,
+                left: None,
+                streams: false,
             },
-            blocked: false,
+            delivery: Delivery::default(),
             stuffed: false,
             held: false,
             leaving: None,
@@ -117,7 +128,7 @@ impl Session {
         if self.leaving.is_some() || self.closed.is_some() {
             return 0;
         }
-        if drain.is_walled(now) {
+        if drain.is_walled(now) || self.standing.cancelling.is_some() {
             self.held = !bytes.is_empty();
             return 0;
         }
@@ -143,6 +154,7 @@ impl Session {
     /// Takes `bytes` read from the worker. Returns how many of them, from the first, must go to the client: all, unless the
     /// worker talks nonsense.
     pub fn handle_worker(&mut self, bytes: &[u8], drain: &Drain, now: Time) -> usize {
+        let answered = self.tracker.answered();
         let mut observed = 0;
         while observed < bytes.len() {
             match self.tracker.observe(&bytes[observed..]) {
@@ -157,18 +169,43 @@ impl Session {
         if self.began.is_none() && self.tracker.is_ready() {
             self.began = Some(now);
         }
+        // A cancel request ends one statement: the next of a pipeline wants its own.
+        if self.tracker.answered() > answered
+            && let Some(cancelling) = &mut self.standing.cancelling
+        {
+            cancelling.again = now;
+        }
+        self.worker_gone |= self.tracker.said_fatal();
         self.settle(drain, now);
         observed
     }
 
     /// The client's socket took `taken` bytes of the worker's output; `left` wait because it takes no more.
     pub fn handle_output(&mut self, taken: usize, left: usize, drain: &Drain, now: Time) {
-        // Nor does what it reads excuse it from sending.
-        if taken > 0 && self.standing.activity != Activity::CopyIn {
+        // What a socket takes is no measure of a client that is slow: only a look is. Nor does what a client reads excuse it
+        // from sending.
+        if taken > 0 && !matches!(self.standing.activity, Activity::StreamingOut | Activity::CopyIn) {
             self.standing.moved = now;
         }
-        self.blocked = left > 0;
         self.sent += taken as u64;
+        let was_blocked = self.delivery.is_blocked();
+        self.delivery.handle_written(taken, left);
+        match (was_blocked, self.delivery.is_blocked()) {
+            (false, true) => self.delivery.look_at(now + drain.settings().look_every()),
+            (true, false) => self.delivery.look_at(now),
+            _ => {}
+        }
+        self.settle(drain, now);
+    }
+
+    /// Of what the client's socket took, `unacknowledged` bytes were not acknowledged by the client's machine at `now`.
+    pub fn handle_look(&mut self, unacknowledged: usize, drain: &Drain, now: Time) {
+        let longest = drain.settings().look_every();
+        if self.delivery.handle_look(unacknowledged, self.tracker.answer_end(), longest, now)
+            && self.standing.activity == Activity::StreamingOut
+        {
+            self.standing.moved = now;
+        }
         self.settle(drain, now);
     }
 
@@ -178,8 +215,14 @@ impl Session {
         self.settle(drain, now);
     }
 
-    /// The client closed its side (`ClientClosed`) or reset the connection (`ClientReset`). What it sent before is still
-    /// answered after the former.
+    /// The client has sent its FIN, though bytes of it may still be to be read, or have to wait: it is most likely gone, and
+    /// perhaps only done with sending.
+    pub fn handle_client_left(&mut self, now: Time) {
+        self.standing.left.get_or_insert(now);
+    }
+
+    /// The client closed its side, and all that it sent has been read (`ClientClosed`), or it reset the connection
+    /// (`ClientReset`). What it sent before is still answered after the former.
     pub fn handle_client_gone(&mut self, reason: EndReason) {
         debug_assert!(reason.by_client(), "{reason} is not the client's doing");
         if self.leaving.is_none() || reason == EndReason::ClientReset {
@@ -188,14 +231,17 @@ impl Session {
     }
 
     /// The statement is being cancelled at its worker, as [`Verdict::CancelNow`] asked.
-    pub fn handle_cancelled(&mut self, now: Time) {
-        self.standing.cancelled.get_or_insert(now);
+    pub fn handle_cancelled(&mut self, drain: &Drain, now: Time) {
+        let wall = drain.is_walled(now);
+        let cancelling = self.standing.cancelling.get_or_insert(Cancelling { first: now, again: now, wall });
+        cancelling.again = now + CANCEL_AGAIN;
+        cancelling.wall |= wall;
     }
 
     /// The drain was taken back: what the next one counts, it counts from zero.
     pub fn handle_recall(&mut self) {
         self.standing.paused = Duration::ZERO;
-        self.standing.cancelled = None;
+        self.standing.cancelling = None;
     }
 
     /// The worker closed or reset its connection: nothing more will come from it.
@@ -208,14 +254,32 @@ impl Session {
         if let Some(reason) = self.closed {
             return Verdict::CloseNow(reason);
         }
+        match self.next_look(drain) {
+            Some(look) if look <= now => Verdict::LookNow,
+            _ => self.decide(drain, now),
+        }
+    }
+
+    /// When [`Session::poll_verdict`] must be asked again although nothing has happened.
+    pub fn next_timeout(&self, drain: &Drain, now: Time) -> Option<Time> {
+        let verdict = match self.poll_verdict(drain, now) {
+            Verdict::CarryOn => None,
+            Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => Some(at),
+            Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow => Some(now),
+        };
+        verdict.into_iter().chain(self.next_look(drain)).min().map(|at| at.max(now))
+    }
+
+    /// The verdict, as far as is known of what the client's machine has acknowledged.
+    fn decide(&self, drain: &Drain, now: Time) -> Verdict {
         // What a client asked for before it left, or before it talked nonsense, is still answered. Not so a COPY whose data
         // will not come any more, or a stream that would never end.
         let answering = self.turn() == Activity::Executing;
-        let owed = answering || !self.tracker.may_speak() || self.blocked;
+        let owed = answering || !self.tracker.may_speak() || self.delivery.is_blocked();
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
             // Whatever the client said behind it: its statement was cancelled because of the wall.
-            Some(_) if self.standing.cancelled.is_some() && !owed => return Verdict::CloseNow(EndReason::Wall),
+            Some(_) if self.was_cut() && !owed => return Verdict::CloseNow(EndReason::Wall),
             Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),
             _ => {}
         }
@@ -226,12 +290,27 @@ impl Session {
         drain.verdict(&self.standing, now)
     }
 
-    /// When [`Session::poll_verdict`] must be asked again although nothing has happened.
-    pub fn next_timeout(&self, drain: &Drain, now: Time) -> Option<Time> {
-        match self.poll_verdict(drain, now) {
-            Verdict::CarryOn => None,
-            Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => Some(at),
-            Verdict::CloseNow(_) | Verdict::CancelNow => Some(now),
+    /// When somebody has to look how much of an answer the client's machine has acknowledged; none where nothing depends on
+    /// it: a look is a system call.
+    fn next_look(&self, drain: &Drain) -> Option<Time> {
+        let standing = &self.standing;
+        let decides = self.door == Door::Open && self.closed.is_none() && self.tracker.is_ready();
+        if !decides || self.delivery.is_delivered(self.tracker.answer_end()) {
+            return None;
+        }
+        if standing.activity == Activity::StreamingOut {
+            let clock = drain.signal().is_some() || !self.delivery.is_blocked();
+            return clock.then_some(self.delivery.next());
+        }
+        match (self.turn(), drain.signal()) {
+            // The answer went out in one piece. Nothing depends on it before the clock of an idle client has run out.
+            (Activity::Idle, Some(_)) => drain.due(standing.pace).map(|due| due.max(standing.since)),
+            (Activity::Idle, None) => drain.idle_deadline(standing),
+            // What it does not read it has no time to think about.
+            (turn, Some(signal)) if turn.waits_on() == WaitsOn::Client => {
+                Some(standing.since.max(signal) + drain.settings().look_every())
+            }
+            _ => None,
         }
     }
 
@@ -247,8 +326,7 @@ impl Session {
         let reason = self.closed?;
         // Before the startup packet nobody has spoken PostgreSQL yet; inside a message of the worker's our words would be
         // taken for its payload; and behind the worker's own FATAL they would be a second one for the same thing.
-        let repeats = self.tracker.said_fatal();
-        if self.door == Door::Startup || !self.tracker.may_speak() || repeats {
+        if self.door == Door::Startup || !self.tracker.may_speak() || self.tracker.said_fatal() {
             return None;
         }
         let about = match reason {
@@ -288,6 +366,21 @@ impl Session {
         self.tracker.is_mid_request()
     }
 
+    /// Whether the wall cancelled its statement.
+    pub fn was_cut(&self) -> bool {
+        self.standing.cancelling.is_some_and(|cancelling| cancelling.wall)
+    }
+
+    /// Whether what the client was sent stops inside a message.
+    pub const fn is_mid_answer(&self) -> bool {
+        !self.tracker.may_speak()
+    }
+
+    /// Whether the worker has said its own last word: a FATAL, which was passed on.
+    pub const fn worker_said_fatal(&self) -> bool {
+        self.tracker.said_fatal()
+    }
+
     /// Whether the worker still runs something: a statement that whoever lets go of the worker must cancel, because a server
     /// that has lost its client runs on to its next write.
     pub fn worker_runs(&self) -> bool {
@@ -300,10 +393,13 @@ impl Session {
         if self.closed.is_some() {
             return Some((self.standing.since + drain.settings().close_linger, "close_linger"));
         }
-        match self.poll_verdict(drain, now) {
+        match self.decide(drain, now) {
             Verdict::CloseAt(at, reason) => reason.clock().map(|clock| (at, clock)),
+            Verdict::CancelAt(at) if self.standing.left.is_some_and(|_| drain.wall() != Some(at)) => {
+                Some((at, "stall_grace"))
+            }
             Verdict::CancelAt(at) => Some((at, "wall")),
-            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow => None,
+            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow => None,
         }
     }
 
@@ -362,15 +458,25 @@ impl Session {
         }
     }
 
+    /// Whether bytes of an answer wait for the client, and nothing else does: the worker has finished, or is held back by
+    /// them. What nobody asked for, a backlog of notifications, is no answer.
+    fn streams_out(&self) -> bool {
+        let turn = self.turn();
+        let held_back = turn == Activity::Executing || turn == Activity::CopyIn;
+        let blocked = self.delivery.is_blocked() && held_back || self.delivery.holds_answer(self.tracker.answer_end());
+        blocked || self.delivery.is_late() && turn.waits_on() == WaitsOn::Client
+    }
+
     /// Works out the activity anew, and the times that depend on its changes.
     fn settle(&mut self, drain: &Drain, now: Time) {
         let activity = match self.door {
             _ if self.closed.is_some() => Activity::Closing,
             Door::Startup => Activity::Handshake,
             Door::Acquiring => Activity::Acquiring,
-            Door::Open if self.blocked && self.tracker.is_ready() => Activity::StreamingOut,
+            Door::Open if self.tracker.is_ready() && self.streams_out() => Activity::StreamingOut,
             Door::Open => self.turn(),
         };
+        self.standing.streams = self.tracker.is_stream();
         self.standing.mid_message = !self.tracker.may_speak();
         let before = self.standing.activity;
         if activity == before {
@@ -386,6 +492,10 @@ impl Session {
             && let Some(signal) = drain.signal()
         {
             self.standing.paused += now.since(self.standing.since.max(signal));
+        }
+        if activity == Activity::StreamingOut && !self.delivery.is_blocked() {
+            // What the last look found may be long past.
+            self.delivery.look_at(now);
         }
         self.standing.activity = activity;
         self.standing.since = now;

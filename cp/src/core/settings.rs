@@ -107,6 +107,9 @@ settings! {
         "sessions at a time; cancel requests do not count";
 }
 
+/// How long the exit waits for the records to be flushed.
+pub const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
 impl Settings {
     /// Whether the values fit together.
     ///
@@ -114,6 +117,18 @@ impl Settings {
     /// The first misfit of [`Settings::misfits`].
     pub fn check(&self) -> Result<(), SettingError> {
         self.misfits().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// How long what runs at the wall has to be cancelled: half of what `close_linger` leaves of `teardown_budget`. The other
+    /// half is for the records, which take [`FLUSH_LIMIT`] at most, and for the machine.
+    pub fn wall_patience(&self) -> Duration {
+        self.teardown_budget.saturating_sub(self.close_linger) / 2
+    }
+
+    /// The longest pause between two looks at what a client's machine has acknowledged, where a clock depends on it: what
+    /// the clock is exact to.
+    pub fn look_every(&self) -> Duration {
+        (self.stall_grace / 256).clamp(Duration::from_millis(1), Duration::from_millis(250))
     }
 
     /// Everything that keeps the values from fitting together; empty if they do.
@@ -154,6 +169,14 @@ impl Settings {
                 format!("{} or less", print_duration(grace)),
             );
         }
+        let teardown = self.close_linger.saturating_add(2 * FLUSH_LIMIT);
+        unless(
+            self.teardown_budget >= teardown,
+            "teardown_budget",
+            "leaves less than 2s for cancelling and 2s for the records beside",
+            "close_linger",
+            format!("{} or more", print_duration(teardown)),
+        );
         // Here zero is not "none": it would turn every client away, cut a statement at its client's first pause, or let no
         // FATAL and no late cancel request through.
         let never_zero = [

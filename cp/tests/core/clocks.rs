@@ -117,7 +117,9 @@ impl Pair {
         let mut session = Session::new(pace, &drain, time(0));
         session.handle_startup(&drain, time(0));
         session.handle_worker_found(&drain, time(0));
-        session.handle_worker(&messages(WELCOME), &drain, time(0));
+        let welcome = session.handle_worker(&messages(WELCOME), &drain, time(0));
+        session.handle_output(welcome, 0, &drain, time(0));
+        session.handle_look(0, &drain, time(0));
         let watch = Watch {
             activity: Activity::Idle,
             behind: Activity::Idle,
@@ -166,11 +168,11 @@ impl Pair {
                 let rests = if in_transaction { Activity::IdleInTransaction } else { Activity::Idle };
                 (self.watch.behind, self.watch.left) = (rests, if taken { 0 } else { answer });
                 self.watch.turns_to(if taken { rests } else { Activity::StreamingOut }, now);
-                self.session.handle_output(answer - self.watch.left, self.watch.left, &self.drain, time(now));
+                self.taken(answer - self.watch.left, self.watch.left);
             }
             (Event::CopyInResponse, Activity::Executing) => {
                 let answer = self.worker("G");
-                self.session.handle_output(answer, 0, &self.drain, time(now));
+                self.taken(answer, 0);
                 self.watch.turns_to(Activity::CopyIn, now);
             }
             (Event::CopyData, Activity::CopyIn) => {
@@ -184,16 +186,29 @@ impl Pair {
             (Event::Take, Activity::StreamingOut) if self.watch.left > 1 => {
                 self.watch.left -= 1;
                 self.watch.moves(now);
-                self.session.handle_output(1, self.watch.left, &self.drain, time(now));
+                self.taken(1, self.watch.left);
             }
             (Event::TakeAll, Activity::StreamingOut) => {
-                self.session.handle_output(self.watch.left, 0, &self.drain, time(now));
+                self.taken(self.watch.left, 0);
                 self.watch.turns_to(self.watch.behind, now);
             }
             _ => {}
         }
         prop_assert_eq!(self.session.activity(), self.watch.activity, "after {:?}", event);
         Ok(())
+    }
+
+    /// The client's machine takes and acknowledges so much, and not what is left.
+    fn taken(&mut self, taken: usize, left: usize) {
+        self.session.handle_output(taken, left, &self.drain, time(self.now));
+        self.session.handle_look(0, &self.drain, time(self.now));
+    }
+
+    fn verdict(&mut self, at: Time) -> Verdict {
+        if self.session.poll_verdict(&self.drain, at) == Verdict::LookNow {
+            self.session.handle_look(0, &self.drain, at);
+        }
+        self.session.poll_verdict(&self.drain, at)
     }
 
     fn client(&mut self, bytes: &[u8]) -> Result<(), TestCaseError> {
@@ -209,11 +224,10 @@ impl Pair {
     /// Lets time pass, and compares the verdicts. True if the session is over by then.
     fn pass(&mut self, millis: Millis, pace: Pace) -> Result<bool, TestCaseError> {
         let end = self.watch.ends(self.drain.settings(), self.drain.due(pace));
-        let verdict = |at| self.session.poll_verdict(&self.drain, at);
         let until = time(self.now + millis);
         match end {
             None => {
-                prop_assert_eq!(verdict(until), Verdict::CarryOn);
+                prop_assert_eq!(self.verdict(until), Verdict::CarryOn);
                 if self.watch.activity == Activity::Executing {
                     self.watch.worked = self.now + millis;
                 }
@@ -221,7 +235,7 @@ impl Pair {
             Some((at, reason)) => {
                 for moment in [time(self.now), until] {
                     let due = if at <= moment { Verdict::CloseNow(reason) } else { Verdict::CloseAt(at, reason) };
-                    prop_assert_eq!(verdict(moment), due, "at {:?}", moment);
+                    prop_assert_eq!(self.verdict(moment), due, "at {:?}", moment);
                 }
                 if at <= until {
                     self.is_within_the_bound(at.max(time(self.now)))?;

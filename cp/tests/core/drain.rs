@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cp::core::drain::{Pace, Standing};
+use cp::core::drain::{Cancelling, Pace, Standing};
+use cp::core::settings::FLUSH_LIMIT;
 use cp::core::{Activity, Drain, DrainPolicy, EndReason, Pacing, Phase, Settings, Time, Verdict};
 
 /// When the signal comes.
@@ -42,7 +43,9 @@ fn standing(activity: Activity) -> Standing {
         mid_message: false,
         acquired: at(SIGNAL - 10),
         paused: Duration::ZERO,
-        cancelled: None,
+        cancelling: None,
+        left: None,
+        streams: false,
     }
 }
 
@@ -60,7 +63,7 @@ fn closed(drain: &Drain, standing: &Standing) -> Option<(Time, EndReason)> {
             assert_eq!(drain.verdict(standing, time + seconds(1)), Verdict::CloseNow(reason));
             Some((time, reason))
         }
-        Verdict::CancelAt(_) | Verdict::CancelNow => panic!("no wall is set that could cancel"),
+        Verdict::CancelAt(_) | Verdict::CancelNow | Verdict::LookNow => panic!("no wall is set that could cancel"),
         Verdict::CloseNow(reason) => panic!("{reason} before the world began"),
     }
 }
@@ -350,9 +353,13 @@ fn at_the_wall_what_runs_is_cancelled_and_given_a_moment_and_what_does_not_is_cl
     let wall = at(SIGNAL + 900);
     let running = standing(Activity::Executing);
     assert_eq!(drain.verdict(&running, wall), Verdict::CancelNow);
-    let cancelled = Standing { cancelled: Some(wall), ..running };
-    let moment = wall + Settings::default().teardown_budget / 2;
-    assert_eq!(drain.verdict(&cancelled, wall), Verdict::CloseAt(moment, EndReason::Wall));
+    let moment = wall + Settings::default().wall_patience();
+    let cancelling = Cancelling { first: wall, again: wall + seconds(1), wall: true };
+    let cancelled = Standing { cancelling: Some(cancelling), ..running };
+    assert_eq!(drain.verdict(&cancelled, wall), Verdict::CancelAt(wall + seconds(1)), "one may be lost");
+    assert_eq!(drain.verdict(&cancelled, wall + seconds(1)), Verdict::CancelNow);
+    let cancelled = Standing { cancelling: Some(Cancelling { again: moment, ..cancelling }), ..running };
+    assert_eq!(drain.verdict(&cancelled, wall), Verdict::CloseAt(moment, EndReason::Wall), "the last one");
     assert_eq!(drain.verdict(&cancelled, moment), Verdict::CloseNow(EndReason::Wall));
     let answered = Standing { activity: Activity::Idle, ..cancelled };
     assert_eq!(drain.verdict(&answered, wall + seconds(1)), Verdict::CloseNow(EndReason::Wall));
@@ -372,4 +379,60 @@ fn a_wall_that_is_called_for_falls_at_once_and_none_falls_while_serving() {
     let mut serving = serving(Settings::default());
     serving.handle_wall(at(SIGNAL));
     assert_eq!(serving.verdict(&standing(Activity::Executing), at(SIGNAL)), Verdict::CarryOn);
+}
+
+#[test]
+fn the_wall_makes_no_end_later_than_it_would_have_been_without_it() {
+    let mut drain = draining(Settings::default());
+    let reader = Standing { mid_message: true, moved: at(SIGNAL), ..standing(Activity::StreamingOut) };
+    let stalled = at(SIGNAL) + Settings::default().stall_grace;
+    drain.handle_wall(at(SIGNAL + 299));
+    assert_eq!(drain.verdict(&reader, at(SIGNAL + 299)), Verdict::CloseAt(stalled, EndReason::StallGrace));
+}
+
+#[test]
+fn what_the_wall_takes_fits_into_its_budget() {
+    let rules = Settings::default();
+    assert!(rules.wall_patience() + rules.close_linger + FLUSH_LIMIT <= rules.teardown_budget);
+    let drain = walled(|settings| settings.handover_drain_timeout = seconds(900));
+    let gone = at(SIGNAL + 900) + rules.wall_patience() + rules.close_linger;
+    for said in [SIGNAL + 890, SIGNAL + 900] {
+        assert_eq!(drain.farewell_deadline(at(said)), gone);
+    }
+}
+
+#[test]
+fn a_statement_whose_client_has_left_has_the_stall_grace_and_is_then_cancelled() {
+    let drain = draining(Settings::default());
+    let grace = Settings::default().stall_grace;
+    for (left, from) in [(SIGNAL - 5, SIGNAL), (SIGNAL + 7, SIGNAL + 7)] {
+        let running = Standing { left: Some(at(left)), ..standing(Activity::Executing) };
+        assert_eq!(drain.verdict(&running, at(from)), Verdict::CancelAt(at(from) + grace));
+        let cancel = at(from) + grace;
+        assert_eq!(drain.verdict(&running, cancel), Verdict::CancelNow);
+        let patience = cancel + Settings::default().wall_patience();
+        let cancelling = Some(Cancelling { first: cancel, again: patience, wall: false });
+        let hung = Standing { cancelling, ..running };
+        assert_eq!(drain.verdict(&hung, cancel), Verdict::CloseAt(patience, EndReason::ClientClosed));
+    }
+    let serving = serving(Settings::default());
+    let running = Standing { left: Some(at(SIGNAL)), ..standing(Activity::Executing) };
+    assert_eq!(serving.verdict(&running, at(SIGNAL + 9999)), Verdict::CarryOn, "as with PostgreSQL");
+}
+
+#[test]
+fn a_replication_stream_has_no_idle_timeout() {
+    let serving = serving(Settings::default());
+    let stream = Standing { streams: true, ..standing(Activity::Idle) };
+    assert_eq!(serving.verdict(&stream, at(SIGNAL + 999_999)), Verdict::CarryOn);
+    let drain = draining(Settings::default());
+    assert_eq!(drain.verdict(&stream, at(SIGNAL + 15)), Verdict::CloseNow(EndReason::Boundary));
+}
+
+#[test]
+fn a_message_that_nobody_asked_for_may_end_before_its_idle_client_is_told() {
+    let drain = draining(Settings::default());
+    let (due, linger) = (at(SIGNAL + 15), Settings::default().close_linger);
+    let half = Standing { mid_message: true, ..standing(Activity::Idle) };
+    assert_eq!(drain.verdict(&half, due), Verdict::CloseAt(due + linger, EndReason::Boundary));
 }

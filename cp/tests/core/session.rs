@@ -15,12 +15,14 @@ struct Guest {
     session: Session,
     drain: Drain,
     now: Time,
+    /// Bytes that it has taken, and the client's machine has not acknowledged.
+    unacknowledged: usize,
 }
 
 impl Guest {
     fn at_the_door() -> Guest {
         let drain = Drain::new(Arc::new(Settings::default()));
-        Guest { session: Session::new(Pace(0), &drain, Time::EPOCH), drain, now: Time::EPOCH }
+        Guest { session: Session::new(Pace(0), &drain, Time::EPOCH), drain, now: Time::EPOCH, unacknowledged: 0 }
     }
 
     fn in_handshake() -> Guest {
@@ -45,9 +47,19 @@ impl Guest {
         self.session.handle_client(bytes, &self.drain, self.now)
     }
 
+    /// These messages pass from the worker into the client's socket.
     fn worker(&mut self, types: &str) {
         let bytes = messages(types);
         assert_eq!(self.worker_bytes(&bytes), bytes.len(), "< {types}");
+        self.output(bytes.len(), 0);
+    }
+
+    /// These messages come from the worker, and the client's socket takes none of them yet. Returns their length.
+    fn worker_blocked(&mut self, types: &str) -> usize {
+        let bytes = messages(types);
+        assert_eq!(self.worker_bytes(&bytes), bytes.len(), "< {types}");
+        self.output(0, bytes.len());
+        bytes.len()
     }
 
     fn worker_bytes(&mut self, bytes: &[u8]) -> usize {
@@ -71,11 +83,15 @@ impl Guest {
         self.now = self.now + Duration::from_secs(seconds);
     }
 
-    fn verdict(&self) -> Verdict {
+    /// The verdict, after as many looks as it takes.
+    fn verdict(&mut self) -> Verdict {
+        if self.session.poll_verdict(&self.drain, self.now) == Verdict::LookNow {
+            self.session.handle_look(self.unacknowledged, &self.drain, self.now);
+        }
         self.session.poll_verdict(&self.drain, self.now)
     }
 
-    fn is_over(&self) -> Option<EndReason> {
+    fn is_over(&mut self) -> Option<EndReason> {
         if let Verdict::CloseNow(reason) = self.verdict() { Some(reason) } else { None }
     }
 
@@ -129,7 +145,7 @@ fn an_idle_client_is_closed_when_it_is_due_and_told_nothing_besides() {
     guest.pass(15);
     let fatal = guest.farewell(EndReason::Boundary).unwrap();
     assert_eq!((fatal.code, fatal.message.as_str()), ("57P01", "terminating connection due to administrator command"));
-    assert_eq!(fatal.detail, None);
+    assert!(fatal.detail.is_some_and(|detail| detail.contains("idle_grace")));
 }
 
 #[test]
@@ -391,14 +407,14 @@ fn output_that_the_client_does_not_take_keeps_a_finished_request_open() {
     let mut guest = Guest::seated();
     guest.signal();
     guest.client("Q");
-    guest.worker("T D C Z:I");
-    guest.output(10, 20);
+    let answer = guest.worker_blocked("T D C Z:I");
     assert_eq!(guest.session.activity(), Activity::StreamingOut);
     guest.pass(200);
-    guest.output(10, 10);
+    guest.output(10, answer - 10);
+    assert_eq!(guest.is_over(), None);
     guest.pass(299);
     assert_eq!(guest.is_over(), None);
-    guest.output(10, 0);
+    guest.output(answer - 10, 0);
     assert_eq!(guest.is_over(), Some(EndReason::Boundary), "it is due, and has all");
 }
 
@@ -406,9 +422,10 @@ fn output_that_the_client_does_not_take_keeps_a_finished_request_open() {
 fn a_client_that_sends_and_does_not_read_is_stalled_all_the_same() {
     let mut guest = Guest::seated();
     guest.client("B E H");
-    guest.worker("2 D");
-    guest.output(0, 30);
+    guest.worker_blocked("2 D");
     guest.signal();
+    guest.pass(1);
+    assert_eq!(guest.is_over(), None);
     for _ in 0..2 {
         guest.pass(150);
         assert_eq!(guest.client_bytes(b"B"), 1);
@@ -428,7 +445,6 @@ fn a_copy_in_lives_from_the_bytes_that_its_client_sends() {
     guest.pass(299);
     assert_eq!(guest.is_over(), None);
     guest.worker("N");
-    guest.output(9, 0);
     guest.pass(1);
     assert_eq!(guest.is_over(), Some(EndReason::StallGrace), "a notice that it reads is no data");
 }
@@ -513,7 +529,7 @@ fn a_statement_that_was_cancelled_at_the_wall_of_a_drain_that_was_taken_back_is_
     guest.signal();
     guest.drain.handle_wall(guest.now);
     assert_eq!(guest.verdict(), Verdict::CancelNow);
-    guest.session.handle_cancelled(guest.now);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
     guest.recall();
     assert_eq!(guest.verdict(), Verdict::CarryOn);
     guest.signal();
@@ -558,10 +574,10 @@ fn a_worker_runs_something_while_it_owes_an_answer_whether_the_client_reads_or_n
     assert!(!guest.session.worker_runs());
     guest.client("Q");
     assert!(guest.session.worker_runs());
-    guest.worker("T D");
-    guest.output(5, 9);
+    let rows = guest.worker_blocked("T D");
     assert_eq!(guest.session.activity(), Activity::StreamingOut);
     assert!(guest.session.worker_runs());
+    guest.output(rows, 0);
     guest.worker("C Z:I");
     assert!(!guest.session.worker_runs());
     guest.client("Q");
@@ -629,7 +645,7 @@ fn behind_the_wall_a_reader_in_the_middle_of_a_message_is_told_at_its_end() {
     guest.worker_bytes(&row[..5]);
     guest.output(3, 2);
     assert_eq!(guest.session.activity(), Activity::StreamingOut);
-    let patience = Settings::default().teardown_budget / 2;
+    let patience = Settings::default().wall_patience();
     assert_eq!(guest.verdict(), Verdict::CloseAt(guest.now + patience, EndReason::Wall));
     assert_eq!(guest.session.worker_read_limit(1000, &guest.drain, guest.now), 4, "and no byte of the next one");
     guest.worker_bytes(&row[5..]);
@@ -650,7 +666,7 @@ fn a_statement_that_the_wall_cancelled_ends_by_the_wall_whatever_its_client_said
         guest.signal();
         guest.drain.handle_wall(guest.now);
         assert_eq!(guest.verdict(), Verdict::CancelNow);
-        guest.session.handle_cancelled(guest.now);
+        guest.session.handle_cancelled(&guest.drain, guest.now);
         guest.worker("E Z:I");
         assert!(guest.farewell(EndReason::Wall).is_some());
     }
@@ -660,9 +676,7 @@ fn a_statement_that_the_wall_cancelled_ends_by_the_wall_whatever_its_client_said
 fn a_fatal_of_the_workers_own_is_not_followed_by_a_second_one() {
     let mut guest = Guest::seated();
     guest.worker("E:SFATAL\0VFATAL\0\0");
-    guest.signal();
-    guest.pass(30);
-    assert_eq!(guest.farewell(EndReason::Boundary), None);
+    assert_eq!(guest.farewell(EndReason::WorkerLost), None);
     // An error that answers a request is none.
     for (request, answer, reason) in [
         ("B E H", "2 E", EndReason::StallGrace),
@@ -678,5 +692,146 @@ fn a_fatal_of_the_workers_own_is_not_followed_by_a_second_one() {
             guest.session.handle_worker_gone();
         }
         assert!(guest.farewell(reason).is_some(), "{request}");
+    }
+}
+
+/// A guest whose query was answered in one piece, at the signal: its kernel has taken all, its client nothing.
+fn answered(status: &str) -> (Guest, usize) {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.client("Q");
+    guest.worker(&format!("T D C Z:{status}"));
+    let answer = messages("T D C Z:I").len();
+    guest.unacknowledged = answer;
+    (guest, answer)
+}
+
+#[test]
+fn an_answer_is_not_delivered_before_its_last_byte_is_acknowledged() {
+    let (mut guest, answer) = answered("I");
+    guest.pass(15);
+    assert_eq!(guest.is_over(), None, "it is due, and its answer lies in a buffer of this machine");
+    assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    assert_eq!(guest.session.clock(&guest.drain, guest.now).unwrap().1, "stall_grace");
+    for left in (1..answer).rev() {
+        guest.pass(299);
+        guest.unacknowledged = left;
+        assert_eq!(guest.is_over(), None, "a byte was acknowledged: it reads, however slowly");
+    }
+    guest.pass(1);
+    guest.unacknowledged = 0;
+    assert_eq!(guest.is_over(), Some(EndReason::Boundary));
+}
+
+#[test]
+fn a_client_whose_machine_acknowledges_no_more_is_stalled_whatever_its_socket_takes() {
+    let (mut guest, _) = answered("T");
+    guest.pass(15);
+    assert_eq!((guest.is_over(), guest.session.activity()), (None, Activity::StreamingOut));
+    guest.pass(300);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn nothing_is_looked_at_where_nothing_depends_on_it() {
+    let mut guest = Guest::seated();
+    for status in ["I", "T"] {
+        guest.client("Q");
+        guest.worker(&format!("C Z:{status}"));
+        assert_ne!(guest.session.poll_verdict(&guest.drain, guest.now), Verdict::LookNow, "serving");
+    }
+    guest.signal();
+    guest.client("Q");
+    guest.worker("C Z:I");
+    let due = guest.now + Duration::from_secs(15);
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), Some(due), "not before it is due");
+    guest.pass(15);
+    assert_eq!(guest.session.poll_verdict(&guest.drain, guest.now), Verdict::LookNow);
+}
+
+#[test]
+fn a_slow_reader_is_not_idle_in_the_steady_state_either() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("T D C Z:I");
+    guest.unacknowledged = 1;
+    guest.pass(900);
+    assert_eq!((guest.is_over(), guest.session.activity()), (None, Activity::StreamingOut));
+    guest.pass(3600);
+    assert_eq!(guest.is_over(), None);
+    guest.unacknowledged = 0;
+    guest.pass(1);
+    assert_eq!((guest.is_over(), guest.session.activity()), (None, Activity::Idle));
+    guest.pass(900);
+    assert_eq!(guest.is_over(), Some(EndReason::IdleTimeout));
+}
+
+#[test]
+fn a_backlog_of_notifications_is_no_answer() {
+    let mut guest = Guest::seated();
+    guest.worker("A A");
+    guest.unacknowledged = messages("A A").len();
+    guest.worker_blocked("A");
+    assert_eq!(guest.session.activity(), Activity::Idle);
+    guest.signal();
+    guest.pass(15);
+    assert_eq!(guest.is_over(), Some(EndReason::Boundary));
+}
+
+#[test]
+fn each_request_of_a_pipeline_is_cancelled_at_the_wall() {
+    let mut guest = Guest::seated();
+    guest.client("Q Q Q");
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    for _ in 0..2 {
+        assert_eq!(guest.verdict(), Verdict::CancelNow);
+        guest.session.handle_cancelled(&guest.drain, guest.now);
+        assert!(matches!(guest.verdict(), Verdict::CancelAt(_)), "one is on its way");
+        guest.worker("E Z:I");
+    }
+    assert_eq!(guest.verdict(), Verdict::CancelNow);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    guest.worker("E Z:I");
+    assert!(guest.farewell(EndReason::Wall).is_some());
+}
+
+#[test]
+fn a_cancel_request_that_met_nothing_is_sent_again() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    guest.pass(1);
+    assert_eq!(guest.verdict(), Verdict::CancelNow);
+}
+
+#[test]
+fn a_client_that_left_while_a_statement_runs_has_the_stall_grace_also_while_bytes_of_it_are_held() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.pass(20);
+    assert_eq!(guest.client("Q"), 0, "held: it is due");
+    guest.session.handle_client_left(guest.now);
+    guest.pass(299);
+    assert!(matches!(guest.verdict(), Verdict::CancelAt(_)));
+    assert_eq!(guest.session.clock(&guest.drain, guest.now).unwrap().1, "stall_grace");
+    guest.pass(1);
+    assert_eq!(guest.verdict(), Verdict::CancelNow);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    guest.worker("E Z:I");
+    assert!(!guest.session.was_cut(), "not by the wall");
+    assert_eq!(detail(guest.farewell(EndReason::Boundary)).as_deref(), Some(NOT_EXECUTED));
+}
+
+#[test]
+fn every_fatal_at_a_drain_has_a_detail() {
+    for reason in EndReason::ALL {
+        let at_drain = reason.fatal(None).filter(|fatal| matches!(fatal.code, "57P01" | "57P03" | "57P05"));
+        if let (Some(fatal), true) = (at_drain, reason != EndReason::Quit) {
+            assert!(fatal.detail.is_some(), "{reason}");
+        }
     }
 }
