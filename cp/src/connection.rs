@@ -265,3 +265,6 @@ impl Startup {
         name.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

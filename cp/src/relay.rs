@@ -132,11 +132,11 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
                 }
                 Poll::Pending => {}
             }
-            if self.client.has_ended() && self.up.is_empty() {
-                // Behind the client's last byte, so that the worker does what it would do without us.
-                self.worker.shut(cx);
-            }
             if !moved {
+                if self.client.has_ended() && self.up.is_empty() {
+                    // Behind the client's last byte, so that the worker does what it would do without us.
+                    self.worker.shut(cx);
+                }
                 if self.course.session.activity() == Activity::Idle {
                     self.up.give_back();
                     self.down.give_back();
