@@ -30,8 +30,8 @@ pub trait Meter: Clone + Send + Sync + 'static {
         Lost::default()
     }
 
-    /// Hands everything recorded so far to where it must survive the process. The exit waits for it, for [`FLUSH_LIMIT`](crate::core::settings::FLUSH_LIMIT) at
-    /// most.
+    /// Hands everything recorded so far to where it must survive the process. The exit waits for it, for
+    /// [`FLUSH_LIMIT`](crate::core::settings::FLUSH_LIMIT) at most.
     fn flush(&self) -> impl Future<Output = ()> + Send;
 }
 

@@ -1,6 +1,6 @@
 //! A connection between a client and a worker that do what a test says, over sockets in memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
@@ -9,7 +9,6 @@ use crate::core::{Drain, Settings};
 use crate::crew::Crew;
 use crate::in_memory::{InMemory, Socket, pair};
 use crate::lifecycle::{Cause, Lifecycle};
-use crate::meter::LogMeter;
 use crate::notice::Notice;
 use crate::registry::Registry;
 use crate::world::Signal;
@@ -24,10 +23,22 @@ const ANSWER: &[u8] = b"C\0\0\0\x05\0Z\0\0\0\x05I";
 const CANCELLED: &[u8] = b"E\0\0\0\x0fSERROR\0C5\0\0Z\0\0\0\x05I";
 const FATAL: &[u8] = b"E\0\0\0\x13SFATAL\0VFATAL\0\0";
 
+/// The reasons of the end records, in their order.
+#[derive(Clone, Default)]
+struct Records(Arc<Mutex<Vec<EndReason>>>);
+
+impl Meter for Records {
+    fn session_ended(&self, record: &EndRecord) {
+        self.0.lock().unwrap().push(record.reason);
+    }
+
+    async fn flush(&self) {}
+}
+
 /// A session with both its ends in a test's hands.
 struct Table {
     world: InMemory,
-    front: Front<InMemory, LogMeter>,
+    front: Front<InMemory, Records>,
     client: Socket,
     worker: Socket,
 }
@@ -40,7 +51,7 @@ impl Table {
         let front = Front {
             pace_offset: 0,
             world: world.clone(),
-            meter: LogMeter,
+            meter: Records::default(),
             worker: "worker:5432".into(),
             registry: Registry::default(),
             lifecycle: Notice::new(Lifecycle::serving(Drain::new(settings.clone()))),
@@ -93,6 +104,10 @@ impl Table {
         self.front.registry.connections() == 0
     }
 
+    fn recorded(&self) -> Vec<EndReason> {
+        self.front.meter.0.lock().unwrap().clone()
+    }
+
     /// The cancel request that has arrived at the worker, answered as PostgreSQL does: by closing.
     fn is_cancelled(&self) -> bool {
         let Some(request) = self.world.worker() else { return false };
@@ -137,6 +152,7 @@ fn a_reset_is_noticed_while_a_request_is_held() {
     table.worker.end();
     table.pass(1);
     assert!(table.is_gone());
+    assert_eq!(table.recorded(), [EndReason::ClientReset]);
 }
 
 #[test]

@@ -280,12 +280,17 @@ impl Session {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
             // Whatever the client said behind it: its statement was cancelled because of the wall.
             Some(_) if self.was_cut() && !owed => return Verdict::CloseNow(EndReason::Wall),
+            // A client that hangs up on a refusal of its worker's has not ended the session by itself.
+            Some(_) if self.tracker.said_fatal() => {}
             Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),
             _ => {}
         }
         if self.worker_gone {
-            let nonsense = self.malformed.is_some();
-            return Verdict::CloseNow(if nonsense { EndReason::Malformed } else { EndReason::WorkerLost });
+            return Verdict::CloseNow(match self.malformed {
+                Some(_) => EndReason::WorkerMalformed,
+                None if self.tracker.said_fatal() && !self.tracker.is_ready() => EndReason::LoginFailed,
+                None => EndReason::WorkerLost,
+            });
         }
         drain.verdict(&self.standing, now)
     }
@@ -331,7 +336,9 @@ impl Session {
         }
         let about = match reason {
             EndReason::WorkerLost | EndReason::WorkerUnreachable => Some(format!("The worker is {worker}.")),
-            EndReason::Malformed => self.malformed.map(|malformed| format!("{malformed}.")),
+            EndReason::Malformed | EndReason::WorkerMalformed => {
+                self.malformed.map(|malformed| format!("{malformed}."))
+            }
             EndReason::Boundary if self.held || self.tracker.is_mid_request() => Some(NOT_EXECUTED.to_owned()),
             _ => None,
         };

@@ -225,7 +225,7 @@ fn no_second_fatal_follows_the_workers_own_error() {
     let mut guest = Guest::in_handshake();
     guest.worker("R E:SFATAL\0VFATAL\0\0");
     guest.session.handle_worker_gone();
-    assert_eq!(guest.farewell(EndReason::WorkerLost), None);
+    assert_eq!(guest.farewell(EndReason::LoginFailed), None);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn malformed_bytes_of_the_workers_end_the_session_behind_what_came_before_them()
         let answer = messages("D D C");
         let bytes = [&answer[..], nonsense].concat();
         assert_eq!(guest.worker_bytes(&bytes), answer.len());
-        let fatal = guest.farewell(EndReason::Malformed).unwrap();
+        let fatal = guest.farewell(EndReason::WorkerMalformed).unwrap();
         assert_eq!(fatal.code, "08P01");
     }
 }
