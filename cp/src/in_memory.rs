@@ -1,6 +1,5 @@
 //! A world in memory, for the tests of the shell: one clock that is moved by hand, and pipes between sockets whose kernels do
 //! exactly what a test says: how much they take, how much they have acknowledged, and when they reset.
-#![expect(clippy::unwrap_used, reason = "only tests are built with this")]
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
