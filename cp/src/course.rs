@@ -156,8 +156,11 @@ impl<W: World, M: Meter> Course<W, M> {
     /// Cancels the statement at its worker, beside whatever else goes on.
     pub(crate) fn cancel(&mut self) {
         let (session, drain, now) = self.parts();
+        let before = session.was_cut();
         session.handle_cancelled(drain, now);
-        self.front.registry.count_cut();
+        if session.was_cut() && !before {
+            self.front.registry.count_cut();
+        }
         if let Some(key) = self.session.worker_key().cloned() {
             let front = self.front.clone();
             self.front.crew.spawn(&self.front.world, "wall", async move {

@@ -73,7 +73,7 @@ pub(crate) struct Tally {
     pub(crate) came: u64,
     /// Connections whose end was decided since, by reason; cancel requests among them, as [`CANCEL_REQUEST`].
     pub(crate) ended_by: BTreeMap<&'static str, u64>,
-    /// Statements that were cancelled at the wall.
+    /// Sessions whose statement was cancelled at the wall.
     pub(crate) cut: u64,
     /// Sessions refused because they came too late.
     pub(crate) refused: u64,
@@ -170,7 +170,7 @@ impl Registry {
         self.book().tally.cancels += 1;
     }
 
-    /// Counts a statement that is cancelled at the wall.
+    /// Counts a session whose statement is cancelled at the wall.
     pub(crate) fn count_cut(&self) {
         self.book().tally.cut += 1;
     }

@@ -7,6 +7,7 @@ use super::*;
 use crate::core::wire::CancelKey;
 use crate::core::{Drain, Settings};
 use crate::crew::Crew;
+use crate::crowd::Crowd;
 use crate::in_memory::{InMemory, Socket, pair};
 use crate::lifecycle::{Cause, Lifecycle};
 use crate::notice::Notice;
@@ -58,10 +59,12 @@ impl Table {
             settings,
             crew: Crew::default(),
             throttle: Default::default(),
+            late: Crew::default(),
+            crowd: Crowd::with_limit(8),
         };
         let (here, client) = pair();
-        let place = front.registry.enter(([127, 0, 0, 1], 1).into(), world.now());
-        world.spawn("session", serve(front.clone(), here, place));
+        let place = front.registry.enter(([127, 0, 0, 1], 1).into(), world.now()).expect("nobody has closed it");
+        world.spawn("session", serve(front.clone(), here, place, front.crowd.enter()));
         client.say(STARTUP);
         world.run();
         let worker = world.worker().expect("it looks for a worker");
