@@ -225,9 +225,9 @@ mod tests {
     #[test]
     fn a_worker_that_says_its_fatal_and_stays_does_not_end_the_session_itself() {
         let told = happens("'connect'", "do = 'terminate'\nclient = 'a'\nstays_open = true");
-        let fatal = told.iter().position(|line| line.starts_with("a read FATAL 57P01"));
-        let over = told.iter().position(|line| line == "a (worker) session over");
-        assert!(fatal.is_some() && over.is_none_or(|over| Some(over) > fatal), "{told:#?}");
+        let at = |text: &str| told.iter().position(|line| line == text);
+        let (record, over) = (at("a end record: worker_lost"), at("a (worker) session over"));
+        assert!(record.is_some() && over > record, "{told:#?}");
     }
 
     #[test]
