@@ -1,4 +1,4 @@
-//! The key that a client is told is its backend's: its process id can be used.
+//! The key that a client is told is its backend's: its process id can be used, and any process can pass a cancel on.
 
 use process_tests::control_plane::ControlPlane;
 use process_tests::postgres::postgres;
@@ -58,4 +58,34 @@ fn the_process_id_that_a_client_is_told_is_its_backend_s() {
         assert_eq!(fatals.len(), 1, "{fatals:?}");
         assert_eq!((fatals[0][&'C'].as_str(), fatals[0][&'S'].as_str()), ("57P01", "FATAL"));
     });
+}
+
+#[test]
+fn a_cancel_is_passed_on_by_the_process_that_knows_the_session() {
+    run(async {
+        let plane = ControlPlane::start(&[]).await;
+        let mut client = Raw::session(plane.port, "knows").await;
+        try_both_keys(&mut client, "knows", plane.port).await;
+    });
+}
+
+/// Asks the process at `port` to cancel the client's statement, with a wrong key and then with the right one.
+async fn try_both_keys(client: &mut Raw, application: &str, port: u16) {
+    let mut wrong = client.key.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    client.send(&raw::query(ENDLESS)).await;
+    postgres().wait_until_active(application).await;
+    cancel(port, &wrong).await;
+    postgres().wait_until_active(application).await;
+    cancel(port, &client.key).await;
+    assert_eq!(cancelled(client).await, "57014");
+    assert_eq!(client.messages.next().await.unwrap().unwrap().tag, b'Z');
+}
+
+/// Sends a cancel request, and waits until its connection is closed: nothing is hit later.
+async fn cancel(port: u16, key: &[u8]) {
+    let mut request = Raw::connect(port).await;
+    request.send(&raw::cancel_request(key)).await;
+    let said = within(SOON, "the end of a cancel request", request.messages.rest()).await.unwrap();
+    assert_eq!(said, [], "a cancel request has no answer");
 }

@@ -12,6 +12,30 @@ use super::{SOON, assert_exit, millis};
 const SIX_HOURS: &str = "select pg_sleep(21600)";
 
 #[test]
+fn the_statement_of_six_hours_of_a_psql_that_was_killed_holds_the_process_for_the_stall_grace() {
+    run(async {
+        let flags = ["--lame-duck", "0", "--idle-grace", "400ms", "--stall-grace", "1500ms"];
+        let mut plane = ControlPlane::start(&flags).await;
+        let before = psql(plane.port, "killed-before", &[SIX_HOURS]);
+        let after = psql(plane.port, "killed-after", &[SIX_HOURS]);
+        postgres().wait_until_active("killed-before").await;
+        postgres().wait_until_active("killed-after").await;
+
+        before.kill().await;
+        plane.drain().await;
+        plane.until(millis(1000)).await;
+        let killed = plane.since_signal();
+        after.kill().await;
+        let exit = plane.exit().await;
+
+        assert!(exit.after > killed + millis(1400), "nobody could know yet: {exit:?}");
+        assert_exit(exit, 0, killed + millis(1500));
+        assert_eq!(plane.records().len(), 2);
+        postgres().wait_until_gone(SOON, "killed-").await;
+    });
+}
+
+#[test]
 fn the_statement_of_a_psql_that_was_killed_runs_on_as_without_lastcall_and_its_worker_is_gone_with_it() {
     run(async {
         let setup = postgres().connect("setup").await;

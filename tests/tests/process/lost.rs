@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use process_tests::control_plane::ControlPlane;
-use process_tests::fake_worker::{FakeWorker, error, ready};
+use process_tests::fake_worker::{FakeWorker, complete, error, ready};
+use process_tests::postgres::postgres;
 use process_tests::raw::{self, Raw};
-use process_tests::{run, within};
-use tokio::time::sleep;
+use process_tests::{SLACK, run, within};
+use tokio::time::{Instant, sleep};
 
 use super::{SOON, millis};
 
@@ -57,6 +58,69 @@ fn a_worker_that_is_lost_after_a_failed_batch_or_inside_one_is_told() {
         while client.messages.next().await.unwrap().unwrap().tag != b'Z' {}
         drop(lost);
         assert_eq!(codes(&fatals(&mut client).await), ["08006"]);
+    });
+}
+
+#[test]
+fn a_worker_that_says_fatal_and_stays_open_is_let_go_and_its_client_has_one_fatal() {
+    run(async {
+        let worker = FakeWorker::listen().await;
+        let plane = ControlPlane::start_in_front_of(&worker.address(), &["--close-linger", "1s"]).await;
+        let (mut client, mut stays) = session(&plane, &worker).await;
+        client.send(&raw::query("select 1")).await;
+        while stays.messages.next().await.unwrap().unwrap().tag != b'Q' {}
+        stays.send(&error("FATAL", "57P01", "terminating connection due to administrator command")).await;
+
+        let started = Instant::now();
+        assert_eq!(codes(&fatals(&mut client).await), ["57P01"]);
+        drop(client);
+        within(SOON, "the end of the worker's connection", async {
+            while let Ok(Some(_)) = stays.messages.next().await {}
+        })
+        .await;
+        assert!(started.elapsed() < millis(2000) + SLACK, "{:?}", started.elapsed());
+    });
+}
+
+#[test]
+fn a_worker_s_own_fatal_is_read_by_a_client_that_reads_late_and_still_sends() {
+    run(async {
+        let worker = FakeWorker::listen().await;
+        let plane = ControlPlane::start_in_front_of(&worker.address(), &[]).await;
+        let (mut client, mut ends) = session(&plane, &worker).await;
+        client.send(&raw::query("select 1")).await;
+        while ends.messages.next().await.unwrap().unwrap().tag != b'Q' {}
+        // What is not read when the worker closes, and what comes afterwards.
+        client.send(&raw::query(&"x".repeat(100_000))).await;
+        ends.send(&complete("SELECT 0")).await;
+        ends.send(&error("FATAL", "57P05", "terminating connection due to idle-session timeout")).await;
+        drop(ends);
+        sleep(millis(500)).await;
+        for _ in 0..10 {
+            // Whoever has closed for good answers this with a reset, which destroys what is unread.
+            client.send(&raw::query("select 'another'")).await;
+            sleep(millis(100)).await;
+        }
+        assert_eq!(codes(&fatals(&mut client).await), ["57P05"]);
+    });
+}
+
+#[test]
+fn a_client_whose_backend_is_terminated_reads_postgresql_s_own_fatal_whenever_it_looks() {
+    run(async {
+        let plane = ControlPlane::start(&[]).await;
+        let administrator = postgres().connect("administrator").await;
+        let mut client = Raw::session(plane.port, "terminated").await;
+        let terminated = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'terminated'";
+        assert_eq!(administrator.value(terminated).await.unwrap(), "t");
+        postgres().wait_until_gone(SOON, "terminated").await;
+        for _ in 0..5 {
+            client.send(&raw::query("select 'another'")).await;
+            sleep(millis(100)).await;
+        }
+        let fatals = fatals(&mut client).await;
+        assert_eq!(codes(&fatals), ["57P01"]);
+        assert_eq!(fatals[0].get(&'D'), None, "it is the administrator's, and no drain's");
     });
 }
 

@@ -5,12 +5,14 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests run on the real machine")]
 #![allow(clippy::unwrap_used, reason = "all of it is tests, their helpers too")]
 
+mod batch;
 mod bench;
 mod cancel;
 mod configuration;
 mod copy;
 mod copy_batch;
 mod data;
+mod delivery;
 mod idle;
 mod key;
 mod killed;
@@ -26,6 +28,7 @@ mod running;
 mod signal;
 mod stall;
 mod steady;
+mod stopped;
 mod stream;
 mod torn;
 mod transaction;

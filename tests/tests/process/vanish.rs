@@ -9,6 +9,7 @@ use process_tests::postgres::{SUPERUSER, postgres};
 use process_tests::raw::{self, Raw};
 use process_tests::run;
 use process_tests::watchdog::Watchdog;
+use tokio::io::AsyncWriteExt;
 
 use super::{SOON, assert_exit, millis};
 
@@ -49,6 +50,65 @@ fn the_process_does_not_exit_before_the_last_statement_is_cancelled() {
         client.reset();
         assert_eq!(plane.exit().await.code, Some(0));
         gone_from_the_worker("last").await;
+    });
+}
+
+#[test]
+fn the_statement_of_a_client_that_was_reset_while_its_next_request_is_held_back_is_cancelled_at_once() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "0", "--idle-grace", "200ms"]).await;
+        let mut client = Raw::session(plane.port, "held").await;
+        client.send(&raw::query(ENDLESS)).await;
+        postgres().wait_until_active("held").await;
+        plane.drain().await;
+        plane.until(millis(500)).await;
+        client.send(&raw::query("select 'not any more'")).await;
+        plane.until(millis(800)).await;
+        client.reset();
+        let reset = plane.since_signal();
+        assert_exit(plane.exit().await, 0, reset);
+        assert_eq!(reasons(&plane), ["client_reset"]);
+        gone_from_the_worker("held").await;
+    });
+}
+
+#[test]
+fn the_statement_of_a_client_that_was_reset_behind_a_long_pipeline_is_cancelled_at_once() {
+    run(async {
+        let plane = ControlPlane::start(&[]).await;
+        let mut client = Raw::session(plane.port, "pipeline").await;
+        let mut pipeline = raw::query(ENDLESS);
+        // More of them than are forwarded unanswered, and more bytes than are read.
+        pipeline.extend(raw::query("select 1").repeat(20_000));
+        client.send(&pipeline).await;
+        postgres().wait_until_active("pipeline").await;
+        client.reset();
+        gone_from_the_worker("pipeline").await;
+    });
+}
+
+#[test]
+fn the_copy_of_a_client_that_was_reset_is_cancelled_while_its_worker_takes_nothing() {
+    run(async {
+        let setup = postgres().connect("setup").await;
+        setup.batch_execute("create table vanished (n int primary key, pad text)").await.unwrap();
+        let plane = ControlPlane::start(&[]).await;
+        let mut client = Raw::session(plane.port, "copying").await;
+        client.send(&raw::query("copy vanished from stdin")).await;
+        assert_eq!(client.messages.next().await.unwrap().unwrap().tag, b'G', "CopyInResponse");
+        // The first row waits for this transaction, and the rest for the first row.
+        setup.batch_execute("begin; insert into vanished values (0)").await.unwrap();
+        let rows = async {
+            for row in 0.. {
+                client.output.write_all(&raw::copy_data(format!("{row}\t{:1000}\n", "").as_bytes())).await.unwrap();
+            }
+        };
+        // By then nothing moves any more.
+        let stuck = tokio::time::timeout(millis(1500), rows).await;
+        assert!(stuck.is_err(), "the worker has taken everything");
+        client.reset();
+        gone_from_the_worker("copying").await;
+        setup.batch_execute("rollback").await.unwrap();
     });
 }
 

@@ -1,0 +1,47 @@
+//! A process that was stopped, or whose machine slept: what had arrived in time counts.
+
+use process_tests::control_plane::{ControlPlane, Signal};
+use process_tests::postgres::postgres;
+use process_tests::raw::{self, Message, Raw};
+use process_tests::{run, within};
+
+use super::{ADMIN_SHUTDOWN, assert_exit, millis};
+
+#[test]
+fn a_commit_that_came_before_its_clock_is_answered_although_the_process_was_stopped_past_it() {
+    run(async {
+        let setup = postgres().connect("setup").await;
+        setup.batch_execute("create table stopped (n int)").await.unwrap();
+        let flags = ["--lame-duck", "0", "--idle-grace", "300ms", "--transaction-grace", "3s"];
+        let mut plane = ControlPlane::start(&flags).await;
+        let mut clients = Vec::new();
+        for number in 0..8 {
+            let mut client = Raw::session(plane.port, "stopped").await;
+            client.send(&raw::query(&format!("begin; insert into stopped values ({number})"))).await;
+            while client.messages.next().await.unwrap().expect("an answer").tag != b'Z' {}
+            clients.push(client);
+        }
+
+        plane.drain().await;
+        plane.until(millis(1000)).await;
+        plane.signal(Signal::STOP);
+        plane.until(millis(1500)).await;
+        for client in &mut clients {
+            client.send(&raw::query("commit")).await;
+        }
+        plane.until(millis(4500)).await;
+        plane.signal(Signal::CONT);
+
+        for client in &mut clients {
+            let rest = within(millis(10_000), "an answer", client.messages.rest()).await.unwrap();
+            let tags: String = rest.iter().map(|message| char::from(message.tag)).collect();
+            assert_eq!(tags, "CZE", "{rest:?}");
+            let fatal = rest.last().and_then(Message::error).unwrap();
+            assert_eq!((fatal[&'C'].as_str(), fatal[&'M'].as_str()), ADMIN_SHUTDOWN);
+        }
+        drop(clients);
+        assert_exit(plane.exit().await, 0, millis(4500));
+        let rows: i64 = setup.query_one("select count(*) from stopped", &[]).await.unwrap().get(0);
+        assert_eq!(rows, 8);
+    });
+}
