@@ -27,6 +27,7 @@ on_both_engines! {
     a_fin_is_unacknowledged_for_a_round_trip
     the_peers_end_is_seen_past_bytes_that_nobody_has_read
     a_reset_is_seen_by_who_only_watches
+    a_reset_behind_the_peers_end_is_seen
 }
 
 fn an_echo_crosses_the_hosts<E: Engine>() {
@@ -309,6 +310,30 @@ fn a_reset_is_seen_by_who_only_watches<E: Engine>() {
             let peer = poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await;
             seen.note(&world, format!("{peer:?} {}", world.now() > second(3) && world.now() < second(4)));
             world.finish();
+        }),
+    ]);
+    assert_eq!(log.words(), ["Gone true"]);
+}
+
+/// Who answers a client that has closed gets its FIN, and only then its reset.
+fn a_reset_behind_the_peers_end_is_seen<E: Engine>() {
+    let log = Log::default();
+    let seen = log.clone();
+    simulate::<E>(vec![
+        Host::new("server", async move |world: E::World| {
+            let (_listener, mut stream) = accept(&world).await;
+            assert_eq!(poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await, Peer::Closed);
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+            stream.write_all(b"last words").await.unwrap();
+            let peer = poll_fn(|cx| stream.poll_peer(Peer::Closed, cx)).await;
+            seen.note(&world, format!("{peer:?} {}", world.now() < second(4)));
+            world.finish();
+        }),
+        Host::new("client", async |world: E::World| {
+            let stream = world.connect("server:6432").await.unwrap();
+            world.sleep_until(second(3)).await;
+            drop(stream);
+            std::future::pending::<()>().await;
         }),
     ]);
     assert_eq!(log.words(), ["Gone true"]);

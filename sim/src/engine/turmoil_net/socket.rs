@@ -89,6 +89,10 @@ impl Sockets {
             socket.see(Peer::Closed);
         }
         socket.take(&mut self.scratch);
+        if segment.flags.rst {
+            // Also behind the peer's FIN, where no read would tell.
+            socket.see(Peer::Gone);
+        }
         std::mem::take(&mut socket.woken)
     }
 
