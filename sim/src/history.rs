@@ -125,6 +125,8 @@ pub enum Fault {
     Terminate { client: String, stays_open: bool },
     /// So many notifications, with so many bytes each, for each session of a client that listens.
     Notify { client: String, count: u32, bytes: u32 },
+    /// The worker sends bytes that are no message to the sessions of a client.
+    Garbage { client: String },
     /// SIGSTOP to the pod's process.
     PodStopped,
     /// SIGCONT to it.

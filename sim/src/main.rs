@@ -12,7 +12,7 @@ use sim::run::{self, EngineName};
 use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
-use sim::scenario::{self, ScenarioFile};
+use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::suite::{self, Asked, Scope};
 use sim::wall::timed;
 
@@ -158,7 +158,7 @@ type Complaint = String;
 
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
     let scope = if files.is_empty() { Scope::Suite } else { Scope::Files };
-    let files = load(files)?;
+    let files = if files.is_empty() { load(files)? } else { load_to_try(files)? };
     let asked = Asked { seed: options.seed, engine: options.engine, scope };
     let progress = progress(suite::runs(&files, asked), "runs");
     let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
@@ -178,11 +178,7 @@ fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName) ->
 
 fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
     let files = load(files)?;
-    for file in &files {
-        for warning in scenario::warnings(&file.scenario) {
-            anstream::eprintln!("warning: {}: {warning}", file.path.display());
-        }
-    }
+    warn(&files);
     print(&format!(
         "{} good\n",
         if files.len() == 1 { "1 file is".to_owned() } else { format!("{} files are", files.len()) }
@@ -190,7 +186,7 @@ fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
 }
 
 fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String) -> Result<ExitCode, Complaint> {
-    let files = load(&[file.to_owned()])?;
+    let files = load_to_try(&[file.to_owned()])?;
     for ScenarioFile { path, scenario } in &files {
         let lacks = run::lacks(scenario, options.engine);
         if !lacks.is_empty() {
@@ -243,8 +239,28 @@ fn hunt_for(quarry: &Quarry) -> Result<ExitCode, Complaint> {
     print(&serde_json::to_string(&hunted).expect("it holds only strings and numbers"))
 }
 
+/// What is allowed and probably not meant.
+fn warn(files: &[ScenarioFile]) {
+    for file in files {
+        for warning in scenario::warnings(&file.scenario) {
+            anstream::eprintln!("warning: {}: {warning}", file.path.display());
+        }
+    }
+}
+
 /// Loads all files, and complains of all that are bad.
 fn load(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
+    load_for(Purpose::Kept, paths)
+}
+
+/// Loads files of which somebody wants to see what happens. That one tests nothing is only a warning.
+fn load_to_try(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
+    let files = load_for(Purpose::Tried, paths)?;
+    warn(&files);
+    Ok(files)
+}
+
+fn load_for(purpose: Purpose, paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
     let root = [PathBuf::from("scenarios")];
     let paths = if paths.is_empty() { &root } else { paths };
     let mut files = Vec::new();
@@ -260,7 +276,7 @@ fn load(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
             vec![path.clone()]
         };
         for path in found {
-            match scenario::load(&path) {
+            match scenario::load_for(purpose, &path) {
                 Ok(file) => files.push(file),
                 Err(error) => complaints.push(error.render(std::io::stderr().is_terminal())),
             }

@@ -210,7 +210,9 @@ impl<'a> Speaker<'a> {
             }
             Event::Fault { what } => match what {
                 Fault::WorkerCrash | Fault::WorkerHang | Fault::WorkerDrain | Fault::WorkerBack => Who::Worker,
-                Fault::WorkerShutdown | Fault::Terminate { .. } | Fault::Notify { .. } => Who::Worker,
+                Fault::WorkerShutdown | Fault::Terminate { .. } | Fault::Notify { .. } | Fault::Garbage { .. } => {
+                    Who::Worker
+                }
                 Fault::PodStopped | Fault::PodGoesOn => Who::Kubelet,
                 _ => Who::Network,
             },
@@ -341,6 +343,7 @@ fn fault(what: &Fault) -> String {
         Fault::Terminate { client, stays_open: true } => {
             format!("says FATAL to the sessions of {client}, and closes none")
         }
+        Fault::Garbage { client } => format!("sends {client} what is no PostgreSQL message"),
         Fault::Notify { client, count, bytes } => format!("notifies {client} {count} times, with {bytes} bytes each"),
         Fault::PodStopped => "sends SIGSTOP".to_owned(),
         Fault::PodGoesOn => "sends SIGCONT".to_owned(),

@@ -335,7 +335,7 @@ impl Drain {
     }
 
     /// When a client that stays idle has been so for `idle_timeout`; none where nobody counts.
-    pub(super) fn idle_deadline(&self, standing: &Standing) -> Option<Time> {
+    fn idle_deadline(&self, standing: &Standing) -> Option<Time> {
         let timeout = self.settings.idle_timeout;
         (!timeout.is_zero() && !standing.streams).then(|| standing.since + timeout)
     }

@@ -254,10 +254,10 @@ impl Session {
         if let Some(reason) = self.closed {
             return Verdict::CloseNow(reason);
         }
-        match self.next_look(drain) {
-            Some(look) if look <= now => Verdict::LookNow,
-            _ => self.decide(drain, now),
-        }
+        let verdict = self.decide(drain, now);
+        // No clock ends a connection of which it is not known whether it has its answer.
+        let is_blind = self.has_unseen() && !self.delivery.is_late() && matches!(verdict, Verdict::CloseNow(_));
+        if is_blind || self.next_look(drain).is_some_and(|look| look <= now) { Verdict::LookNow } else { verdict }
     }
 
     /// When [`Session::poll_verdict`] must be asked again although nothing has happened.
@@ -298,25 +298,24 @@ impl Session {
     /// When somebody has to look how much of an answer the client's machine has acknowledged; none where nothing depends on
     /// it: a look is a system call.
     fn next_look(&self, drain: &Drain) -> Option<Time> {
-        let standing = &self.standing;
-        let decides = self.door == Door::Open && self.closed.is_none() && self.tracker.is_ready();
-        if !decides || self.delivery.is_delivered(self.tracker.answer_end()) {
+        if !self.has_unseen() {
             return None;
         }
+        let (standing, longest) = (&self.standing, drain.settings().look_every());
         if standing.activity == Activity::StreamingOut {
             let clock = drain.signal().is_some() || !self.delivery.is_blocked();
             return clock.then_some(self.delivery.next());
         }
-        match (self.turn(), drain.signal()) {
-            // The answer went out in one piece. Nothing depends on it before the clock of an idle client has run out.
-            (Activity::Idle, Some(_)) => drain.due(standing.pace).map(|due| due.max(standing.since)),
-            (Activity::Idle, None) => drain.idle_deadline(standing),
-            // What it does not read it has no time to think about.
-            (turn, Some(signal)) if turn.waits_on() == WaitsOn::Client => {
-                Some(standing.since.max(signal) + drain.settings().look_every())
-            }
-            _ => None,
-        }
+        // An answer that went out in one piece. What a client has not got it has no time to think about: its clock is another
+        // one, from the signal on.
+        let clock = drain.due(standing.pace).is_some() && self.turn().waits_on() == WaitsOn::Client;
+        drain.signal().filter(|_| clock).map(|signal| standing.since.max(signal) + longest)
+    }
+
+    /// Whether it is not known that the client's machine has acknowledged all of the last answer.
+    fn has_unseen(&self) -> bool {
+        let relays = self.door == Door::Open && self.closed.is_none() && self.tracker.is_ready();
+        relays && !self.delivery.is_delivered(self.tracker.answer_end())
     }
 
     /// The connection is over. Nothing is forwarded any more.
@@ -500,12 +499,16 @@ impl Session {
         {
             self.standing.paused += now.since(self.standing.since.max(signal));
         }
-        if activity == Activity::StreamingOut && !self.delivery.is_blocked() {
+        let found_late = activity == Activity::StreamingOut && !self.delivery.is_blocked();
+        if found_late {
             // What the last look found may be long past.
             self.delivery.look_at(now);
         }
         self.standing.activity = activity;
         self.standing.since = now;
-        self.standing.moved = now;
+        // One that is found to be late has been so since its last byte.
+        if !(found_late && before.waits_on() == WaitsOn::Client) {
+            self.standing.moved = now;
+        }
     }
 }

@@ -491,8 +491,12 @@ fn the_next_timeout_is_the_verdicts() {
     assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), None);
     guest.worker("C Z:I");
     guest.signal();
-    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 15));
-    guest.pass(16);
+    let look = guest.now + guest.drain.settings().look_every();
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), Some(look));
+    guest.pass(1);
+    assert_eq!(guest.is_over(), None);
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 14));
+    guest.pass(15);
     assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), after(&guest, 0));
 }
 
@@ -744,9 +748,43 @@ fn nothing_is_looked_at_where_nothing_depends_on_it() {
     guest.client("Q");
     guest.worker("C Z:I");
     let due = guest.now + Duration::from_secs(15);
-    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), Some(due), "not before it is due");
-    guest.pass(15);
+    assert_ne!(guest.session.poll_verdict(&guest.drain, guest.now), Verdict::LookNow, "it may have the next request");
+    guest.pass(1);
     assert_eq!(guest.session.poll_verdict(&guest.drain, guest.now), Verdict::LookNow);
+    assert_eq!(guest.is_over(), None);
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), Some(due), "delivered is delivered");
+}
+
+#[test]
+fn no_clock_ends_anybody_before_it_is_known_whether_he_has_his_answer() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("C Z:I");
+    guest.signal();
+    guest.pass(14);
+    assert_eq!(guest.is_over(), None);
+    // Answered, and due, within the same instant.
+    guest.client("Q");
+    guest.worker("C Z:I");
+    guest.pass(1);
+    guest.unacknowledged = 1;
+    assert_eq!((guest.is_over(), guest.session.activity()), (None, Activity::StreamingOut));
+}
+
+#[test]
+fn the_clock_of_an_answer_that_was_not_delivered_at_the_signal_starts_there() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("C Z:I");
+    guest.unacknowledged = 1;
+    guest.pass(60);
+    guest.signal();
+    guest.pass(1);
+    assert_eq!((guest.is_over(), guest.session.activity()), (None, Activity::StreamingOut));
+    guest.pass(298);
+    assert_eq!(guest.is_over(), None);
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
 }
 
 #[test]

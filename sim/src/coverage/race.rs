@@ -113,7 +113,9 @@ pub(super) fn count(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
 fn at_due_time(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
     for stay in facts.stays {
         let before = stay.before_close().map(|stage| stage.activity);
-        if stay.reason() == Some(EndReason::Boundary) && before == Some(Activity::Executing) {
+        if stay.reason() == Some(EndReason::Boundary)
+            && matches!(before, Some(Activity::Executing | Activity::StreamingOut))
+        {
             count(Race::RequestBeforeDueTime);
         }
     }

@@ -28,6 +28,7 @@ pub(crate) fn befall<W: SimWorld>(world: &W, recorder: &Recorder, worker: &Worke
             let client = event.client.clone().unwrap_or_default();
             Fault::Terminate { client, stays_open: event.stays_open }
         }
+        Action::Garbage => Fault::Garbage { client: event.client.clone().unwrap_or_default() },
         Action::Notify => {
             let client = event.client.clone().unwrap_or_default();
             let bytes = event.bytes.unwrap_or(scenario::Event::PAYLOAD);
@@ -47,6 +48,7 @@ pub(crate) fn befall<W: SimWorld>(world: &W, recorder: &Recorder, worker: &Worke
         Fault::Terminate { client, stays_open } => {
             worker.terminate(Some(client), if *stays_open { Farewell::Stays } else { Farewell::Closes });
         }
+        Fault::Garbage { client } => worker.terminate(Some(client), Farewell::Garbage),
         Fault::Notify { client, count, bytes } => worker.notify(client, *count, *bytes),
         Fault::WorkerShutdown => {
             worker.refuse(true);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cp::core::settings::{SettingError, Settings};
 
+use super::Purpose;
 use super::error::Problem;
 use super::model::*;
 use super::most::Most;
@@ -15,7 +16,7 @@ use super::parse::{Draft, Placed};
 use super::suggest::did_you_mean;
 
 /// The scenario, if nothing is wrong with it.
-pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option<Scenario> {
+pub(super) fn check(draft: Draft<'_, '_>, purpose: Purpose, problems: &mut Vec<Problem>) -> Option<Scenario> {
     check_settings(&draft, problems);
     check_clients(&draft, problems);
     check_signal(&draft, problems);
@@ -29,7 +30,9 @@ pub(super) fn check(draft: Draft<'_, '_>, problems: &mut Vec<Problem>) -> Option
     {
         problems.push(Problem::new(exit.at.clone(), "`exit` expects nothing", "expected `within`, `after` or `code`"));
     }
-    check_purpose(&draft, problems);
+    if purpose == Purpose::Kept {
+        check_purpose(&draft, problems);
+    }
     if !problems.is_empty() {
         return None;
     }

@@ -46,16 +46,29 @@ pub struct ScenarioFile {
     pub scenario: Scenario,
 }
 
+/// What a file is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be kept: one that tests nothing is a mistake.
+    Kept,
+    /// To be tried: it may test nothing yet.
+    Tried,
+}
+
 /// A file of more bytes was not written by hand.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Reads the text of a scenario file. `file_name` is only for messages.
+/// Reads the text of a scenario file that is kept. `file_name` is only for messages.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
 pub fn parse(file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
+    parse_for(Purpose::Kept, file_name, text)
+}
+
+fn parse_for(purpose: Purpose, file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
     let mut problems = Vec::new();
-    match read(text, &mut problems) {
+    match read(text, purpose, &mut problems) {
         Some(scenario) if problems.is_empty() => Ok(scenario),
         _ => Err(BadScenario::new(file_name, text, problems)),
     }
@@ -66,6 +79,12 @@ pub fn warnings(scenario: &Scenario) -> Vec<String> {
     let mut settings = Settings::default();
     scenario.drain.apply(&mut settings);
     let mut warnings = Vec::new();
+    if scenario.events.is_empty() {
+        warnings.push("nothing happens in this file: it has no `[[event]]`".to_owned());
+    }
+    if scenario.expect == Expect::default() && scenario.fails_under.is_empty() {
+        warnings.push("nothing is expected in this file: only the promises are checked".to_owned());
+    }
     if let (Some(pod), Some(told)) = (scenario.pod.termination_grace, settings.termination_grace)
         && pod.0 != told
     {
@@ -78,7 +97,7 @@ pub fn warnings(scenario: &Scenario) -> Vec<String> {
     warnings
 }
 
-fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Scenario> {
+fn read(text: &str, purpose: Purpose, problems: &mut Vec<Problem>) -> Option<Scenario> {
     if text.len() > MAX_BYTES {
         let label = format!("expected at most {MAX_BYTES} bytes");
         problems.push(Problem::new(0..0, format!("a file of {} bytes", text.len()), label));
@@ -91,16 +110,24 @@ fn read(text: &str, problems: &mut Vec<Problem>) -> Option<Scenario> {
         return None;
     }
     let draft = parse::read_document(document.get_ref(), problems);
-    check::check(draft, problems)
+    check::check(draft, purpose, problems)
+}
+
+/// Reads a scenario file that is kept.
+///
+/// # Errors
+/// The file can't be read, or is no scenario.
+pub fn load(path: &Path) -> Result<ScenarioFile, LoadError> {
+    load_for(Purpose::Kept, path)
 }
 
 /// Reads a scenario file.
 ///
 /// # Errors
 /// The file can't be read, or is no scenario.
-pub fn load(path: &Path) -> Result<ScenarioFile, LoadError> {
+pub fn load_for(purpose: Purpose, path: &Path) -> Result<ScenarioFile, LoadError> {
     let text = std::fs::read_to_string(path).map_err(|error| LoadError::unreadable(path.to_owned(), error))?;
-    let scenario = parse(&path.display().to_string(), &text)?;
+    let scenario = parse_for(purpose, &path.display().to_string(), &text)?;
     Ok(ScenarioFile { path: path.to_owned(), scenario })
 }
 

@@ -104,6 +104,9 @@ fn a_file_that_tests_nothing_is_a_mistake() {
         ]
     );
     assert_eq!(wrong(&format!("title = \"t\"\n{SIGNAL}")).len(), 1);
+    // It can be tried all the same.
+    let tried = parse_for(Purpose::Tried, "t.toml", "title = \"t\"").expect("it says nothing wrong");
+    assert_eq!(warnings(&tried).len(), 2);
     right(&format!("title = \"t\"\n{SIGNAL}[[fails_under]]\nlame_duck = \"0s\"\nbreaks = [\"never-cut\"]\n"));
 }
 

@@ -15,6 +15,8 @@ pub enum Farewell {
     Closes,
     /// FATAL 57P01, and the connection stays open until the other side closes it: what a broken pooler in between does.
     Stays,
+    /// Bytes that are no message, and the connection stays open as well.
+    Garbage,
 }
 
 /// Notifications that are sent at a time.

@@ -73,6 +73,9 @@ enum Next {
 /// PostgreSQL's text beside 57P01.
 const GOODBYE: &str = "terminating connection due to administrator command";
 
+/// A type that no message of a server's has, and a length that none can have.
+const GARBAGE: &[u8] = &[0xff; 8];
+
 /// How to run a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
@@ -110,8 +113,13 @@ impl<W: World> Session<W> {
         let Err(over) = self.serve().await;
         let fate = self.transaction.roll_back();
         self.settle(fate);
-        if over == Over::Told(Farewell::Stays) && !self.is_cut_short {
-            self.wire.put_error("FATAL", TERMINATED, GOODBYE);
+        if let Over::Told(farewell @ (Farewell::Stays | Farewell::Garbage)) = over
+            && !self.is_cut_short
+        {
+            match farewell {
+                Farewell::Garbage => self.wire.put_raw(GARBAGE),
+                _ => self.wire.put_error("FATAL", TERMINATED, GOODBYE),
+            }
             if self.wire.flush().await.is_ok() {
                 self.wire.outlast().await;
             }

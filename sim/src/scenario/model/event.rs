@@ -24,7 +24,7 @@ pub struct Event {
     pub latency: Option<Span>,
     /// For what happens to the worker: how long it lasts. Unset: 1s for a crash or shutdown, else to the end of the run.
     pub back_after: Option<Span>,
-    /// With `notify` and `terminate`: which client's sessions.
+    /// With `notify`, `terminate` and `garbage`: which client's sessions.
     pub client: Option<String>,
     /// With `notify`: how many notifications to send at a time.
     #[schemars(range(min = 1, max = Event::MAX_NOTIFICATIONS))]
@@ -97,11 +97,13 @@ pub enum Action {
     Terminate,
     /// NOTIFY by somebody else: notifications for a client's sessions that LISTEN.
     Notify,
+    /// Bytes that are no PostgreSQL message to a client's sessions, by their worker, which says nothing more.
+    Garbage,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Action; 19] = [
+    pub const ALL: [Action; 20] = [
         Action::Sigterm,
         Action::Sigint,
         Action::Sigquit,
@@ -121,6 +123,7 @@ impl Action {
         Action::WorkerShutdown,
         Action::Terminate,
         Action::Notify,
+        Action::Garbage,
     ];
 
     /// The word in a file.
@@ -145,6 +148,7 @@ impl Action {
             Action::WorkerShutdown => "worker_shutdown",
             Action::Terminate => "terminate",
             Action::Notify => "notify",
+            Action::Garbage => "garbage",
         }
     }
 
@@ -170,7 +174,7 @@ impl Action {
 
     /// Whether it happens to the sessions of a client.
     pub const fn is_of_client(self) -> bool {
-        matches!(self, Action::Terminate | Action::Notify)
+        matches!(self, Action::Terminate | Action::Notify | Action::Garbage)
     }
 }
 
