@@ -13,6 +13,8 @@ use crate::scenario::{self, Action, Scenario, Step};
 
 /// How long the hosts may still move bytes once everything that the scenario asks for has happened.
 const SETTLE: Duration = Duration::from_secs(2);
+/// The longest that a run waits for packets that are still on their way then.
+const REST: Duration = Duration::from_secs(60);
 /// How much later than expected an exit may be and still be seen.
 const LATE: u32 = 3;
 /// Simulated time beyond that, or the SIGKILL.
@@ -107,7 +109,8 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
         Host::new(pod::NAME, {
             let (recorder, settings) = (recorder.clone(), settings.clone());
             move |world| pod::run(world, recorder, settings)
-        }),
+        })
+        .on(pod::machine()),
         Host::new(kubelet::NAME, {
             let (shared, scenario) = (shared.clone(), scenario.clone());
             move |world| async move {
@@ -192,8 +195,15 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
         progress.clients_left == 0 && happened
     };
     std::future::poll_fn(|cx| progress.poll_until(over, cx)).await;
-    let end = world.now() + SETTLE;
-    world.sleep_until(end).await;
+    // A network whose packets take seconds has not come to rest when everybody has ended.
+    let rests_by = world.now() + REST;
+    loop {
+        let end = world.now() + SETTLE;
+        world.sleep_until(end).await;
+        if !world.is_network_busy() || world.now() >= rests_by {
+            break;
+        }
+    }
     world.finish();
 }
 

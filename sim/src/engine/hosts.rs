@@ -24,7 +24,7 @@ use cp::world::{Signal, World};
 use futures_util::future::BoxFuture;
 use tokio::task::AbortHandle;
 
-use super::{Link, SimWorld, TaskPanic};
+use super::{Life, Link, SimWorld, TaskPanic};
 use crate::random::Streams;
 
 /// How often tasks may be polled without time moving. A drain of 10,000 sessions in one instant stays below a tenth of it; a
@@ -41,8 +41,33 @@ pub(super) trait Registered: World {
     fn vanish(&self, stream: &Self::Stream);
     fn alias(&self, name: &str) -> Self;
     fn link(&self, between: [&str; 2], link: Link);
+    fn is_network_busy(&self) -> bool;
     /// Another host, whose process was killed, as a process that starts there finds it one step later: without a socket.
     fn on(&self, host: usize) -> (Self, Duration);
+    /// What becomes of a host when its process has ended.
+    fn life(&self, host: usize) -> Life;
+    /// The machine of a host whose life ends with its process is gone.
+    fn die(&self, host: usize);
+    /// The process of a host goes on.
+    fn thawed(&self, host: usize);
+    /// The host that this world is.
+    fn own(&self) -> usize;
+}
+
+/// The first task of a host.
+pub(super) async fn run_process<W: Registered>(world: W, main: impl Future<Output = ()>) {
+    main.await;
+    if world.life(world.own()) == Life::DiesWithProcess {
+        end_process(&world, world.own());
+    }
+}
+
+fn end_process<W: Registered>(world: &W, host: usize) {
+    // Before any of its sockets is closed.
+    if world.life(host) == Life::DiesWithProcess {
+        world.die(host);
+    }
+    world.hosts().kill(host);
 }
 
 impl<W: Registered> SimWorld for W {
@@ -51,7 +76,7 @@ impl<W: Registered> SimWorld for W {
     }
 
     fn kill(&self, host: &str) {
-        self.hosts().kill(host);
+        end_process(self, self.hosts().index(host));
     }
 
     fn start<F>(&self, host: &str, main: impl FnOnce(Self) -> F)
@@ -63,9 +88,10 @@ impl<W: Registered> SimWorld for W {
         let (world, step) = self.on(index);
         let main = main(world.clone());
         let ready = world.sleep_until(world.now() + step);
+        let process = run_process(world.clone(), main);
         world.spawn("main", async move {
             ready.await;
-            main.await;
+            process.await;
         });
     }
 
@@ -74,6 +100,7 @@ impl<W: Registered> SimWorld for W {
     }
 
     fn thaw(&self, host: &str) {
+        Registered::thawed(self, self.hosts().index(host));
         self.hosts().thaw(host);
     }
 
@@ -95,6 +122,10 @@ impl<W: Registered> SimWorld for W {
 
     fn tasks(&self, host: &str) -> Vec<&'static str> {
         self.hosts().tasks(host)
+    }
+
+    fn is_network_busy(&self) -> bool {
+        Registered::is_network_busy(self)
     }
 
     fn finish(&self) {
@@ -226,8 +257,7 @@ impl Hosts {
         }
     }
 
-    pub(super) fn kill(&self, host: &str) {
-        let host = self.index(host);
+    fn kill(&self, host: usize) {
         let aborts: Vec<AbortHandle> = {
             let host = &mut self.lock().hosts[host];
             host.alive = false;

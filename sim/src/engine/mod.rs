@@ -12,6 +12,9 @@
 //! | the seed decides | latency of each packet; in which order everything happens that is due in the same millisecond | order between hosts |
 //! | a reset | destroys what the other side has not read | comes after what the other side has not read |
 //! | sockets | TCP's own states and windows | messages, with a window of ours on top |
+//! | what is acknowledged | exact | what was sent two ticks ago and fits into the peer's buffer |
+//! | a machine that dies with its process | takes its buffers along | lives on |
+//! | behind a SIGCONT | timers first, then sockets | all at once |
 //!
 //! Promises of every engine: the same plan and the same main functions give the same schedule in every process; time moves
 //! only when every task waits; tasks, their panics and signals are the engine's, so nothing of a run is left when it ends.
@@ -67,7 +70,7 @@ pub struct Host<W> {
     pub name: &'static str,
     /// What it runs on.
     pub machine: Machine,
-    /// Runs as the host's first task, named `main`. The host lives on when it returns.
+    /// Runs as the host's first task, named `main`. What becomes of the host when it returns is its [`Life`].
     pub main: Box<dyn FnOnce(W) -> BoxFuture<'static, ()> + Send>,
 }
 
@@ -87,24 +90,58 @@ impl<W> Host<W> {
 }
 
 /// The machine of a host, and what its kernel is set to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
+    /// Whether it is there longer than its process.
+    pub life: Life,
     /// Of each of its connections.
     pub buffers: Buffers,
+    /// `TCP_USER_TIMEOUT` of the connections that its processes open: how long bytes may be lost on their way before the
+    /// connection is given up. Those that it accepts have the default.
+    pub user_timeout: Duration,
+}
+
+impl Machine {
+    /// About what `tcp_retries2` comes to, and what `cp` asks for on its clients' connections.
+    pub const USER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine { life: Life::default(), buffers: Buffers::default(), user_timeout: Machine::USER_TIMEOUT }
+    }
+}
+
+/// What becomes of a machine when its process has ended: its main function has returned, or it was killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Life {
+    /// Its kernel closes the sockets of a process that was killed, and goes on sending what was written. The other tasks of a
+    /// main function that returns live on.
+    #[default]
+    LivesOn,
+    /// As a pod's network namespace does: packets that have left arrive. Nothing of what is still in its buffers is sent any
+    /// more, nor a FIN or a reset; what is sent to it is lost without a word. New connects are refused, as by a node or a
+    /// service that knows of no such pod. The engine on `turmoil` can't do it: there the machine lives on.
+    DiesWithProcess,
 }
 
 /// How many bytes a kernel holds for one connection. Memory is taken as they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    /// What was written here and is not acknowledged.
+    /// What was written here and is not acknowledged. A writer that was refused is let on when a third of it is free.
     pub send: usize,
-    /// What has arrived here, is acknowledged, and is not read. 64 KiB at least on [`TurmoilNet`].
+    /// What has arrived here, is acknowledged, and is not read. 64 KiB at least on [`TurmoilNet`], which by the sizes of packets
+    /// leaves up to 16 KiB of it unused.
     pub receive: usize,
 }
 
 impl Default for Buffers {
+    /// Linux's own. A send buffer grows to `tcp_wmem[2]`, 4 MiB, without anybody asking: the largest that a process finds without
+    /// a setting, and so the one that hides most. A receive buffer begins at `tcp_rmem[1]`, 128 KiB, of which half is window, and
+    /// grows only for a reader that keeps up; one that is slow or has stopped, which is who matters here, has no more than
+    /// that.
     fn default() -> Self {
-        Buffers { send: 64 * 1024, receive: 64 * 1024 }
+        Buffers { send: 4 * 1024 * 1024, receive: 64 * 1024 }
     }
 }
 
@@ -125,8 +162,8 @@ pub trait SimWorld: World {
     /// that is still pending is not delivered twice.
     fn send_signal(&self, host: &str, signal: Signal);
 
-    /// SIGKILL: ends all tasks of `host`, each when the scheduler next comes to it, within the same resolution step. The
-    /// machine lives on: its kernel closes the sockets, with FIN or, where bytes were unread, RST.
+    /// SIGKILL: ends all tasks of `host`, each when the scheduler next comes to it, within the same resolution step. A
+    /// machine that lives on closes the sockets, with FIN or, where bytes were unread, RST.
     fn kill(&self, host: &str);
 
     /// Starts a process on a host whose last one was killed, at least one resolution step after that: `main` runs as its
@@ -139,7 +176,9 @@ pub trait SimWorld: World {
     /// the engine has one that does it by itself, connections.
     fn freeze(&self, host: &str);
 
-    /// SIGCONT.
+    /// SIGCONT. On [`TurmoilNet`] the process finds out what it has missed in the order that is hardest for it, which is a real
+    /// one's: its timers ring first, and until all tasks wait again no socket says that anything has come, unless it is told
+    /// to look for itself ([`cp::world::Stream::refresh`]).
     fn thaw(&self, host: &str);
 
     /// Closes a connection with RST: what was not sent yet is never sent, and the peer's next read or write fails.
@@ -161,6 +200,9 @@ pub trait SimWorld: World {
     /// Names of the tasks of `host` that have not ended, sorted; a name that several have comes several times.
     fn tasks(&self, host: &str) -> Vec<&'static str>;
 
+    /// Whether a packet is on its way that is neither lost nor held.
+    fn is_network_busy(&self) -> bool;
+
     /// Ends the simulation now, after everything that is ready now has run.
     fn finish(&self);
 
@@ -181,6 +223,9 @@ pub enum Link {
     Release,
     /// They take so long, one way.
     Latency(Duration),
+    /// So many bytes a second, headers included, leave in each direction, one packet after the other: what is sent meanwhile
+    /// waits. All connections between the two ends share it. Zero: as many as are sent.
+    Rate(u64),
 }
 
 /// A task that panicked.
@@ -246,6 +291,8 @@ pub struct Capabilities {
     pub hold: bool,
     /// The time that packets between hosts take can be changed.
     pub latency: bool,
+    /// The rate of what lies between hosts can be limited.
+    pub rate: bool,
     /// A host that was killed can be started again.
     pub restart: bool,
 }
@@ -263,6 +310,7 @@ impl Capabilities {
             (self.packet_loss, needed.packet_loss, "packet loss"),
             (self.hold, needed.hold, "held packets"),
             (self.latency, needed.latency, "changing latency"),
+            (self.rate, needed.rate, "limited rate"),
             (self.restart, needed.restart, "restarts"),
         ];
         pairs.into_iter().filter(|(has, needs, _)| *needs && !has).map(|(_, _, name)| name).collect()

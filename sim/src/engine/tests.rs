@@ -1,6 +1,7 @@
 //! What both engines promise, each shown on both. Here: time, tasks, signals, seeds; sockets have a file of their own.
 
 mod faults;
+mod machines;
 mod order;
 mod sockets;
 

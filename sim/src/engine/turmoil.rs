@@ -20,6 +20,7 @@
 //! - A reset waits behind data that has arrived and is not read; see the other engine for the stricter reading.
 //! - A refused or given up connect leaks its port: some 16,000 of them exhaust a host, and end the run as stuck.
 //! - There is no retransmission: whoever adds faults can hold messages, but not lose them.
+//! - A host is there to the end of a run, whatever its [`Life`].
 //! - Listeners are IPv4 and bound to all addresses of a host, whatever they ask for.
 #![expect(clippy::disallowed_methods, reason = "an engine is where simulated time comes from")]
 
@@ -39,7 +40,7 @@ use cp::world::{Signal, World as _};
 use self::stream::Windows;
 pub use self::stream::{Listener, Stream};
 use super::hosts::{Hosts, Registered, Turn, message};
-use super::{Capabilities, Ending, Engine, Host, Link, Machine, Plan};
+use super::{Capabilities, Ending, Engine, Host, Life, Link, Machine, Plan};
 
 /// What tokio's timer wheel tells apart.
 const MIN_TICK: Duration = Duration::from_millis(1);
@@ -73,6 +74,7 @@ impl Engine for Turmoil {
         packet_loss: false,
         hold: false,
         latency: false,
+        rate: false,
         restart: false,
     };
 
@@ -246,8 +248,26 @@ impl Registered for World {
         not_supported("change a link");
     }
 
+    /// turmoil doesn't say.
+    fn is_network_busy(&self) -> bool {
+        false
+    }
+
     fn on(&self, _host: usize) -> (Self, Duration) {
         not_supported("start a process again");
+    }
+
+    /// Whatever the plan says: turmoil has no machine that is silent.
+    fn life(&self, _host: usize) -> Life {
+        Life::LivesOn
+    }
+
+    fn die(&self, _host: usize) {}
+
+    fn thawed(&self, _host: usize) {}
+
+    fn own(&self) -> usize {
+        self.index
     }
 }
 

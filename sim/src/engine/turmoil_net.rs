@@ -29,7 +29,8 @@
 //! - A received RST destroys unread data at once. Linux lets the process read it; other kernels don't. The stricter one is
 //!   right for us: a FATAL that a reset could destroy counts as destroyed.
 //! - There is no TIME-WAIT, no Nagle, no congestion; keepalive and the user timeout are the packet path's; sequence numbers start at a constant.
-//! - A connection that is given up while its SYN is on the way leaves a dead entry in the other side's table.
+//! - A connection that is reset before its handshake is complete would stay in the other side's table for good, and keep its
+//!   port from being listened on again: the packet path completes it first, and [`Listener`] leaves it out.
 //! - There is no SO_REUSEADDR: a port can't be listened on while old connections of it linger. A process that is started
 //!   again finds none.
 //! - A host's connections to itself don't pass the packet path: no latency, no choice of the seed.
@@ -40,11 +41,13 @@ mod socket;
 mod stream;
 mod timers;
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -56,11 +59,11 @@ use tokio::runtime;
 
 use self::links::Links;
 use self::packets::{Arriving, Packets, Unfinished};
-use self::socket::Sockets;
+use self::socket::{Sockets, Woken};
 pub use self::stream::{Listener, Stream};
 use self::timers::{Key, Sleep, Timers};
-use super::hosts::{Hosts, Registered, Turn};
-use super::{Capabilities, Ending, Engine, Host, Link, Machine, Plan};
+use super::hosts::{Hosts, Registered, Turn, run_process};
+use super::{Capabilities, Ending, Engine, Host, Life, Link, Machine, Plan};
 use crate::random;
 
 /// What is told apart, and so what a packet takes at least.
@@ -92,6 +95,7 @@ impl Engine for TurmoilNet {
         packet_loss: true,
         hold: true,
         latency: true,
+        rate: true,
         restart: true,
     };
 
@@ -116,33 +120,43 @@ fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
     );
     let ids: Vec<HostId> = hosts.iter().map(|host| net.add_host(host.name)).collect();
     let addresses = hosts.iter().map(|host| net.lookup(host.name)).collect();
+    let machines: Vec<Machine> = hosts.iter().map(|host| host.machine).collect();
     let net = net.enter();
     // Declared after the network, so dropped before it: the tasks that are left close their sockets when they are dropped.
     let runtime =
         runtime::Builder::new_current_thread().build().expect("a runtime without I/O and timers asks for nothing");
 
     let registry = Hosts::new(plan.seed, hosts.iter().map(|host| host.name).collect());
+    let shared = Arc::new(Shared {
+        hosts: registry.clone(),
+        ids,
+        limit: plan.limit,
+        turns: AtomicU64::new(0),
+        is_network_busy: AtomicBool::new(false),
+        timers: Mutex::default(),
+        sockets: Mutex::default(),
+        abandoned: Mutex::default(),
+        unfinished: Mutex::default(),
+        links: Mutex::new(Links::new(addresses, &machines)),
+        machines,
+    });
     let ended = runtime.block_on(async {
-        let shared = Arc::new(Shared {
-            hosts: registry.clone(),
-            ids,
-            machines: hosts.iter().map(|host| host.machine).collect(),
-            limit: plan.limit,
-            turns: AtomicU64::new(0),
-            timers: Mutex::default(),
-            sockets: Mutex::default(),
-            unfinished: Mutex::default(),
-            links: Mutex::new(Links::new(addresses)),
-        });
         for (index, host) in hosts.into_iter().enumerate() {
             let world = World { shared: shared.clone(), index, alias: None };
-            world.clone().spawn("main", async move { (host.main)(world).await });
+            world.clone().spawn("main", async move { run_process(world.clone(), (host.main)(world)).await });
         }
         let packets = Packets::new(plan.seed, shared.clone());
         let order = random::Stream::new(plan.seed, "driver", "order");
-        Driver { net: &net, shared, packets, order, passes: 0, turns_seen: 0 }.drive().await
+        Driver { net: &net, shared: shared.clone(), packets, order, passes: 0, turns_seen: 0 }.drive().await
     });
     registry.close();
+    drop(runtime);
+    // While the network is there.
+    let abandoned = std::mem::take(&mut *lock(&shared.abandoned));
+    for (host, sockets) in abandoned {
+        net.set_current(shared.ids[host]);
+        drop(sockets);
+    }
     ended
 }
 
@@ -186,7 +200,9 @@ impl Driver<'_> {
             // The runtime comes back here after a round over its run queue; a round without a turn found it empty.
             tokio::task::yield_now().await;
             if self.shared.turns() == before {
-                return;
+                let woken = { lock(&self.shared.sockets).look() };
+                let Some(woken) = woken else { return };
+                woken.into_iter().for_each(Woken::wake);
             }
         }
     }
@@ -196,7 +212,9 @@ impl Driver<'_> {
         let leaving = (self.turns_seen != self.shared.turns()).then(|| self.shared.elapsed() + TICK);
         let timers = lock(&self.shared.timers).next_due();
         let due = [leaving, timers, self.packets.next_due(), lock(&self.shared.links).next_due()];
-        due.into_iter().flatten().fold(self.shared.limit, Duration::min)
+        let next = due.into_iter().flatten().fold(self.shared.limit, Duration::min);
+        assert!(next >= self.shared.elapsed(), "something is due at {next:?}, and it is {:?}", self.shared.elapsed());
+        next
     }
 
     /// Everything that is due at `now`, in an order drawn from the seed. All tasks wait before and after.
@@ -255,7 +273,11 @@ struct Shared {
     /// How often a host had its turn, or a packet arrived: whether there is anything to move.
     turns: AtomicU64,
     timers: Mutex<Timers>,
+    /// Packets are on their way.
+    is_network_busy: AtomicBool,
     sockets: Mutex<Sockets>,
+    /// Sockets of machines that are gone, by host: nobody closes them. At most all that there were.
+    abandoned: Mutex<BTreeMap<usize, Vec<Arc<dyn Any + Send + Sync>>>>,
     unfinished: Mutex<Unfinished>,
     links: Mutex<Links>,
 }
@@ -271,6 +293,16 @@ impl Shared {
 
     fn act(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// If the machine of a host is gone, this socket of its is nobody's to close. Whether that is so.
+    fn abandon(&self, host: IpAddr, socket: impl FnOnce() -> Arc<dyn Any + Send + Sync>) -> bool {
+        let links = lock(&self.links);
+        let gone = links.host(host).filter(|_| links.is_gone(host));
+        if let Some(host) = gone {
+            lock(&self.abandoned).entry(host).or_default().push(socket());
+        }
+        gone.is_some()
     }
 
     /// The host with this address.
@@ -390,10 +422,37 @@ impl Registered for World {
         self.shared.act();
     }
 
+    fn is_network_busy(&self) -> bool {
+        self.shared.is_network_busy.load(Ordering::Relaxed)
+    }
+
     fn on(&self, host: usize) -> (Self, Duration) {
-        let address = lock(&self.shared.links).address(host);
+        let address = {
+            let mut links = lock(&self.shared.links);
+            links.revive(host);
+            links.address(host)
+        };
         lock(&self.shared.unfinished).forget(::turmoil_net::netstat(address).entries.iter().filter_map(links::sends));
         (World { shared: self.shared.clone(), index: host, alias: None }, TICK)
+    }
+
+    fn life(&self, host: usize) -> Life {
+        self.shared.machines[host].life
+    }
+
+    fn die(&self, host: usize) {
+        lock(&self.shared.links).die(host, self.shared.elapsed());
+        // What it has let go leaves with the next pass.
+        self.shared.act();
+    }
+
+    fn thawed(&self, host: usize) {
+        let address = lock(&self.shared.links).address(host);
+        lock(&self.shared.sockets).thaw(address);
+    }
+
+    fn own(&self) -> usize {
+        self.index
     }
 }
 

@@ -1,10 +1,12 @@
 //! The pod: runs the control plane's own code, `cp::server::serve`, and writes down what it hands out.
 
+use std::time::Duration;
+
 use cp::core::Settings;
 use cp::meter::{Change, EndRecord, Left, Meter};
 use cp::server::{Service, serve};
 
-use crate::engine::SimWorld;
+use crate::engine::{Life, Machine, SimWorld};
 use crate::history::{Event, Recorder};
 
 /// The pod's name as a host.
@@ -14,7 +16,13 @@ pub const ADDRESS: &str = "pod:6432";
 /// Where the kubelet probes.
 pub const ADMIN_ADDRESS: &str = "pod:8080";
 
-/// Runs the control plane until it exits, and ends what is left of its process then.
+/// The pod's machine: its network namespace goes with the process, and `cp` asks for a user timeout of 90 s on its
+/// workers' connections.
+pub fn machine() -> Machine {
+    Machine { life: Life::DiesWithProcess, user_timeout: Duration::from_secs(90), ..Machine::default() }
+}
+
+/// Runs the control plane until it exits. What is left of its process then ends with the pod.
 pub async fn run<W: SimWorld>(world: W, recorder: Recorder, settings: Settings) {
     recorder.record(world.now(), Event::PodStarted);
     let service = Service {
@@ -28,7 +36,7 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, settings: Settings) 
     // This task itself is the only one that may be left.
     let tasks = world.tasks(NAME).into_iter().filter(|task| *task != "main").map(str::to_owned).collect();
     recorder.record(world.now(), Event::PodExited { exit, tasks });
-    // A process that exits takes its tasks with it; the machine's kernel closes their sockets.
+    // A process that exits takes its tasks with it, on every engine.
     world.kill(NAME);
 }
 

@@ -142,6 +142,10 @@ impl SimWorld for TestWorld {
         Vec::new()
     }
 
+    fn is_network_busy(&self) -> bool {
+        false
+    }
+
     fn finish(&self) {}
 
     fn panics(&self) -> Vec<TaskPanic> {

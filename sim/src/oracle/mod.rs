@@ -106,6 +106,11 @@ const LATENCY: Duration = Duration::from_millis(100);
 /// How many ways between two hosts such a chain may have: there and back, twice.
 const WAYS: u32 = 4;
 
+/// What one connection moves in a round trip, and how many of the engine's ticks that takes: the engine on `turmoil-net`'s
+/// window, two ticks each way, and one in which the reader is busy.
+const ROUND_TRIP_BYTES: u64 = 32 * 1024;
+const ROUND_TRIP_TICKS: u32 = 5;
+
 /// How many of the engine's ticks a chain of messages may take on top: four there, four back.
 const LATENCY_TICKS: u32 = 8;
 
@@ -123,6 +128,12 @@ impl<'a> Judged<'a> {
     /// How far what one host did and what another saw of it may lie apart; also the time to flush the meter.
     fn slack(&self) -> Duration {
         LATENCY + LATENCY_TICKS * self.resolution + WAYS * self.story.latency
+    }
+
+    /// How long so many bytes of one connection are on their way between two hosts.
+    fn transit(&self, bytes: u64) -> Duration {
+        let round_trips = u32::try_from(bytes / ROUND_TRIP_BYTES).unwrap_or(u32::MAX);
+        (ROUND_TRIP_TICKS * self.resolution + 2 * self.story.latency).saturating_mul(round_trips)
     }
 
     /// When the contract's wall stands, if it is set: work that still runs then may be ended.

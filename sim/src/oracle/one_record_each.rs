@@ -195,7 +195,9 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
         .filter(|batch| batch.application == Some(application.as_str()))
         .map(|batch| until(batch.ended).since(batch.began.at))
         .sum();
-    let fits = record.executing + tolerance >= worked && record.executing <= worked + unasked + tolerance;
+    // The pod sees the end of an answer when all of it has come.
+    let unseen = unasked + run.transit(record.sent);
+    let fits = record.executing + tolerance >= worked && record.executing <= worked + unseen + tolerance;
     (!fits).then(|| {
         let (billed, worked) = (words(record.executing), words(worked));
         format!("says that its worker executed for {billed}, but that was {worked}")

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{HOUR, Log, accept, echo_server, on_both_engines, second};
 use crate::engine::turmoil_net::World;
-use crate::engine::{Engine, Host, Link, Plan, SimWorld, TurmoilNet};
+use crate::engine::{Engine, Host, Link, Machine, Plan, SimWorld, TurmoilNet};
 
 on_both_engines! {
     a_frozen_process_does_nothing_until_it_is_thawed
@@ -292,4 +292,125 @@ fn a_frozen_process_does_nothing_until_it_is_thawed<E: Engine>() {
     ];
     E::simulate(Plan { seed: 1, limit: Duration::from_secs(10) }, hosts);
     assert_eq!(noted(&log), [at(5, "answered")]);
+}
+
+#[test]
+fn a_keepalive_that_would_have_rung_long_ago_does_not_ring_in_the_past() {
+    let log = Log::default();
+    let seen = log.clone();
+    let hosts = vec![
+        Host::new("server", async move |world: World| {
+            let (_listener, mut stream) = accept(&world).await;
+            world.sleep_until(second(10)).await;
+            stream.write_all(b"lost").await.unwrap();
+            world.sleep_until(second(120)).await;
+            stream.write_all(b"lost, too").await.unwrap();
+            let end = stream.read(&mut [0]).await.map_err(|error| error.kind());
+            seen.note(&world, format!("{end:?}"));
+            world.finish();
+        }),
+        Host::new("client", async |world: World| {
+            let stream = world.connect("server:6432").await.unwrap();
+            world.sleep_until(second(9) + Duration::from_millis(999)).await;
+            world.vanish(&stream);
+            std::future::pending().await
+        }),
+    ];
+    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    assert_eq!(noted(&log), [at(910, "Err(ConnectionReset)")]);
+}
+
+#[test]
+fn who_opens_a_connection_has_the_user_timeout_of_its_own_machine() {
+    let log = Log::default();
+    let seen = log.clone();
+    let impatient = Machine { user_timeout: Duration::from_secs(90), ..Machine::default() };
+    let hosts = vec![
+        Host::new("server", async |world: World| {
+            let (_listener, _stream) = accept(&world).await;
+            std::future::pending::<()>().await;
+        }),
+        Host::new("client", async move |world: World| {
+            let mut stream = world.connect("server:6432").await.unwrap();
+            world.sleep_until(second(10)).await;
+            world.link(["server", "client"], Link::Partition);
+            stream.write_all(b"lost").await.unwrap();
+            let end = stream.read(&mut [0]).await.map_err(|error| error.kind());
+            seen.note(&world, format!("{end:?}"));
+            world.finish();
+        })
+        .on(impatient),
+    ];
+    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    assert_eq!(noted(&log), [at(100, "Err(ConnectionReset)")]);
+}
+
+#[test]
+fn a_server_can_be_started_again_after_a_connect_that_was_given_up_half_way() {
+    let log = Log::default();
+    let seen = log.clone();
+    let hosts = vec![
+        Host::new("server", echo_server),
+        Host::new("client", async move |world: World| {
+            world.link(["server", "client"], Link::Latency(Duration::from_secs(5)));
+            let impatient = world.clone();
+            world.spawn("impatient", async move {
+                let connects = std::pin::pin!(impatient.connect("server:6432"));
+                let patience = std::pin::pin!(impatient.sleep_until(second(3)));
+                futures_util::future::select(connects, patience).await;
+            });
+            // Its SYN has come, and its reset has not come back.
+            world.sleep_until(second(20)).await;
+            assert_eq!(world.tasks("server"), ["main"], "nobody was accepted");
+            world.kill("server");
+            world.start("server", echo_server);
+            world.link(["server", "client"], Link::Latency(Duration::from_millis(1)));
+            world.sleep_until(second(40)).await;
+            let mut stream = world.connect("server:6432").await.unwrap();
+            stream.write_all(b"again").await.unwrap();
+            stream.read_exact(&mut [0; 5]).await.unwrap();
+            seen.note(&world, format!("{:?}", world.panics()));
+            world.finish();
+        }),
+    ];
+    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    assert_eq!(log.words(), ["[]"]);
+}
+
+#[test]
+fn a_connect_that_is_tried_again_takes_no_other_ones_name() {
+    let log = Log::default();
+    let client = |name: &'static str, at: u64| {
+        let seen = log.clone();
+        move |world: World| async move {
+            world.sleep_until(second(at)).await;
+            let mut stream = world.alias(name).connect("server:6432").await.unwrap();
+            world.sleep_until(second(100)).await;
+            stream.write_all(b"?").await.unwrap();
+            stream.read_exact(&mut [0]).await.unwrap();
+            seen.note(&world, name);
+        }
+    };
+    let (early, late) = (client("early", 1), client("late", 31));
+    let hosts = vec![
+        Host::new("server", echo_server),
+        Host::new("clients", async move |world: World| {
+            world.link(["early", "server"], Link::Partition);
+            world.spawn("early", early(world.clone()));
+            world.spawn("late", late(world.clone()));
+            // The SYN that was lost leaves again 31 s after the loss, and so in the same millisecond as the other's, or near.
+            world.sleep_until(second(20)).await;
+            world.link(["early", "server"], Link::Heal);
+            world.sleep_until(second(90)).await;
+            world.link(["early", "server"], Link::Partition);
+            world.sleep_until(second(110)).await;
+            world.link(["early", "server"], Link::Heal);
+            world.sleep_until(second(200)).await;
+            world.finish();
+        }),
+    ];
+    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    let noted = noted(&log);
+    assert_eq!((noted[0].clone(), noted[1].1.as_str()), (at(100, "late"), "early"), "{noted:?}");
+    assert!(noted[1].0 > 110, "{noted:?}");
 }

@@ -175,9 +175,9 @@ fn small_reads_do_not_stop_a_large_transfer<E: Engine>() {
     transfer::<E>(1000);
 }
 
-/// The client writes 1 MiB; the server begins to read after ten seconds, `at_once` bytes at most.
+/// The client writes 6 MiB; the server begins to read after ten seconds, `at_once` bytes at most.
 fn transfer<E: Engine>(at_once: usize) {
-    const TOTAL: usize = 1024 * 1024;
+    const TOTAL: usize = 6 * 1024 * 1024;
     let log = Log::default();
     let seen = log.clone();
     let written = Arc::new(Mutex::new(0));
@@ -187,7 +187,7 @@ fn transfer<E: Engine>(at_once: usize) {
             let (_listener, mut stream) = accept(&world).await;
             world.sleep_until(second(10)).await;
             let held_back = *so_far.lock().unwrap();
-            seen.note(&world, format!("held back: {}", (1..200_000).contains(&held_back)));
+            seen.note(&world, format!("held back: {}", (4_000_000..4_300_000).contains(&held_back)));
             let (mut buf, mut total) = (vec![0; at_once], 0);
             loop {
                 let n = stream.read(&mut buf).await.unwrap();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::World;
 
 /// Writes that may be under way and not yet read. Far below the simulator's own capacity, so that a FIN always finds room.
-const WINDOW_WRITES: usize = 1024;
+const WINDOW_WRITES: usize = 8192;
 
 /// A TCP connection. To be used and dropped by tasks of its own host.
 #[derive(Debug)]

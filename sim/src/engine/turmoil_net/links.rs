@@ -8,11 +8,15 @@
 //!   bytes tell it about the gap; and it does not repeat a lost acknowledgement or reset, while these here come late.
 //! - **Keepalive.** A connection that nothing gets through to is reset 90 s later (60 s idle and 3 probes of 10 s, which is
 //!   what `cp` asks for), as though a packet had come just before.
-//! - **User timeout.** While bytes are not acknowledged, the other clock runs instead: 15 min from the first loss.
+//! - **User timeout.** While bytes are not acknowledged, the other clock runs instead, from the first loss: what the machine
+//!   that opened the connection says ([`Machine::user_timeout`](crate::engine::Machine)), else 15 min. A peer that takes
+//!   nothing because its window is closed is no loss, although Linux counts it as one.
 //! - **Connecting** is given up after 127 s (7 SYNs).
 //!
 //! Every socket has these clocks, `cp`'s own and those of others. Giving up reads as a reset, where Linux says ETIMEDOUT. A
 //! `hold` is not a failure but a slow network: no clock runs.
+//!
+//! A machine that has died with its process is silent from its last pass on: what its windows had let go by then arrives.
 //!
 //! None of this costs a pass: the driver is told when the next clock rings.
 
@@ -24,13 +28,10 @@ use std::time::Duration;
 use ::turmoil_net::{NetstatEntry, NetstatState, Packet, TcpSegment, Transport, netstat};
 
 use super::packets::Flow;
-use super::{Link, TICK};
+use super::{Link, Machine, TICK, whole_ticks};
 
 /// 60 s idle, then 3 probes, 10 s apart.
 const KEEPALIVE: Duration = Duration::from_secs(60 + 3 * 10);
-
-/// `TCP_USER_TIMEOUT`, and about what `tcp_retries2` comes to.
-const USER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// `tcp_syn_retries` = 6: 1 + 2 + 4 + … + 64 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
@@ -46,10 +47,16 @@ const RETRANSMIT_AT_LEAST_EVERY: Duration = Duration::from_secs(120);
 pub(super) struct Links {
     /// Of each host.
     addresses: Vec<IpAddr>,
+    /// `TCP_USER_TIMEOUT` of the connections that each host opens.
+    user_timeouts: Vec<Duration>,
+    /// Of each host.
+    machines: Vec<Power>,
     /// At most one for each two ends that a scenario names.
     rules: Vec<Rule>,
     /// What the connecting side of a connection is called besides. At most one a port.
     aliases: BTreeMap<SocketAddr, Arc<str>>,
+    /// The connecting sides of connections. At most one a port.
+    opened: BTreeSet<SocketAddr>,
     /// The names under which each host's connects go that have not left yet, in their order.
     connecting: Vec<VecDeque<Option<Arc<str>>>>,
     /// The connections whose machine at one end is gone, by what that machine sends.
@@ -60,6 +67,17 @@ pub(super) struct Links {
     silences: BTreeMap<Flow, Silence>,
     /// When to look after a flow: too early is no harm.
     clocks: BTreeSet<(Duration, Flow)>,
+}
+
+/// Whether a machine is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    On,
+    /// It takes nothing more; what its kernel has let go leaves with the next pass.
+    Failing,
+    Off,
+    /// There again with the next pass, as one that knows nothing of what was.
+    Starting,
 }
 
 /// What a clock asks for.
@@ -75,6 +93,10 @@ struct Rule {
     lost: bool,
     held: bool,
     latency: Option<Duration>,
+    /// Bytes a second; zero for no limit.
+    rate: u64,
+    /// Until when the packets that have left take up the link, in its first direction and in the other.
+    busy: [Duration; 2],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,23 +126,34 @@ struct Silence {
     since: Duration,
     /// Since when something was sent and not acknowledged.
     unacknowledged: Option<Duration>,
+    user_timeout: Duration,
     connects: bool,
+}
+
+/// What a socket waits for an acknowledgement of.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    any: bool,
+    syn: bool,
 }
 
 impl Silence {
     fn ends(self) -> Duration {
         match self.unacknowledged {
             Some(since) if self.connects => since + CONNECT_TIMEOUT,
-            Some(since) => since + USER_TIMEOUT,
+            Some(since) => since + self.user_timeout,
             None => self.since + KEEPALIVE,
         }
     }
 }
 
 impl Links {
-    /// The links between hosts with these addresses: all open.
-    pub(super) fn new(addresses: Vec<IpAddr>) -> Links {
+    /// The links between hosts with these addresses and machines: all open.
+    pub(super) fn new(addresses: Vec<IpAddr>, machines: &[Machine]) -> Links {
         Links {
+            user_timeouts: machines.iter().map(|machine| machine.user_timeout).collect(),
+            machines: vec![Power::On; addresses.len()],
+            opened: BTreeSet::new(),
             connecting: vec![VecDeque::new(); addresses.len()],
             addresses,
             rules: Vec::new(),
@@ -147,13 +180,65 @@ impl Links {
         self.connecting[host].push_back(alias);
     }
 
-    /// A SYN leaves.
-    pub(super) fn connect_leaves(&mut self, from: SocketAddr) {
+    /// A SYN leaves for the first time: what was known of an earlier connection between the two is over.
+    pub(super) fn connect_leaves(&mut self, flow: Flow) {
+        let from = flow.from;
+        self.opened.insert(from);
+        for flow in [flow, flow.reversed()] {
+            self.vanished.remove(&flow);
+            self.kept.remove(&flow);
+            self.silences.remove(&flow);
+        }
         let alias = self.host(from.ip()).and_then(|host| self.connecting[host].pop_front()).flatten();
         match alias {
             Some(alias) => self.aliases.insert(from, alias),
             None => self.aliases.remove(&from),
         };
+    }
+
+    /// The machine of a host is gone.
+    pub(super) fn die(&mut self, host: usize, now: Duration) {
+        self.machines[host] = Power::Failing;
+        let address = self.addresses[host];
+        // What was lost would have been sent again by nobody else. What is held has left.
+        self.kept.retain(|flow, kept| flow.to.ip() != address && (flow.from.ip() != address || kept.lost.is_none()));
+        self.silences.retain(|flow, _| flow.from.ip() != address);
+        self.fall_silent(now);
+    }
+
+    /// A host has a machine again for another process, if it had lost it.
+    pub(super) fn revive(&mut self, host: usize) {
+        if self.machines[host] != Power::On {
+            self.machines[host] = Power::Starting;
+        }
+        self.connecting[host].clear();
+    }
+
+    /// A pass is over: nothing of a machine that has died leaves any more. Returns the hosts whose machines are there again.
+    #[must_use]
+    pub(super) fn pass(&mut self) -> Vec<usize> {
+        let mut started = Vec::new();
+        for (host, machine) in self.machines.iter_mut().enumerate() {
+            match machine {
+                Power::Failing => *machine = Power::Off,
+                Power::Starting => {
+                    *machine = Power::On;
+                    started.push(host);
+                }
+                Power::On | Power::Off => {}
+            }
+        }
+        started
+    }
+
+    /// Whether the machine is gone that has this address.
+    pub(super) fn is_gone(&self, ip: IpAddr) -> bool {
+        self.host(ip).is_some_and(|host| self.machines[host] != Power::On)
+    }
+
+    /// Whether a machine sends: also what it had let go when it died.
+    pub(super) fn sends(&self, ip: IpAddr) -> bool {
+        self.host(ip).is_none_or(|host| self.machines[host] != Power::Off)
     }
 
     /// The machine that sends this flow is gone.
@@ -179,11 +264,15 @@ impl Links {
             Link::Hold => rule.held = true,
             Link::Release => rule.held = false,
             Link::Latency(latency) => rule.latency = Some(latency),
+            Link::Rate(rate) => {
+                rule.rate = rate;
+                rule.busy = [now; 2];
+            }
         }
         match link {
             Link::Partition => self.fall_silent(now),
             Link::Heal | Link::Release => self.open(now),
-            Link::Hold | Link::Latency(_) => {}
+            Link::Hold | Link::Latency(_) | Link::Rate(_) => {}
         }
     }
 
@@ -191,21 +280,36 @@ impl Links {
         let [one, other] = &between;
         let same = |rule: &Rule| rule.between == between || rule.between == [other.clone(), one.clone()];
         let index = self.rules.iter().position(same).unwrap_or_else(|| {
-            self.rules.push(Rule { between, lost: false, held: false, latency: None });
+            let rule = Rule { between, lost: false, held: false, latency: None, rate: 0, busy: [Duration::ZERO; 2] };
+            self.rules.push(rule);
             self.rules.len() - 1
         });
         &mut self.rules[index]
     }
 
-    /// How long a packet takes.
-    pub(super) fn latency(&self, flow: Flow) -> Duration {
-        let slow = self.rules.iter().filter(|rule| rule.latency.is_some() && self.is_between(&rule.between, flow));
-        slow.filter_map(|rule| rule.latency).max().unwrap_or(TICK).max(TICK)
+    /// When a packet of so many bytes arrives at the earliest that leaves at `left`.
+    pub(super) fn arrival(&mut self, flow: Flow, bytes: u32, left: Duration) -> Duration {
+        let (mut sent, mut latency) = (left, TICK);
+        for index in 0..self.rules.len() {
+            if !self.is_between(&self.rules[index].between, flow) {
+                continue;
+            }
+            let back = !self.is_at(&self.rules[index].between[0], flow.from);
+            let rule = &mut self.rules[index];
+            latency = latency.max(rule.latency.unwrap_or_default());
+            if let Some(nanos) = (u64::from(bytes) * 1_000_000_000).checked_div(rule.rate) {
+                let busy = &mut rule.busy[usize::from(back)];
+                sent = sent.max(*busy) + Duration::from_nanos(nanos);
+                *busy = sent;
+            }
+        }
+        whole_ticks(sent).unwrap_or(sent) + latency
     }
 
     /// A packet would arrive: it comes back if it does.
     pub(super) fn let_through(&mut self, packet: Packet, flow: Flow, now: Duration) -> Option<Packet> {
-        if self.rules.is_empty() && self.vanished.is_empty() {
+        let all_on = self.machines.iter().all(|machine| *machine == Power::On);
+        if self.rules.is_empty() && self.vanished.is_empty() && all_on {
             return Some(packet);
         }
         let path = self.path(flow);
@@ -235,6 +339,10 @@ impl Links {
         while self.next_due().is_some_and(|due| due <= now) {
             let (_, flow) = self.clocks.pop_first()?;
             if self.kept.get(&flow).is_some_and(|kept| kept.again.is_some_and(|again| again <= now)) {
+                // The other clock of the same flow may have been set to the same time.
+                if let Some(silence) = self.silences.get(&flow) {
+                    self.clocks.insert((silence.ends().max(now), flow));
+                }
                 return self.kept.remove(&flow).map(|kept| Rung::Again(kept.packets));
             }
             match self.silences.get(&flow).map(|silence| silence.ends()) {
@@ -251,7 +359,7 @@ impl Links {
     }
 
     fn path(&self, flow: Flow) -> Path {
-        if self.vanished.contains(&flow) || self.vanished.contains(&flow.reversed()) {
+        if self.vanished.contains(&flow) || self.vanished.contains(&flow.reversed()) || self.is_gone(flow.to.ip()) {
             return Path::Gone;
         }
         let mut path = Path::Open;
@@ -267,11 +375,15 @@ impl Links {
     }
 
     fn is_between(&self, [one, other]: &[End; 2], flow: Flow) -> bool {
-        let is_at = |end: &End, address: SocketAddr| match end {
+        let joins = |flow: Flow| self.is_at(one, flow.from) && self.is_at(other, flow.to);
+        joins(flow) || joins(flow.reversed())
+    }
+
+    fn is_at(&self, end: &End, address: SocketAddr) -> bool {
+        match end {
             End::Host(host) => self.addresses[*host] == address.ip(),
             End::Alias(name) => self.aliases.get(&address).is_some_and(|alias| alias == name),
-        };
-        (is_at(one, flow.from) && is_at(other, flow.to)) || (is_at(other, flow.from) && is_at(one, flow.to))
+        }
     }
 
     /// A packet is lost: its sender begins to wait for what doesn't come.
@@ -285,29 +397,29 @@ impl Links {
         }
         let wants_answer = flags.syn || flags.fin || !payload.is_empty();
         if wants_answer || self.silences.contains_key(&flow) {
-            self.begin_silence(flow, wants_answer, now);
-        }
-        if flags.syn
-            && let Some(silence) = self.silences.get_mut(&flow)
-        {
-            silence.connects = true;
+            self.begin_silence(flow, Owed { any: wants_answer, syn: flags.syn }, now);
         }
     }
 
-    fn begin_silence(&mut self, flow: Flow, owed: bool, now: Duration) {
-        let silence = Silence { since: now, unacknowledged: None, connects: false };
+    fn begin_silence(&mut self, flow: Flow, owed: Owed, now: Duration) {
+        let opener = Some(flow.from).filter(|from| self.opened.contains(from)).and_then(|from| self.host(from.ip()));
+        let user_timeout = opener.map_or(Machine::USER_TIMEOUT, |host| self.user_timeouts[host]);
+        let silence = Silence { since: now, unacknowledged: None, user_timeout, connects: false };
         let silence = self.silences.entry(flow).or_insert(silence);
-        if owed {
+        silence.connects |= owed.syn;
+        if owed.any {
             silence.unacknowledged.get_or_insert(now);
         }
-        self.clocks.insert((silence.since + KEEPALIVE, flow));
+        // What would have rung already, had nothing been sent, does not ring in the past.
+        self.clocks.insert((silence.ends().max(now), flow));
     }
 
-    /// The connections between two ends hear nothing of each other from here on.
+    /// The connections between ends that are cut off, or one of which is gone, hear nothing of each other from here on.
     fn fall_silent(&mut self, now: Duration) {
         for address in self.addresses.clone() {
             for socket in netstat(address).entries {
-                let flow = sends(&socket).filter(|flow| self.path(*flow) == Path::Lost);
+                let flow = sends(&socket).filter(|flow| matches!(self.path(*flow), Path::Lost | Path::Gone));
+                let flow = flow.filter(|flow| !self.vanished.contains(flow) && !self.is_gone(flow.from.ip()));
                 if let Some(flow) = flow.filter(|flow| !self.silences.contains_key(flow)) {
                     self.begin_silence(flow, owes(&socket), now);
                 }
@@ -354,9 +466,9 @@ pub(super) fn sends(socket: &NetstatEntry) -> Option<Flow> {
     socket.peer.map(|peer| Flow { from: socket.local, to: peer })
 }
 
-/// Whether a socket has sent, or wants to send, something that is not acknowledged.
-fn owes(socket: &NetstatEntry) -> bool {
+/// What a socket has sent, or wants to send, that is not acknowledged.
+fn owes(socket: &NetstatEntry) -> Owed {
     use NetstatState::{Closing, FinWait1, LastAck, SynReceived, SynSent};
-    let state = matches!(socket.state, Some(SynSent | SynReceived | FinWait1 | Closing | LastAck));
-    state || socket.send_q > 0
+    let syn = matches!(socket.state, Some(SynSent | SynReceived));
+    Owed { any: syn || matches!(socket.state, Some(FinWait1 | Closing | LastAck)) || socket.send_q > 0, syn }
 }

@@ -2,12 +2,13 @@
 //!
 //! Each packet takes 1 ms, or what its link says, and by the seed 1 ms more. Packets of one connection in one direction keep
 //! their order (the stack drops what arrives out of order); between connections, and between packets and timers, those that
-//! are due in the same millisecond have an order drawn from the seed. Every packet comes by [`Packets::send`] and
-//! [`Packets::arrive`], and there by the [`Links`](super::links::Links), which lose or hold it.
+//! are due in the same millisecond have an order drawn from the seed. Every packet comes by [`Packets::travel`] and
+//! [`Packets::arrive`], and there by the [`Links`](super::links::Links), which delay, lose or hold it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::turmoil_net::{EnterGuard, Packet, TcpFlags, TcpSegment, Transport};
@@ -40,6 +41,10 @@ pub(super) struct Unfinished {
     /// Closed in good order, while the peer may still send: data that arrives gets a reset. At most one a 4-tuple, taken
     /// away when the tuple is used again.
     orphans: BTreeSet<Flow>,
+    /// Half-open ends, and the sequence number that completes each. At most one a 4-tuple.
+    half_open: BTreeMap<Flow, u32>,
+    /// Reset while they were half-open: nobody is to accept them. At most one a 4-tuple.
+    unborn: BTreeSet<Flow>,
     /// To be reset in the next pass. At most one a stream.
     resets: Vec<Flow>,
     /// To be reset as well, without a word to the peer.
@@ -57,6 +62,33 @@ impl Unfinished {
 
     pub(super) fn reset(&mut self, flow: Flow) {
         self.resets.push(flow);
+    }
+
+    /// Whether this end was reset before it was complete, so that no real kernel would let a process accept it.
+    pub(super) fn is_unborn(&mut self, flow: Flow) -> bool {
+        self.unborn.remove(&flow)
+    }
+
+    /// A new connection between two ends: nothing is left to do for an earlier one.
+    fn begin_anew(&mut self, flow: Flow) {
+        for end in [flow, flow.reversed()] {
+            self.orphans.remove(&end);
+            self.half_open.remove(&end);
+            self.unborn.remove(&end);
+        }
+    }
+
+    /// A packet arrives at the end that sends `own`: what completes its handshake, if the packet ends it.
+    fn handshake_goes_on(&mut self, own: Flow, flags: TcpFlags) -> Option<u32> {
+        if flags.rst {
+            let first = self.half_open.remove(&own)?;
+            self.unborn.insert(own);
+            return Some(first);
+        }
+        if flags.ack && !flags.syn {
+            self.half_open.remove(&own);
+        }
+        None
     }
 }
 
@@ -116,7 +148,18 @@ impl Packets {
         for flow in resets {
             self.send(reset(flow), now);
         }
+        self.bury(net);
         self.last_due.retain(|_, last_due| *last_due > now);
+    }
+
+    /// Machines that are there again know nothing of the sockets of those that died. All of these have been reset.
+    fn bury(&self, net: &EnterGuard) {
+        let started = lock(&self.shared.links).pass();
+        for host in started {
+            net.set_current(self.shared.ids[host]);
+            let abandoned = lock(&self.shared.abandoned).remove(&host);
+            drop(abandoned);
+        }
     }
 
     /// Does what the kernels' clocks ask for at `now`. False if none has rung.
@@ -127,7 +170,7 @@ impl Packets {
             self.shared.act();
             match rung {
                 Rung::GiveUp(flow) => self.deliver(reset(flow.reversed()), flow, net),
-                Rung::Again(packets) => packets.into_iter().for_each(|packet| self.send(packet, now + TICK)),
+                Rung::Again(packets) => packets.into_iter().for_each(|packet| self.travel(packet, now + TICK)),
             }
         }
         any
@@ -137,6 +180,7 @@ impl Packets {
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arriving> {
         let later = self.on_the_way.split_off(&(now + TICK, 0));
         let due = std::mem::replace(&mut self.on_the_way, later);
+        self.count();
         let mut flows: Vec<Arriving> = Vec::new();
         let mut places = BTreeMap::new();
         for packet in due.into_values() {
@@ -155,6 +199,10 @@ impl Packets {
         let Arriving { flow, packets } = arriving;
         let own = flow.reversed();
         for packet in packets {
+            if is_first_syn(&packet) && lock(&self.shared.links).is_gone(flow.to.ip()) {
+                self.travel(reset(own), now + TICK);
+                continue;
+            }
             let Some(packet) = ({ lock(&self.shared.links).let_through(packet, flow, now) }) else { continue };
             let has_data = matches!(&packet.payload, Transport::Tcp(segment) if !segment.payload.is_empty());
             if has_data && lock(&self.shared.unfinished).orphans.remove(&own) {
@@ -168,6 +216,12 @@ impl Packets {
 
     /// The stack takes a packet for the socket that sends `own`, and the process is told what that means.
     fn deliver(&self, packet: Packet, own: Flow, net: &EnterGuard) {
+        if let Transport::Tcp(segment) = &packet.payload {
+            let ended = { lock(&self.shared.unfinished).handshake_goes_on(own, segment.flags) };
+            // The stack never forgets a connection that is reset before it is complete. So it is completed first, and
+            // whoever accepts leaves it out.
+            ended.into_iter().for_each(|first| net.deliver(acknowledgement(own.reversed(), first)));
+        }
         net.deliver(packet.clone());
         if let Some(id) = self.shared.host_id(own.from.ip()) {
             net.set_current(id);
@@ -187,28 +241,48 @@ impl Packets {
         woken.into_iter().for_each(Woken::wake);
     }
 
-    /// A packet leaves its host. It arrives at `earliest` or a little later.
+    /// A packet leaves its host for the first time.
     fn send(&mut self, mut packet: Packet, earliest: Duration) {
         let flow = flow(&packet);
+        if !lock(&self.shared.links).sends(flow.from.ip()) {
+            return;
+        }
         if let Transport::Tcp(segment) = &mut packet.payload
             && segment.flags.syn
         {
             segment.window = segment.window.min(WINDOW);
             lock(&self.shared.sockets).syn_leaves(flow, segment.seq);
-            if !segment.flags.ack {
-                lock(&self.shared.links).connect_leaves(flow.from);
+            let mut unfinished = lock(&self.shared.unfinished);
+            if segment.flags.ack {
+                unfinished.half_open.insert(flow, segment.seq.wrapping_add(1));
+            } else {
+                unfinished.begin_anew(flow);
+                lock(&self.shared.links).connect_leaves(flow);
             }
-            let orphans = &mut lock(&self.shared.unfinished).orphans;
-            orphans.remove(&flow);
-            orphans.remove(&flow.reversed());
         }
-        let earliest = earliest + lock(&self.shared.links).latency(flow) - TICK;
+        self.travel(packet, earliest);
+    }
+
+    /// A packet is on its way, and has left in the millisecond before `earliest`. It arrives then or later.
+    fn travel(&mut self, packet: Packet, earliest: Duration) {
+        let flow = flow(&packet);
+        let earliest = lock(&self.shared.links).arrival(flow, packet.size(), earliest.saturating_sub(TICK));
         let jitter = u32::try_from(self.jitter.below(JITTER_MS + 1)).expect("as small as its bound");
         let due = (earliest + TICK * jitter).max(self.last_due.get(&flow).copied().unwrap_or_default());
         self.last_due.insert(flow, due);
         self.on_the_way.insert((due, self.sent), packet);
         self.sent += 1;
+        self.count();
     }
+
+    /// Others ask whether the network is busy.
+    fn count(&self) {
+        self.shared.is_network_busy.store(!self.on_the_way.is_empty(), Ordering::Relaxed);
+    }
+}
+
+fn is_first_syn(packet: &Packet) -> bool {
+    matches!(&packet.payload, Transport::Tcp(segment) if segment.flags.syn && !segment.flags.ack)
 }
 
 fn flow(packet: &Packet) -> Flow {
@@ -221,18 +295,15 @@ fn flow(packet: &Packet) -> Flow {
 
 /// The stack takes a reset for what it is without looking at its numbers.
 fn reset(flow: Flow) -> Packet {
-    Packet {
-        src: flow.from.ip(),
-        dst: flow.to.ip(),
-        ttl: 64,
-        payload: Transport::Tcp(TcpSegment {
-            src_port: flow.from.port(),
-            dst_port: flow.to.port(),
-            seq: 0,
-            ack: 0,
-            flags: TcpFlags { rst: true, ..TcpFlags::default() },
-            window: 0,
-            payload: Bytes::new(),
-        }),
-    }
+    bare(flow, 0, TcpFlags { rst: true, ..TcpFlags::default() })
+}
+
+fn acknowledgement(flow: Flow, ack: u32) -> Packet {
+    bare(flow, ack, TcpFlags { ack: true, ..TcpFlags::default() })
+}
+
+fn bare(flow: Flow, ack: u32, flags: TcpFlags) -> Packet {
+    let (src_port, dst_port) = (flow.from.port(), flow.to.port());
+    let segment = TcpSegment { src_port, dst_port, seq: 0, ack, flags, window: 0, payload: Bytes::new() };
+    Packet { src: flow.from.ip(), dst: flow.to.ip(), ttl: 64, payload: Transport::Tcp(segment) }
 }

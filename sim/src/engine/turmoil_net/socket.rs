@@ -8,7 +8,7 @@
 //! A writer that was refused, or taken only in part, is let on when a third of the send buffer is free, as on Linux
 //! (`sk_stream_is_writeable`: what is free is at least half of what is used). That is all that it learns of its peer's reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use super::{links, lock};
 use crate::engine::Buffers;
 
 /// The stack's own receive buffer, and so what may be on its way to a socket at once: its windows have 16 bits and are not
-/// scaled. It sends a window update only when one read frees half of this; a [`Socket`] always takes all that is there.
+/// scaled. It sends a window update only when one read frees half of this: a [`Socket`] takes that much, or all that is there.
 pub(super) const WINDOW: u16 = 32 * 1024;
 
 /// All open connections of a run.
@@ -37,6 +37,10 @@ pub(super) struct Sockets {
     first: BTreeMap<Flow, u32>,
     /// Of `open`, those whose both ends are on one host, and its address: the packet path sees nothing of them.
     within: Vec<(Flow, IpAddr)>,
+    /// Hosts whose processes go on after a SIGSTOP, and have not had time to ask for what has come meanwhile.
+    waking: BTreeSet<IpAddr>,
+    /// Who of them waits for connections.
+    accepting: Vec<Waker>,
     /// Where bytes pass through on their way from the stack's buffer to a socket's.
     scratch: Vec<u8>,
 }
@@ -44,7 +48,14 @@ pub(super) struct Sockets {
 impl Default for Sockets {
     fn default() -> Self {
         let scratch = vec![0; usize::from(WINDOW)];
-        Sockets { open: BTreeMap::new(), first: BTreeMap::new(), within: Vec::new(), scratch }
+        Sockets {
+            open: BTreeMap::new(),
+            first: BTreeMap::new(),
+            within: Vec::new(),
+            waking: BTreeSet::new(),
+            accepting: Vec::new(),
+            scratch,
+        }
     }
 }
 
@@ -55,7 +66,7 @@ impl Sockets {
         if first.is_none() {
             self.within.push((flow, host));
         }
-        let mut socket = Socket::new(tcp, buffers, first.unwrap_or_default());
+        let mut socket = Socket::new(tcp, host, buffers, first.unwrap_or_default());
         // What has arrived before the process accepted it.
         socket.take(&mut self.scratch);
         let socket = Arc::new(Mutex::new(socket));
@@ -114,6 +125,36 @@ impl Sockets {
         woken
     }
 
+    /// The process of a host goes on after a SIGSTOP.
+    pub(super) fn thaw(&mut self, host: IpAddr) {
+        self.waking.insert(host);
+    }
+
+    /// All tasks wait: processes that go on learn what has come. None if there are none.
+    #[must_use]
+    pub(super) fn look(&mut self) -> Option<Vec<Woken>> {
+        let hosts = Some(std::mem::take(&mut self.waking)).filter(|hosts| !hosts.is_empty())?;
+        let mut woken = vec![];
+        for socket in self.open.values() {
+            let mut socket = lock(socket);
+            if hosts.contains(&socket.host) {
+                socket.wake_reader();
+                woken.push(std::mem::take(&mut socket.woken));
+            }
+        }
+        woken.extend(self.accepting.drain(..).map(|waker| Woken([Some(waker), None, None])));
+        Some(woken)
+    }
+
+    /// Whether a host's process must wait for its connections until it has looked for what it has missed.
+    pub(super) fn defers_accept(&mut self, host: IpAddr, cx: &Context<'_>) -> bool {
+        let waking = self.waking.contains(&host);
+        if waking {
+            self.accepting.push(cx.waker().clone());
+        }
+        waking
+    }
+
     /// Reads from a socket, in its host's turn.
     pub(super) fn poll_read(
         &mut self,
@@ -121,7 +162,13 @@ impl Sockets {
         cx: &Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        lock(socket).poll_read(cx, buf, &mut self.scratch)
+        let mut socket = lock(socket);
+        // The process remembers what it was told last: that there is nothing.
+        if socket.is_told_empty && self.waking.contains(&socket.host) {
+            register(&mut socket.reader, cx);
+            return Poll::Pending;
+        }
+        socket.poll_read(cx, buf, &mut self.scratch)
     }
 }
 
@@ -138,6 +185,7 @@ impl Woken {
 /// One end of an open connection.
 pub(super) struct Socket {
     tcp: TcpStream,
+    host: IpAddr,
     buffers: Buffers,
     /// Has arrived and is not read. Holds no memory until something arrives.
     unread: BytesMut,
@@ -150,6 +198,8 @@ pub(super) struct Socket {
     /// Bytes, and a FIN of ours.
     unacknowledged: usize,
     is_shut: bool,
+    /// What its process knows: a read found nothing, and has not been told otherwise.
+    is_told_empty: bool,
     /// The writer waits for a third of the buffer.
     is_full: bool,
     reader: Option<Waker>,
@@ -159,9 +209,10 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new(tcp: TcpStream, buffers: Buffers, oldest: u32) -> Socket {
+    fn new(tcp: TcpStream, host: IpAddr, buffers: Buffers, oldest: u32) -> Socket {
         Socket {
             tcp,
+            host,
             buffers,
             unread: BytesMut::new(),
             end: None,
@@ -169,6 +220,7 @@ impl Socket {
             oldest,
             unacknowledged: 0,
             is_shut: false,
+            is_told_empty: false,
             is_full: false,
             reader: None,
             watcher: None,
@@ -198,7 +250,12 @@ impl Socket {
         Poll::Pending
     }
 
+    pub(super) fn refresh(&mut self) {
+        self.is_told_empty = false;
+    }
+
     fn poll_read(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
+        self.is_told_empty = self.unread.is_empty() && self.end.is_none();
         if self.unread.is_empty() {
             match self.end {
                 Some(Ok(())) => return Poll::Ready(Ok(())),
@@ -246,11 +303,16 @@ impl Socket {
         shut
     }
 
-    /// Takes over all that the stack has, if there is room for as much as it may have.
+    /// Takes over what the stack has, if there is room for it and for as much again as the stack may take then.
     fn take(&mut self, scratch: &mut [u8]) {
-        let room = self.buffers.receive.saturating_sub(self.unread.len());
-        while self.end.is_none() && (self.unread.is_empty() || room >= 2 * scratch.len()) {
-            let mut read = ReadBuf::new(scratch);
+        while self.end.is_none() {
+            let capacity = self.buffers.receive.max(2 * scratch.len());
+            let room = capacity.saturating_sub(self.unread.len() + scratch.len()).min(scratch.len());
+            // A smaller read would send no window update.
+            if room < scratch.len() / 2 && !self.unread.is_empty() {
+                return;
+            }
+            let mut read = ReadBuf::new(&mut scratch[..room]);
             match Pin::new(&mut self.tcp).poll_read(&mut Context::from_waker(Waker::noop()), &mut read) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {

@@ -1,7 +1,7 @@
 //! Sockets of the engine on `turmoil-net`, as a process has them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -18,6 +18,7 @@ use super::{Shared, World, lock};
 pub struct Stream {
     socket: Arc<Mutex<Socket>>,
     flow: Flow,
+    host: IpAddr,
     shared: Arc<Shared>,
     /// Whether it is closed with RST.
     aborts: bool,
@@ -29,7 +30,7 @@ impl Stream {
         let shared = world.shared.clone();
         let host = lock(&shared.links).address(world.index);
         let socket = lock(&shared.sockets).open(tcp, flow, host, world.machine().buffers);
-        Ok(Stream { socket, flow, shared, aborts: false })
+        Ok(Stream { socket, flow, host, shared, aborts: false })
     }
 
     pub(super) fn flow(&self) -> Flow {
@@ -59,7 +60,9 @@ impl cp::world::Stream for Stream {
         lock(&self.socket).poll_peer(known, cx)
     }
 
-    fn refresh(&mut self) {}
+    fn refresh(&mut self) {
+        lock(&self.socket).refresh();
+    }
 }
 
 impl AsyncRead for Stream {
@@ -89,6 +92,9 @@ impl Drop for Stream {
     /// Before the stack's socket itself closes, which it does with FIN, or with RST if it holds unread bytes.
     fn drop(&mut self) {
         lock(&self.shared.sockets).close(self.flow);
+        if self.shared.abandon(self.host, || self.socket.clone()) {
+            return;
+        }
         let socket = lock(&self.socket);
         let mut unfinished = lock(&self.shared.unfinished);
         if self.aborts || socket.has_unread() {
@@ -101,13 +107,17 @@ impl Drop for Stream {
 
 /// A listening TCP socket. To be used and dropped by tasks of its own host.
 pub struct Listener {
-    tcp: TcpListener,
+    tcp: Arc<TcpListener>,
     world: World,
+    host: IpAddr,
+    /// What its process knows: nobody is there to be accepted, and it has not been told otherwise.
+    is_told_empty: bool,
 }
 
 impl Listener {
     pub(super) fn new(tcp: TcpListener, world: World) -> Listener {
-        Listener { tcp, world }
+        let host = lock(&world.shared.links).address(world.index);
+        Listener { tcp: Arc::new(tcp), world, host, is_told_empty: false }
     }
 }
 
@@ -121,11 +131,28 @@ impl cp::world::Listener for Listener {
     type Stream = Stream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
-        let (tcp, peer) = ready!(self.tcp.poll_accept(cx))?;
-        Poll::Ready(Stream::new(tcp, &self.world).map(|stream| (stream, peer)))
+        let shared = &self.world.shared;
+        if self.is_told_empty && lock(&shared.sockets).defers_accept(self.host, cx) {
+            return Poll::Pending;
+        }
+        loop {
+            let accepted = self.tcp.poll_accept(cx);
+            self.is_told_empty = accepted.is_pending();
+            let (tcp, peer) = ready!(accepted)?;
+            let flow = Flow { from: tcp.local_addr()?, to: peer };
+            if !lock(&shared.unfinished).is_unborn(flow) {
+                return Poll::Ready(Stream::new(tcp, &self.world).map(|stream| (stream, peer)));
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.world.shared.abandon(self.host, || self.tcp.clone());
     }
 }
