@@ -74,7 +74,7 @@ fn start(worker: SocketAddr) -> (Process, SocketAddr) {
     let front = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let process = Command::new(env!("CARGO_BIN_EXE_lastcall"))
         .args(["serve", "--listen", &front.to_string(), "--worker", &worker.to_string(), "--log", "off"])
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     (Process(process), front)

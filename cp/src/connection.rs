@@ -102,7 +102,7 @@ async fn session<W: World, M: Meter>(
         return (EndReason::TooManyConnections, Vec::new());
     }
     let mut early = Vec::new();
-    let mut worker = match worker::acquire(front, course, client, &mut early).await {
+    let mut worker = match Box::pin(worker::acquire(front, course, client, &mut early)).await {
         Ok(worker) => Remote::new(worker),
         Err(reason) => return (reason, Vec::new()),
     };

@@ -22,9 +22,11 @@ use crate::registry::{Place, Registry, Shown};
 use crate::throttle::Throttle;
 use crate::world::{Peer, World};
 
+/// What all connections of a process share, as each of them holds it.
+pub(crate) type Front<W, M> = Arc<Shared<W, M>>;
+
 /// What all connections of a process share.
-#[derive(Clone)]
-pub(crate) struct Front<W, M> {
+pub(crate) struct Shared<W, M> {
     pub(crate) world: W,
     pub(crate) meter: M,
     pub(crate) settings: Arc<Settings>,
@@ -42,7 +44,7 @@ pub(crate) struct Front<W, M> {
     pub(crate) pace_offset: u32,
 }
 
-impl<W, M> Front<W, M> {
+impl<W, M> Shared<W, M> {
     /// Does `work`, unless the process exits before it is done.
     pub(crate) async fn unless_exiting<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);

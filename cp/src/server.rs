@@ -14,7 +14,7 @@ use crate::admin::drain::Desk;
 use crate::alarm::Alarm;
 use crate::connection;
 use crate::core::{Drain, DrainPolicy, Settings, Time};
-use crate::course::Front;
+use crate::course::{Front, Shared};
 use crate::crew::Crew;
 use crate::crowd::Crowd;
 use crate::lifecycle::Lifecycle;
@@ -77,7 +77,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         None => None,
     };
     let settings = Arc::new(service.settings);
-    let front = Front {
+    let front = Arc::new(Shared {
         pace_offset: world.random("pace") as u32,
         world,
         meter,
@@ -89,7 +89,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         throttle: Throttle::default(),
         late: Crew::default(),
         crowd: Crowd::with_limit(CROWD),
-    };
+    });
     warn_of_few_descriptors(&front);
     tracing::info!(
         listen = listener.local_addr().map(tracing::field::display).ok(),
@@ -107,8 +107,9 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     front.late.spawn(&front.world, "accept", accept.run());
     let (orders, taken) = orders();
     if let Some(listener) = admin {
-        let Front { world, registry, lifecycle, crew, .. } = front.clone();
-        admin::spawn(&crew, listener, Desk { world, registry, lifecycle, orders });
+        let Shared { world, registry, lifecycle, crew, .. } = &*front;
+        let (world, registry, lifecycle) = (world.clone(), registry.clone(), lifecycle.clone());
+        admin::spawn(crew, listener, Desk { world, registry, lifecycle, orders });
     }
     Ok(Watch::new(front, taken).run().await)
 }
@@ -183,7 +184,7 @@ impl<W: World, M: Meter> Accept<W, M> {
     }
 
     fn admit(&self, stream: W::Stream, peer: SocketAddr) {
-        let Front { world, registry, crew, late, crowd, .. } = &self.front;
+        let Shared { world, registry, crew, late, crowd, .. } = &*self.front;
         if world.spare_descriptors() < FOR_CANCELS {
             crowd.thin(1);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::wire::CancelKey;
 use crate::core::{Drain, Settings};
+use crate::course::Shared;
 use crate::crew::Crew;
 use crate::crowd::Crowd;
 use crate::in_memory::{InMemory, Socket, pair};
@@ -49,7 +50,7 @@ impl Table {
     fn laid() -> Table {
         let world = InMemory::default();
         let settings = Arc::new(Settings::default());
-        let front = Front {
+        let front = Arc::new(Shared {
             pace_offset: 0,
             world: world.clone(),
             meter: Records::default(),
@@ -61,7 +62,7 @@ impl Table {
             throttle: Default::default(),
             late: Crew::default(),
             crowd: Crowd::with_limit(8),
-        };
+        });
         let (here, client) = pair();
         let place = front.registry.enter(([127, 0, 0, 1], 1).into(), world.now()).expect("nobody has closed it");
         world.spawn("session", serve(front.clone(), here, place, front.crowd.enter()));
