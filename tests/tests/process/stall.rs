@@ -70,8 +70,9 @@ fn a_reader_that_never_pauses_is_never_stalled_although_its_kernel_wakes_nobody_
         let flags = ["--lame-duck", "0", "--idle-grace", "400ms", "--stall-grace", "1500ms"];
         let mut plane = ControlPlane::start(&flags).await;
         let mut steady = Raw::session(plane.port, "steady").await;
+        // All of it may fit into the buffers on the way: when it is under way, its worker may be done already.
         steady.send(&raw::query("select repeat('x', 1000) from generate_series(1, 7000)")).await;
-        postgres().wait_until_active("steady").await;
+        assert_eq!(steady.messages.next().await.unwrap().expect("an answer").tag, b'T');
 
         plane.drain().await;
         let (mut rows, mut rest) = (0, String::new());
@@ -93,7 +94,7 @@ fn a_reader_that_never_pauses_is_never_stalled_although_its_kernel_wakes_nobody_
         drop(steady);
         let exit = plane.exit().await;
 
-        assert_eq!((rows, rest.as_str()), (7000, "TCZE"));
+        assert_eq!((rows, rest.as_str()), (7000, "CZE"));
         assert!(exit.after > millis(8000), "it was not slow: {exit:?}");
         assert_exit(exit, 0, millis(25_000));
         assert_eq!(plane.records()[0]["reason"], "boundary");
