@@ -11,7 +11,7 @@ use cp::meter::{EndRecord, Exit, Left};
 use cp::world::Signal;
 use serde::Serialize;
 
-use crate::scenario::Span;
+use crate::scenario::{Rate, Span};
 
 /// One connection attempt of one simulated client: `name.copy#attempt`, such as `dashboard.3#1`.
 ///
@@ -113,6 +113,8 @@ pub enum Fault {
     Release { between: [String; 2] },
     /// Packets take so long, one way.
     Latency { between: [String; 2], latency: Span },
+    /// No more gets through, each way.
+    Rate { between: [String; 2], rate: Rate },
     /// The worker's process is SIGKILLed: its sessions are gone, and what they had not committed.
     WorkerCrash,
     /// The worker's process is stopped.

@@ -229,6 +229,7 @@ fn needs(scenario: &Scenario) -> Capabilities {
             Action::Partition | Action::Heal => needed.packet_loss = true,
             Action::Hold | Action::Release => needed.hold = true,
             Action::Latency => needed.latency = true,
+            Action::Rate => needed.rate = true,
             Action::WorkerCrash => needed.restart = true,
             _ => {}
         }

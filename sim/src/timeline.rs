@@ -335,6 +335,7 @@ fn fault(what: &Fault) -> String {
         Fault::Hold { between } => format!("holds packets {}", ends(between)),
         Fault::Release { between } => format!("lets packets go {}", ends(between)),
         Fault::Latency { between, latency } => format!("takes {latency} {}", ends(between)),
+        Fault::Rate { between, rate } => format!("carries {rate} {}", ends(between)),
         Fault::WorkerCrash => "is SIGKILLed".to_owned(),
         Fault::WorkerHang => "hangs".to_owned(),
         Fault::WorkerDrain => "takes no new sessions".to_owned(),

@@ -82,6 +82,10 @@ fn on_network(event: &scenario::Event) -> Option<(Fault, [String; 2], Link)> {
             let latency = event.latency?;
             (Fault::Latency { between, latency }, again, Link::Latency(latency.0))
         }
+        Action::Rate => {
+            let rate = event.rate?;
+            (Fault::Rate { between, rate }, again, Link::Rate(rate.0.get().into()))
+        }
         _ => return None,
     })
 }

@@ -230,6 +230,16 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_megabytes_may_be_billed_for_its_way() {
+        let billed = |sent: u64| {
+            let log = client().begun(70.0, "a.1/1", Query).complete(71.0, "a.1/1").goodbye(75.0, "a.1");
+            let log = log.but_recorded(|record| (record.executing, record.sent) = (Duration::from_secs(3), sent));
+            log.judge(check).len()
+        };
+        assert_eq!((billed(20_000_000), billed(2_000_000)), (0, 1));
+    }
+
+    #[test]
     fn a_client_that_reads_late_sees_its_end_late_but_never_early() {
         let slow = client().event(62.0, Event::ReadingSlowed { conn: conn("a.1") });
         let told = |log: Log, recorded: u64| {

@@ -323,6 +323,11 @@ impl<'a> Story<'a> {
                 self.hangs.push((moment, false));
             }
             Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
+            // A packet waits behind what its connection may have on its way.
+            Fault::Rate { rate, .. } => {
+                let queued = Duration::from_secs(super::ROUND_TRIP_BYTES) / rate.0.get();
+                self.latency = self.latency.max(queued);
+            }
             _ => {}
         }
     }

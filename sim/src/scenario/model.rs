@@ -19,7 +19,7 @@ pub use self::milestone::{BadMilestone, Does, Milestone, Reached, When};
 pub use self::step::*;
 pub use super::overrides::Overrides;
 pub use super::units::{
-    Answered, BadReading, BadSpan, BadSqlState, Patience, RUN_LIMIT, Reading, Span, SqlState, Times,
+    Answered, BadRate, BadReading, BadSpan, BadSqlState, Patience, RUN_LIMIT, Rate, Reading, Span, SqlState, Times,
 };
 
 /// A scenario: who connects, what each client does, what happens to the pod, and what must come out.

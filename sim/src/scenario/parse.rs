@@ -265,6 +265,7 @@ impl Table for Event {
         let action: Option<Action> = fields.required("do");
         let between: Option<Option<[String; 2]>> = fields.optional("between");
         let latency = fields.optional("latency");
+        let rate = fields.optional("rate");
         let back_after: Option<Option<Span>> = fields.optional("back_after");
         let client = fields.optional("client");
         let count = fields.number("count", 1..=Event::MAX_NOTIFICATIONS);
@@ -282,6 +283,7 @@ impl Table for Event {
             action: action?,
             between: between?,
             latency: latency?,
+            rate: rate?,
             back_after: back_after?,
             client: client?,
             count: count?,
@@ -298,6 +300,7 @@ fn check_keys(fields: &mut Fields<'_, '_, '_>, action: Action, stays_open: bool)
     let keys = [
         ("between", action.is_network(), true, "between whom?", "`between = [\"clients\", \"pod\"]`"),
         ("latency", action == Action::Latency, true, "how long?", "`latency = \"40ms\"`: what a packet takes, one way"),
+        ("rate", action == Action::Rate, true, "how much?", "`rate = \"250KB/s\"`: what gets through, each way"),
         ("back_after", action.is_worker(), false, "", ""),
         ("client", action.is_of_client(), true, "whose sessions?", "`client = \"etl\"`"),
         ("count", notifies, true, "how many?", "`count = 1000`"),

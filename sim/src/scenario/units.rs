@@ -3,6 +3,7 @@
 //! Each is read from text by `FromStr` and written back by `Display`; the two agree. Where these values stand in a file, and
 //! what is wrong there, is the reader's business.
 
+mod rate;
 mod reading;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use cp::core::settings::{parse_duration, print_duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+pub use self::rate::{BadRate, Rate};
 pub use self::reading::{BadReading, Reading};
 
 /// The longest time that a file may name, and so the latest that anything can be made to happen. A week is seven times the

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::error::Problem;
 use super::model::{
     Action, Answered, BadMilestone, BadSpan, Closing, CopyTarget, ExpectClient, Milestone, Patience, Promise, Protocol,
-    Reading, Span, SqlState, Times, Until, Version,
+    Rate, Reading, Span, SqlState, Times, Until, Version,
 };
 use super::read::{Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
@@ -259,7 +259,23 @@ impl Read for Reading {
                 None => format!("expected {EXPECTED}"),
             };
             let problem = Problem::new(value.span(), format!("nobody can read like {text:?}"), label);
-            problems.push(problem.help("the units of a rate are `B/s`, `KB/s` and `MB/s`; the most is `1000MB/s`"));
+            problems.push(problem.help(Rate::HELP));
+        }
+        read.ok()
+    }
+}
+
+impl Read for Rate {
+    fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        const EXPECTED: &str = "a rate such as \"250KB/s\"";
+        let Some(text) = value.get_ref().as_str() else {
+            problems.push(wrong_type(value, name, EXPECTED));
+            return None;
+        };
+        let read = text.parse();
+        if read.is_err() {
+            let problem = Problem::new(value.span(), format!("{text:?} is no rate"), format!("expected {EXPECTED}"));
+            problems.push(problem.help(Rate::HELP));
         }
         read.ok()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cp::world::World;
 
-use crate::scenario::model::Reading;
+use crate::scenario::model::{Rate, Reading};
 
 /// What may be read, and when more.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Pace {
         let rate = match self.reading {
             Reading::Resume => return Poll::Ready(usize::MAX),
             Reading::Stop => return Poll::Pending,
-            Reading::Rate(rate) => rate,
+            Reading::Rate(Rate(rate)) => rate,
         };
         if self.second.as_mut().is_none_or(|second| second.as_mut().poll(cx).is_ready()) {
             self.left = usize::try_from(rate.get()).unwrap_or(usize::MAX);

@@ -1,7 +1,5 @@
 //! Clients that stop reading, or read slowly.
 
-use std::num::NonZeroU32;
-
 use super::*;
 
 fn read(read: Reading) -> Step {
@@ -91,7 +89,7 @@ fn the_connection_of_a_client_that_does_not_read_stays_open() {
 
 #[test]
 fn a_slow_reader_takes_its_rate_and_no_more() {
-    let slow = read(Reading::Rate(NonZeroU32::new(1000).unwrap()));
+    let slow = read("1KB/s".parse().unwrap());
     let log = with_worker(vec![connect(), slow, wide(10, true), Step::Disconnect], ms(60_000));
     // Ten rows of 1011 bytes, and some: the eleventh second brings the last of it.
     assert_eq!(log[4..6], ["10 w a.1/1 Complete", "10000 a.1/1 Complete"], "{log:#?}");

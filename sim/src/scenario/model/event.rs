@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Span;
+use super::{Rate, Span};
 
 /// Something that happens at a stated time.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -22,6 +22,8 @@ pub struct Event {
     pub between: Option<[String; 2]>,
     /// With `latency`: how long a packet takes from then on, one way.
     pub latency: Option<Span>,
+    /// With `rate`: how many bytes a second go each way from then on, headers included.
+    pub rate: Option<Rate>,
     /// For what happens to the worker: how long it lasts. Unset: 1s for a crash or shutdown, else to the end of the run.
     pub back_after: Option<Span>,
     /// With `notify`, `terminate` and `garbage`: which client's sessions.
@@ -85,6 +87,8 @@ pub enum Action {
     Release,
     /// Packets take so long from then on.
     Latency,
+    /// No more than so much gets through from then on, all connections together; packets wait for their turn, and none is lost.
+    Rate,
     /// SIGKILL to the worker's process, which starts again after `back_after`.
     WorkerCrash,
     /// SIGSTOP to the worker's process: connections are taken, but nothing is answered and no statement goes on.
@@ -103,7 +107,7 @@ pub enum Action {
 
 impl Action {
     /// Every one.
-    pub const ALL: [Action; 20] = [
+    pub const ALL: [Action; 21] = [
         Action::Sigterm,
         Action::Sigint,
         Action::Sigquit,
@@ -117,6 +121,7 @@ impl Action {
         Action::Hold,
         Action::Release,
         Action::Latency,
+        Action::Rate,
         Action::WorkerCrash,
         Action::WorkerHang,
         Action::WorkerDrain,
@@ -142,6 +147,7 @@ impl Action {
             Action::Hold => "hold",
             Action::Release => "release",
             Action::Latency => "latency",
+            Action::Rate => "rate",
             Action::WorkerCrash => "worker_crash",
             Action::WorkerHang => "worker_hang",
             Action::WorkerDrain => "worker_drain",
@@ -164,7 +170,10 @@ impl Action {
 
     /// Whether it happens between two hosts.
     pub const fn is_network(self) -> bool {
-        matches!(self, Action::Partition | Action::Heal | Action::Hold | Action::Release | Action::Latency)
+        matches!(
+            self,
+            Action::Partition | Action::Heal | Action::Hold | Action::Release | Action::Latency | Action::Rate
+        )
     }
 
     /// Whether it happens to the worker.

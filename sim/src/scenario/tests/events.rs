@@ -14,12 +14,16 @@ fn events_have_the_keys_of_their_kind() {
     assert_eq!(scenario.events[0].action, Action::Latency);
     assert_eq!(scenario.events[0].between, Some(["pod".to_owned(), "c".to_owned()]));
     assert_eq!(scenario.events[0].latency.unwrap().to_string(), "40ms");
+    let slow = right(&event(&format!("do = \"rate\"\nrate = \"250KB/s\"\n{between}"))).events.remove(0);
+    assert_eq!(slow.rate.unwrap().to_string(), "250KB/s");
     let crash = right(&event("do = \"worker_crash\"")).events.remove(0);
     assert_eq!(crash.lasts().map(|lasts| Span(lasts).to_string()).as_deref(), Some("1s"));
     assert_eq!(right(&event("do = \"worker_hang\"")).events[0].lasts(), None);
 
     assert!(only(&event("do = \"partition\"")).contains("<\"partition\"> `partition` needs `between`: between whom?"));
     assert!(only(&event(&format!("do = \"latency\"\n{between}"))).contains("`latency` needs `latency`: how long?"));
+    assert!(only(&event(&format!("do = \"rate\"\n{between}"))).contains("`rate` needs `rate`: how much?"));
+    assert!(only(&event(&format!("do = \"rate\"\nrate = \"fast\"\n{between}"))).contains("\"fast\" is no rate"));
     assert!(only(&event(&format!("do = \"drain\"\n{between}"))).contains("`drain` has no `between`: not here"));
     assert!(only(&event("do = \"sigkill\"\nback_after = \"1s\"")).contains("`sigkill` has no `back_after`"));
     assert!(only(&event("do = \"worker_hang\"\nback_after = \"0s\"")).contains("`back_after` is 0"));

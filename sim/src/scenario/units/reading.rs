@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::rate::{PATTERN, Rate};
 
 /// What a client takes from its socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub enum Reading {
     Resume,
     /// Nothing.
     Stop,
-    /// So many bytes each second, written like `100B/s`, `5KB/s` or `1MB/s`. A KB is 1000 bytes.
-    Rate(NonZeroU32),
+    /// So many bytes each second.
+    Rate(Rate),
 }
 
 /// Why a text is not a [`Reading`].
@@ -27,27 +28,15 @@ pub struct BadReading;
 const STOP: &str = "stop";
 const RESUME: &str = "resume";
 
-/// Largest first, so that a rate is written with the largest unit that holds it.
-const UNITS: [(&str, u32); 3] = [("MB/s", 1_000_000), ("KB/s", 1_000), ("B/s", 1)];
-
-/// The fastest rate. More is everything.
-const MAX_RATE: u32 = 1_000_000_000;
-
 impl FromStr for Reading {
     type Err = BadReading;
 
     fn from_str(text: &str) -> Result<Reading, BadReading> {
         match text {
-            STOP => return Ok(Reading::Stop),
-            RESUME => return Ok(Reading::Resume),
-            _ => {}
+            STOP => Ok(Reading::Stop),
+            RESUME => Ok(Reading::Resume),
+            _ => text.parse().map(Reading::Rate).map_err(|_| BadReading),
         }
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let (_, bytes) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(BadReading)?;
-        let rate = number.parse().ok().and_then(|number: u32| number.checked_mul(bytes));
-        let rate = rate.filter(|rate| *rate <= MAX_RATE).and_then(NonZeroU32::new);
-        rate.map(Reading::Rate).ok_or(BadReading)
     }
 }
 
@@ -56,11 +45,7 @@ impl fmt::Display for Reading {
         match self {
             Reading::Resume => f.write_str(RESUME),
             Reading::Stop => f.write_str(STOP),
-            Reading::Rate(rate) => {
-                let holds = |(_, bytes): &(&str, u32)| rate.get() % bytes == 0;
-                let (unit, bytes) = UNITS.into_iter().find(holds).unwrap_or(("B/s", 1));
-                write!(f, "{}{unit}", rate.get() / bytes)
-            }
+            Reading::Rate(rate) => rate.fmt(f),
         }
     }
 }
@@ -73,7 +58,7 @@ impl JsonSchema for Reading {
         "Reading".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let pattern = format!("^({STOP}|{RESUME}|[1-9][0-9]*(B|KB|MB)/s)$");
+        let pattern = format!("^({STOP}|{RESUME}|{PATTERN})$");
         json_schema!({ "type": "string", "pattern": pattern, "examples": [STOP, RESUME, "100B/s"] })
     }
 }
