@@ -175,6 +175,7 @@ fn expectations(scenario: &Scenario) -> usize {
             client.told.is_some(),
             client.between.is_some(),
             client.errors.is_some(),
+            client.killed,
         ]
     });
     of_exit.chain(of_clients).chain([!timeline.is_empty()]).filter(|expected| *expected).count()
@@ -182,7 +183,7 @@ fn expectations(scenario: &Scenario) -> usize {
 
 /// What does not hold in a run under the file's own settings.
 fn failures_of(scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
-    let judged = judged(run);
+    let judged = judged(run, scenario);
     let broken = check_promises(&judged).into_iter().map(|violation| Failure {
         broke: violation.promise.to_string(),
         what: violation.what,
@@ -229,7 +230,7 @@ fn survives(scenario: &Scenario, other: &FailsUnder, seed: u64, engine: EngineNa
     let mut settings = run::settings(scenario);
     other.settings.apply(&mut settings);
     let run = run::run(scenario, &settings, seed, engine);
-    let violations = check_promises(&judged(&run));
+    let violations = check_promises(&judged(&run, scenario));
     let broken: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
     let named: BTreeSet<Promise> = other.breaks.iter().copied().collect();
     if broken == named {
@@ -261,8 +262,8 @@ fn list(promises: &BTreeSet<Promise>) -> String {
     promises.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn judged(run: &Run) -> Judged<'_> {
-    Judged::new(&run.history, &run.settings, run.termination_grace, run.resolution)
+fn judged<'a>(run: &'a Run, scenario: &'a Scenario) -> Judged<'a> {
+    Judged::new(&run.history, &run.settings, run.termination_grace, run.resolution).of_file(scenario)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use cp::core::{Activity, Time};
 use cp::lifecycle::Cause;
 use cp::meter::{EndRecord, Exit, Left};
+use cp::notice::Notice;
 use cp::world::Signal;
 use serde::Serialize;
 
@@ -153,6 +154,10 @@ pub enum Event {
     ConnectFailed { conn: Conn, error: String },
     /// Part of a request was handed to the network, and the rest is kept back.
     PartSent { conn: Conn },
+    /// A message of a batch that is no request of its own (a Parse, a Flush) was handed to the network.
+    BatchFed { conn: Conn },
+    /// Bytes that are no PostgreSQL were handed to the network.
+    GarbageSent { conn: Conn },
     /// A request was handed to the network.
     RequestSent { conn: Conn, tag: Tag, kind: RequestKind },
     /// The client read the answer to a batch's Sync.
@@ -175,6 +180,9 @@ pub enum Event {
     ReadingSlowed { conn: Conn },
     /// It reads again.
     ReadingResumed { conn: Conn },
+    /// At the end of the run, of a client that did not read to the end: what its machine has of the connection. What of its
+    /// requests was answered, whether a FATAL is among it, and the end of the stream.
+    MachineHas { conn: Conn, answered: Vec<(Tag, Outcome)>, fatal: Option<String>, end: bool },
     /// The client ended the connection itself: `disconnect` (Terminate), `close` (FIN without Terminate), `reset`, `vanish`
     /// (without a packet).
     ClientLeft { conn: Conn, how: &'static str },
@@ -192,8 +200,8 @@ pub enum Event {
     BatchSynced { worker_session: u32 },
     /// A worker began a statement.
     StatementBegan { worker_session: u32, tag: Tag },
-    /// In the middle of a statement, a worker waits for its client: to send the data of a COPY, or to take output.
-    WorkerWaits { worker_session: u32 },
+    /// In the middle of a statement, a worker waits for its client: to send the data of a COPY (`for_input`), or to take output.
+    WorkerWaits { worker_session: u32, for_input: bool },
     /// It goes on with the statement: a byte has moved.
     WorkerGoesOn { worker_session: u32 },
     /// A worker's statement is over.
@@ -219,6 +227,8 @@ pub enum Event {
     },
     /// The kubelet asked `/readyz`.
     ReadinessProbed { ready: bool },
+    /// The kubelet asked `/livez`.
+    LivenessProbed { live: bool },
     /// `cp` wrote an end record.
     Recorded {
         #[serde(serialize_with = "debug")]
@@ -273,30 +283,47 @@ pub struct History {
     pub entries: Vec<Entry>,
 }
 
+/// One drain, by the entries that show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSpan {
+    /// Which entry began it.
+    pub began: usize,
+    /// What began it.
+    pub cause: Cause,
+    /// Which entry took it back, if one did.
+    pub recalled: Option<usize>,
+}
+
 impl History {
     /// When the drain began: the contract's t = 0.
     pub fn signalled_at(&self) -> Option<Time> {
-        self.drain_began().map(|(index, _)| self.entries[index].at)
+        self.drains().find(|drain| drain.recalled.is_none()).map(|drain| self.entries[drain.began].at)
     }
 
-    /// Which entry began the drain, and how: the first SIGTERM or SIGINT, or a request for a drain before it. One that was
-    /// taken back is none.
-    pub fn drain_began(&self) -> Option<(usize, Cause)> {
-        let (mut began, mut is_final) = (None, false);
+    /// All drains, in their order: each from the first SIGTERM or SIGINT, or from a request for a drain before it. Only the
+    /// last one can be one that was not taken back.
+    pub fn drains(&self) -> impl Iterator<Item = DrainSpan> {
+        let (mut drains, mut is_final) = (Vec::<DrainSpan>::new(), false);
         for (index, entry) in self.entries.iter().enumerate() {
-            match entry.event {
-                Event::SignalSent { signal: signal @ (Signal::Term | Signal::Int) } => {
-                    began.get_or_insert((index, Cause::Signal(signal)));
+            let open = drains.last_mut().filter(|drain| drain.recalled.is_none());
+            let begins = |cause| DrainSpan { began: index, cause, recalled: None };
+            match (&entry.event, open) {
+                (Event::SignalSent { signal: signal @ (Signal::Term | Signal::Int) }, open) => {
                     is_final = true;
+                    if open.is_none() {
+                        drains.push(begins(Cause::Signal(*signal)));
+                    }
                 }
-                Event::DrainAsked { begin: true, status: Some(200..300) } => {
-                    began.get_or_insert((index, Cause::Request));
+                (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
+                    drains.push(begins(Cause::Request))
                 }
-                Event::DrainAsked { begin: false, status: Some(200..300) } if !is_final => began = None,
+                (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !is_final => {
+                    drain.recalled = Some(index);
+                }
                 _ => {}
             }
         }
-        began
+        drains.into_iter()
     }
 
     /// When `cp` exited by itself, and how.
@@ -323,8 +350,11 @@ impl History {
 }
 
 /// Where the hosts of a run append what they see. Clones share one log.
-#[derive(Clone, Default)]
-pub struct Recorder(Arc<Mutex<Log>>);
+#[derive(Clone)]
+pub struct Recorder {
+    log: Arc<Mutex<Log>>,
+    over: Notice<bool>,
+}
 
 #[derive(Default)]
 struct Log {
@@ -335,6 +365,12 @@ struct Log {
     signalled: bool,
     /// Called once, when the pod has exited or was killed.
     pod_gone: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Recorder { log: Arc::default(), over: Notice::new(false) }
+    }
 }
 
 impl Recorder {
@@ -375,12 +411,23 @@ impl Recorder {
         self.log().pod_gone = Some(Box::new(tell));
     }
 
+    /// Everything that the scenario asks for has happened: whoever waits for [`Recorder::until_over`] may log a last word.
+    pub fn end(&self) {
+        self.over.change(true);
+    }
+
+    /// Waits for the end of the run.
+    pub async fn until_over(&self) {
+        let mut over = self.over.subscribe();
+        std::future::poll_fn(|cx| over.poll_until(|over| *over, cx)).await;
+    }
+
     /// The log so far.
     pub fn history(&self) -> History {
         History { entries: self.log().entries.clone() }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.0.lock().expect("nothing panics while it appends")
+        self.log.lock().expect("nothing panics while it appends")
     }
 }

@@ -204,6 +204,7 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
             break;
         }
     }
+    shared.recorder.end();
     world.finish();
 }
 

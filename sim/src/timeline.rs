@@ -44,6 +44,8 @@ fn tells(event: &Event) -> bool {
             | Event::ConnectionLeft { .. }
             | Event::StartupSent { .. }
             | Event::PartSent { .. }
+            | Event::BatchFed { .. }
+            | Event::LivenessProbed { live: true }
             | Event::WorkerWaits { .. }
             | Event::WorkerGoesOn { .. }
     )
@@ -171,6 +173,9 @@ impl<'a> Speaker<'a> {
             Event::Connecting { conn }
             | Event::StartupSent { conn }
             | Event::PartSent { conn }
+            | Event::BatchFed { conn }
+            | Event::GarbageSent { conn }
+            | Event::MachineHas { conn, .. }
             | Event::SessionBegan { conn }
             | Event::ConnectFailed { conn, .. }
             | Event::RequestSent { conn, .. }
@@ -191,7 +196,7 @@ impl<'a> Speaker<'a> {
             | Event::BatchBegan { worker_session }
             | Event::BatchSynced { worker_session }
             | Event::StatementBegan { worker_session, .. }
-            | Event::WorkerWaits { worker_session }
+            | Event::WorkerWaits { worker_session, .. }
             | Event::WorkerGoesOn { worker_session }
             | Event::StatementEnded { worker_session, .. }
             | Event::Committed { worker_session, .. }
@@ -205,9 +210,11 @@ impl<'a> Speaker<'a> {
             | Event::ConnectionLeft { .. }
             | Event::PodExited { .. }
             | Event::Panicked { .. } => Who::Pod,
-            Event::SignalSent { .. } | Event::DrainAsked { .. } | Event::ReadinessProbed { .. } | Event::Killed => {
-                Who::Kubelet
-            }
+            Event::SignalSent { .. }
+            | Event::DrainAsked { .. }
+            | Event::ReadinessProbed { .. }
+            | Event::LivenessProbed { .. }
+            | Event::Killed => Who::Kubelet,
             Event::Fault { what } => match what {
                 Fault::WorkerCrash | Fault::WorkerHang | Fault::WorkerDrain | Fault::WorkerBack => Who::Worker,
                 Fault::WorkerShutdown | Fault::Terminate { .. } | Fault::Notify { .. } | Fault::Garbage { .. } => {
@@ -267,6 +274,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::Connecting { .. } => "connects".to_owned(),
         Event::StartupSent { .. } => "startup packet sent".to_owned(),
         Event::PartSent { .. } => "part of a request sent".to_owned(),
+        Event::BatchFed { .. } => "more of a batch sent".to_owned(),
+        Event::GarbageSent { .. } => "garbage sent".to_owned(),
         Event::SessionBegan { .. } => "session began".to_owned(),
         Event::ConnectFailed { error, .. } => format!("could not connect: {error}"),
         Event::RequestSent { tag, kind, .. } => format!("{}sent: {}", about(tag), word(*kind)),
@@ -285,6 +294,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::ReadingResumed { .. } => "reads again".to_owned(),
         Event::HalfClosed { .. } => "closed its side, and reads on".to_owned(),
         Event::Replicates { .. } => "replicates".to_owned(),
+        Event::MachineHas { answered, fatal, end, .. } => machine_has(answered, fatal.as_deref(), *end),
         Event::ClientLeft { how, .. } => format!("left: {how}"),
         Event::CancelSent { tag, .. } => format!("{}cancel sent", about(tag)),
         Event::ClientDone { .. } => "has done all its steps".to_owned(),
@@ -292,7 +302,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::BatchBegan { .. } => "a batch began".to_owned(),
         Event::BatchSynced { .. } => "the batch's Sync came".to_owned(),
         Event::StatementBegan { tag, .. } => format!("{}began", about(tag)),
-        Event::WorkerWaits { .. } => "waits for the client".to_owned(),
+        Event::WorkerWaits { for_input: true, .. } => "waits for the client to send".to_owned(),
+        Event::WorkerWaits { for_input: false, .. } => "waits for the client to read".to_owned(),
         Event::WorkerGoesOn { .. } => "goes on".to_owned(),
         Event::StatementEnded { tag, end, .. } => match end {
             StatementEnd::Complete => format!("{}complete", about(tag)),
@@ -314,6 +325,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::SignalSent { signal } => format!("sends {signal}"),
         Event::ReadinessProbed { ready: true } => "finds it ready".to_owned(),
         Event::ReadinessProbed { ready: false } => "finds it not ready".to_owned(),
+        Event::LivenessProbed { live: true } => "finds it live".to_owned(),
+        Event::LivenessProbed { live: false } => "finds it dead".to_owned(),
         Event::ActivityChanged { connection, activity } => format!("connection {connection} is {activity}"),
         Event::ConnectionLeft { left } => {
             format!("connection {} ({}) has left: {}", left.session, left.who, left.reason)
@@ -325,6 +338,19 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::Panicked { task, message } => format!("task {task} panics: {message}"),
         Event::OutOfTime => "stops the run".to_owned(),
     }
+}
+
+/// What a client never read, although its machine has it.
+fn machine_has(answered: &[(Tag, Outcome)], fatal: Option<&str>, end: bool) -> String {
+    let answers = match answered.len() {
+        0 => None,
+        1 => Some("1 answer".to_owned()),
+        answers => Some(format!("{answers} answers")),
+    };
+    let fatal = fatal.map(|code| format!("FATAL {code}"));
+    let end = end.then(|| "the end of the stream".to_owned());
+    let has: Vec<String> = answers.into_iter().chain(fatal).chain(end).collect();
+    if has.is_empty() { "has nothing unread".to_owned() } else { format!("has unread: {}", has.join(", ")) }
 }
 
 fn fault(what: &Fault) -> String {

@@ -16,7 +16,7 @@ fn comes_near_its_bound(name: &str, text: &str) {
     };
     let settings = run::settings(&scenario);
     let run = run::run(&scenario, &settings, 1, EngineName::default());
-    let judged = Judged::new(&run.history, &settings, run.termination_grace, run.resolution);
+    let judged = Judged::new(&run.history, &settings, run.termination_grace, run.resolution).of_file(&scenario);
     let broken: Vec<String> = check_promises(&judged).iter().map(ToString::to_string).collect();
     assert_eq!(broken, [""; 0], "{name}");
     let signal = run.history.signalled_at().expect("there is one");

@@ -5,6 +5,7 @@
 //! connection is doing, from the headers of its messages; [`session`] puts the two together.
 
 pub mod activity;
+pub mod bound;
 pub mod delivery;
 pub mod drain;
 pub mod end;
@@ -18,6 +19,7 @@ pub mod tracker;
 pub mod wire;
 
 pub use activity::{Activity, WaitsOn};
+pub use bound::{Bound, Course, Term};
 pub use drain::{Drain, Phase, Verdict};
 pub use end::EndReason;
 pub use session::Session;

@@ -10,6 +10,7 @@ use crate::history::{Conn, Event, Outcome, Recorder, RequestKind, Tag};
 use crate::scenario::model::Connect;
 
 /// One copy of one client.
+#[derive(Clone)]
 pub(crate) struct Actor<W: World> {
     pub(crate) world: W,
     recorder: Recorder,
@@ -43,6 +44,16 @@ impl<W: World> Actor<W> {
     /// Logs an event.
     pub(crate) fn record(&self, event: Event) {
         self.recorder.record(self.world.now(), event);
+    }
+
+    /// The same client, whose events go elsewhere.
+    pub(crate) fn logging_to(&self, recorder: Recorder) -> Self {
+        Actor { recorder, ..self.clone() }
+    }
+
+    /// Waits for the end of the run.
+    pub(crate) async fn until_over(&self) {
+        self.recorder.until_over().await;
     }
 
     /// Opens the next TCP connection; none if that fails.

@@ -97,22 +97,30 @@ async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool) {
     recorder.record(world.now(), Event::DrainAsked { begin, status });
 }
 
-/// Probes readiness, each time over a connection of its own, as a kubelet does.
+/// Probes readiness and liveness, each time over a connection of its own, as a kubelet does.
 async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
     let period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
     let mut negatives = 0;
     while negatives < NEGATIVES && !recorder.is_pod_gone() {
         let next = world.now() + period;
-        if let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await {
-            let ready = ask(&mut connection, "GET", "/readyz", "close").await;
-            let ready = ready.is_some_and(|answer| answer.contains(" 200 "));
+        if let Some(ready) = says_ok(&world, "/readyz").await {
             recorder.record(world.now(), Event::ReadinessProbed { ready });
+            if let Some(live) = says_ok(&world, "/livez").await {
+                recorder.record(world.now(), Event::LivenessProbed { live });
+            }
             if recorder.is_pod_signalled() && !ready {
                 negatives += 1;
             }
         }
         world.sleep_until(next).await;
     }
+}
+
+/// Whether the answer to one question, over a connection of its own, is HTTP 200; `None` if nobody listens.
+async fn says_ok<W: SimWorld>(world: &W, path: &str) -> Option<bool> {
+    let mut connection = world.connect(pod::ADMIN_ADDRESS).await.ok()?;
+    let answer = ask(&mut connection, "GET", path, "close").await;
+    Some(answer.is_some_and(|answer| answer.contains(" 200 ")))
 }
 
 /// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.

@@ -153,6 +153,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             let statement = actor.unsent_statement(script::one_row(step.prepare.0));
             put(&Parse::new(None, statement.to_string(), vec![]), link.out());
             link.ledger().parse();
+            actor.record(Event::BatchFed { conn: actor.conn() });
             write(actor, link).await
         }
         Step::Execute(step) => {
@@ -172,6 +173,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
         }
         Step::Flush => {
             put(&Flush::new(), link.out());
+            actor.record(Event::BatchFed { conn: actor.conn() });
             link.until(actor, RawLink::flushed).await
         }
         Step::Sync => {
@@ -183,6 +185,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
         Step::Partial(step) => partial(actor, link, step).await,
         Step::Garbage(step) => {
             link.out().put_bytes(NO_TYPE, usize::try_from(step.garbage).unwrap_or(usize::MAX));
+            actor.record(Event::GarbageSent { conn: actor.conn() });
             write(actor, link).await
         }
         Step::Read(step) => {

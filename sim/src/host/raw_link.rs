@@ -2,7 +2,7 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 use cp::core::Time;
@@ -11,12 +11,12 @@ use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::startup::{SecretKey, SslRequest};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::actor::{Actor, put};
+use super::actor::{Actor, outcome_at_end, put};
 use super::frame::{Fields, Frame, Inbox};
 use super::ledger::{Ended, Ledger, Ready};
 use super::tap::{DRAIN_PATIENCE, Tap};
 use crate::engine::SimWorld;
-use crate::history::{Event, Tag};
+use crate::history::{Event, Outcome, Recorder, Tag};
 use crate::scenario::model::Reading;
 
 /// Longest message that is read. Longer ones are no PostgreSQL any more, and the rest of the stream is only thrown
@@ -408,15 +408,42 @@ impl<W: SimWorld> RawLink<W> {
     pub(crate) fn vanish(mut self, actor: &Actor<W>) {
         self.close(actor);
         self.tap.vanish(&actor.world);
-        self.keep(actor);
-    }
-
-    /// Keeps the connection as it is to the end of the run, and does nothing with it any more.
-    pub(crate) fn keep(self, actor: &Actor<W>) {
-        actor.world.spawn("kept-connection", async move {
+        actor.world.spawn("vanished-connection", async move {
             let _tap = self.tap;
             pending::<()>().await;
         });
+    }
+
+    /// Keeps the connection as it is to the end of the run, and does nothing with it. Then logs what this machine has of it:
+    /// delivered is what has arrived here, whether or not the client ever looks.
+    pub(crate) fn keep(mut self, actor: &Actor<W>) {
+        let actor = actor.clone();
+        actor.world.clone().spawn("kept-connection", async move {
+            actor.until_over().await;
+            let unread = self.unread(&actor);
+            actor.record(unread);
+            pending::<()>().await;
+        });
+    }
+
+    /// What has arrived and was not read.
+    fn unread(&mut self, actor: &Actor<W>) -> Event {
+        let unread = Recorder::default();
+        self.tap.read_for(unread.clone());
+        self.poll(&actor.logging_to(unread.clone()), &mut Context::from_waker(Waker::noop()));
+        let (mut answered, mut fatal, mut end) = (Vec::new(), None, false);
+        for entry in unread.history().entries {
+            match entry.event {
+                Event::RequestEnded { tag, outcome, .. } => answered.push((tag, outcome)),
+                Event::FatalRead { code, .. } => fatal = Some(code),
+                Event::EofRead { .. } => end = true,
+                _ => {}
+            }
+        }
+        // What only the end of the connection answered was not answered.
+        let at_end = outcome_at_end(fatal.clone());
+        answered.retain(|(_, outcome)| *outcome != at_end && *outcome != Outcome::Lost);
+        Event::MachineHas { conn: actor.conn(), answered, fatal, end }
     }
 }
 

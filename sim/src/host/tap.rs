@@ -147,6 +147,13 @@ impl<W: World> Tap<W> {
         inner.record(event);
     }
 
+    /// From here on reads whatever has arrived, and logs it there.
+    pub fn read_for(&self, recorder: Recorder) {
+        let mut inner = self.lock();
+        inner.recorder = recorder;
+        inner.pace.set(Reading::Resume);
+    }
+
     /// Whether nothing is read, however long one waits.
     pub fn is_deaf(&self) -> bool {
         self.lock().pace.is_stopped()

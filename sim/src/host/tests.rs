@@ -74,7 +74,9 @@ fn lines(entries: &[Entry]) -> Vec<String> {
 fn line(entry: &Entry) -> Option<String> {
     let what = match &entry.event {
         Event::Connecting { .. } | Event::WorkerSessionBegan { .. } => return None,
-        Event::BatchBegan { .. } | Event::BatchSynced { .. } | Event::StartupSent { .. } => return None,
+        Event::BatchBegan { .. } | Event::BatchSynced { .. } | Event::BatchFed { .. } | Event::StartupSent { .. } => {
+            return None;
+        }
         Event::BatchAnswered { .. } => return None,
         Event::SessionBegan { conn } => format!("{conn} session"),
         Event::ConnectFailed { .. } => "connect failed".to_owned(),

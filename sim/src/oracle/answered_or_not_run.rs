@@ -59,7 +59,10 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
         },
     };
     let told = connection.fatals.iter().any(|fatal| fatal.moment > request.sent);
-    if told || story.shot_before(over) || connection.left_before(over) {
+    // What was read is judged. Who does not read, or can't be reached, may have been told.
+    let unseen =
+        connection.deaf_at(over).is_some() || story.outages.of_client(connection.conn, request.sent.at, over.at);
+    if told || unseen || story.shot_before(over) || connection.left_before(over) {
         return None;
     }
     let what = format!("{} was sent {} and never answered", request.tag, run.when(request.sent.at));
@@ -208,7 +211,10 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         let begun = connection.batches.iter().rfind(|other| **other < request.sent);
         let mut batch = run.story.requests_of(connection);
         let failed = batch.any(|other| {
-            begun.is_none_or(|begun| other.sent > *begun) && other.sent < *synced && told(run, other) == Told::NotDone
+            let between = begun.is_none_or(|begun| other.sent > *begun) && other.sent < *synced;
+            // A simple query in front of the batch is a sync point of its own.
+            let in_batch = matches!(other.kind, RequestKind::Execute | RequestKind::ExecuteInsert);
+            between && in_batch && told(run, other) == Told::NotDone
         });
         return if failed { Told::NotDone } else { Told::Done };
     }
@@ -258,7 +264,7 @@ mod tests {
     use super::super::fixture::{Log, conn, error};
     use super::*;
     use crate::history::RequestKind::{Begin, Commit, Execute, ExecuteInsert, Insert, Query, Rollback};
-    use crate::history::{Event, StatementEnd};
+    use crate::history::{Event, Fault, StatementEnd};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1")
@@ -301,6 +307,19 @@ mod tests {
         assert_eq!(dropped.clone().exit(62.0, 0).judge(check).len(), 1);
         assert_eq!(dropped.clone().ended(62.0, "a.1/1", error("")).judge(check).len(), 1);
         assert_eq!(dropped.out_of_time(62.0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_or_is_out_of_reach_may_have_been_told() {
+        let dropped = |event: Option<Event>| {
+            let log = client();
+            let log = event.into_iter().fold(log, |log, event| log.event(59.0, event));
+            log.sent(60.0, "a.1/1", Query).term(61.0).exit(62.0, 0).judge(check).len()
+        };
+        let between = ["a", "pod"].map(str::to_owned);
+        assert_eq!(dropped(None), 1);
+        assert_eq!(dropped(Some(Event::ReadingStopped { conn: conn("a.1") })), 0);
+        assert_eq!(dropped(Some(Event::Fault { what: Fault::Partition { between } })), 0);
     }
 
     #[test]
@@ -416,6 +435,14 @@ mod tests {
         let another = synced(flushed().committed(61.0, &["a.1/1"]), 61.0);
         let another = another.begun(62.0, "a.1/2", Execute).failed(62.1, "a.1/2", "22012");
         assert_eq!(synced(another, 63.0).judge(check), [""; 0], "the failure was in the next batch");
+    }
+
+    #[test]
+    fn a_simple_query_that_fails_in_front_of_a_batch_is_none_of_its_requests() {
+        let failed = client().begun(2.0, "a.1/1", Query).failed(2.1, "a.1/1", "22012");
+        let batch = failed.answered(3.0, 3.1, "a.1/2", ExecuteInsert);
+        assert_eq!(synced(batch.clone().committed(3.2, &["a.1/2"]), 3.3).judge(check), [""; 0]);
+        assert_eq!(synced(batch, 3.3).judge(check).len(), 1);
     }
 
     #[test]

@@ -1,18 +1,9 @@
 //! `bounded-exit`: the process exited within the contract's bound.
 //!
-//! The contract: `exit ≤ max(idle_grace, L + max(transaction_grace, stall_grace)) + close_linger + flush`, where L is the
-//! last instant after the signal at which a worker was executing or a statement's bytes moved. How it is read here:
+//! The sum is the contract's ([`cp::core::bound`]); what happened is taken from the log. How it is read here:
 //!
-//! - **L may be undefined.** If no statement ran and no transaction was open at or after the signal, nothing but
-//!   `idle_grace`, `close_linger` and the flush is left. A transaction or a batch without its Sync that was open at the
-//!   signal makes L at least the signal: its clock starts there.
-//! - **Not every statement counts**, or a hot client could move L for ever, which the contract rules out. After
-//!   `idle_grace` every connection is due and gets no new work at a boundary. So a request counts if it was sent by then, or
-//!   inside a transaction whose BEGIN counts and whose pauses since the signal come to no more than `transaction_budget`.
-//! - **A session that was let in waits for its worker** for up to `worker_queue_timeout`, which is the worker's time and not
-//!   its client's; once it has one it has `close_linger` to become ready.
-//! - **A wall that was reached bounds by itself**: from there the process has `teardown_budget`, and at least
-//!   `close_linger`.
+//! - **L**, the last instant at which a worker was executing or a statement's bytes moved, is in [`moves`].
+//! - **Somebody queued for a worker** if a session that was let in had none when the grace was over.
 //! - **No exit at all** breaks the promise, whether the kubelet's SIGKILL or the end of the run came first. Not so if a
 //!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL or
 //!   the end of the run came before the bound: `cp` was not given the time.
@@ -20,13 +11,12 @@
 //!
 //! A pod that exits too early breaks other promises, not this one.
 
-use std::time::Duration;
+mod moves;
 
-use cp::core::{Settings, Time};
+use cp::core::{Course, Settings, Term, Time};
 
-use super::story::{Connection, Moment, Request, Statement};
+use super::story::Moment;
 use super::{Judged, Violation, words};
-use crate::history::{Outcome, RequestKind};
 use crate::scenario::model::Promise;
 
 /// At most one violation.
@@ -42,7 +32,7 @@ pub fn check(run: &Judged) -> Vec<Violation> {
         }
         None => {
             let end = story.killed.or(story.last).unwrap_or(told);
-            if end.at <= bound.at || bound.waits && still_executing(run, end) {
+            if end.at <= bound.at || bound.waits && moves::still_executing(run, end) {
                 return Vec::new();
             }
             let how = if story.killed.is_some() { "was SIGKILLed" } else { "was still there when the run was stopped" };
@@ -80,111 +70,51 @@ impl Bound {
     }
 
     fn of_drain(run: &Judged, signal: Moment) -> Bound {
-        let Settings { idle_grace, transaction_grace, stall_grace, close_linger, teardown_budget, .. } = *run.settings;
-        let clock = transaction_grace.max(stall_grace);
-        let idle = (signal.at + idle_grace, format!("idle_grace {}", words(idle_grace)), None);
-        let worked = last_work(run, signal).map(|(last, shown)| {
-            let why = format!("last work {}, a clock of {}", run.when(last), words(clock));
-            (last + clock, why, shown)
-        });
-        let waited = last_wait_for_a_worker(run, signal).map(|(until, shown)| {
-            let why = format!("a wait for a worker {}, close_linger {}", run.when(until), words(close_linger));
-            (until + close_linger, why, Some(shown))
-        });
-        let terms = worked.into_iter().chain(waited).chain([idle]);
-        let (at, why, shown) = terms.max_by_key(|(at, ..)| *at).expect("idle is there");
-        let why = format!("{why}, close_linger {}, flush", words(close_linger));
-        let drained = Bound { at: at + close_linger + run.slack(), why, shown, waits: true };
-        match run.wall() {
-            Some(wall) => {
-                let budget = teardown_budget.max(close_linger);
-                let why = format!("a wall {}, {} to tear down", run.when(wall), words(budget));
-                let walled = Bound { at: wall + budget + run.slack(), why, shown: None, waits: false };
-                if walled.at < drained.at { walled } else { Bound { waits: false, ..drained } }
+        let rules = run.settings;
+        let moved = moves::last(run, signal);
+        let queued = queued(run, signal);
+        let course =
+            Course { signal: signal.at, moved: moved.map(|last| last.at), queued: queued.is_some(), wall: run.wall() };
+        let bound = course.bound(rules);
+        let linger = format!("close_linger {}, flush", words(rules.close_linger));
+        let (why, shown) = match bound.term {
+            Term::IdleGrace => (format!("idle_grace {}, {linger}", words(rules.idle_grace)), None),
+            Term::WorkerQueue => {
+                let Settings { lame_duck, worker_queue_timeout, .. } = *rules;
+                let wait = words(worker_queue_timeout);
+                (format!("lame_duck {}, worker_queue_timeout {wait}, {linger}", words(lame_duck)), queued)
             }
-            None => drained,
-        }
+            Term::LastMove => {
+                let last = moved.map_or(signal, |last| last);
+                let clock = words(rules.transaction_grace.max(rules.stall_grace));
+                (format!("last move {}, a clock of {clock}, {linger}", run.when(last.at)), Some(last))
+            }
+            Term::Wall => {
+                let budget = words(rules.teardown_budget);
+                let wall = run.wall().map_or(String::new(), |wall| run.when(wall));
+                (format!("a wall {wall}, teardown_budget {budget}"), None)
+            }
+        };
+        // A process that is stopped can't do anything in time.
+        let stopped = run.story.outages.stopped_since(signal.at, run.story.last.unwrap_or(signal).at);
+        Bound { at: bound.at + run.slack() + stopped, why, shown, waits: course.wall.is_none() }
     }
 }
 
-/// The contract's L: the last instant at or after the signal at which work that counts went on, and what shows it.
-fn last_work(run: &Judged, signal: Moment) -> Option<(Time, Option<Moment>)> {
+/// Of a session that was let in and had no worker when the grace was over: its startup packet.
+fn queued(run: &Judged, signal: Moment) -> Option<Moment> {
+    let Settings { lame_duck, idle_grace, .. } = *run.settings;
     let story = &run.story;
-    let pod_end = story.gone().or(story.last)?;
-    let executing = counted(run).flat_map(|request| {
-        let moved = request.end().filter(|(_, outcome)| **outcome == Outcome::Complete).map(|(moment, _)| moment);
-        let executed = story.statements_of(request).map(move |statement| statement.last_moved(pod_end));
-        let read = story.connection_of(request).reading.iter().map(|(changed, _)| *changed);
-        let read =
-            read.filter(move |changed| *changed > request.sent && request.end().is_none_or(|(end, _)| end > *changed));
-        executed.chain(read).chain(moved)
-    });
-    let executing = executing.filter(|moment| moment.at >= signal.at).map(|moment| (moment.at, Some(moment)));
-    let open = story.connections.iter().any(|connection| in_transaction(run, connection, signal.at));
-    let last_due = signal.at + run.settings.idle_grace + run.slack();
-    let batches = story.batches.iter().filter(|batch| batch.ended.is_none_or(|ended| ended.at >= signal.at));
-    let batches = batches.filter(|batch| batch.began.at <= last_due);
-    let batches = batches.map(|batch| (batch.began.at.max(signal.at), Some(batch.began)));
-    executing.chain(batches).chain(open.then_some((signal.at, None))).max_by_key(|(at, _)| *at)
-}
-
-/// Until when, behind the last due time, a session that was let in may have waited for its worker, and its startup packet.
-fn last_wait_for_a_worker(run: &Judged, signal: Moment) -> Option<(Time, Moment)> {
-    let Settings { lame_duck, idle_grace, worker_queue_timeout, .. } = *run.settings;
-    let story = &run.story;
-    let waits = story.connections.iter().filter_map(|connection| {
+    let grace_over = signal.at + idle_grace;
+    story.connections.iter().find_map(|connection| {
         let startup = connection.startup.filter(|startup| startup.at <= signal.at + lame_duck + run.slack())?;
         let application = connection.conn.application();
-        let taken = story.worker_sessions.values().map(|session| (session.application, session.began));
-        let taken = taken.filter(|(taken, began)| *taken == application && *began > startup).map(|(_, began)| began.at);
-        let until = taken.chain([startup.at + worker_queue_timeout]).min()?;
-        Some((until, startup))
-    });
-    waits.filter(|(until, _)| *until > signal.at + idle_grace).max_by_key(|(until, _)| *until)
-}
-
-/// Whether a statement that counts was running at this moment.
-fn still_executing(run: &Judged, at: Moment) -> bool {
-    let running = |statement: &Statement| statement.began < at && statement.last_moved(at) == at;
-    counted(run).any(|request| run.story.statements_of(request).any(running))
-}
-
-/// The begun requests that the drain had to wait for: sent before the last due time, or in a transaction that was and that
-/// has not used up its pauses.
-fn counted<'r>(run: &'r Judged) -> impl Iterator<Item = &'r Request<'r>> {
-    let Settings { idle_grace, transaction_budget, .. } = *run.settings;
-    let signal = run.story.signal().map(|signal| signal.at);
-    let last_due = signal.map(|signal| signal + idle_grace + run.slack());
-    run.story.connections.iter().flat_map(move |connection| {
-        let (mut in_transaction, mut counts) = (false, true);
-        let (mut paused, mut answered) = (Duration::ZERO, None);
-        run.story.requests_of(connection).filter(move |request| {
-            if in_transaction && let Some((answered, signal)) = answered.zip(signal) {
-                paused += request.sent.at.since(std::cmp::max(answered, signal));
-            }
-            answered = request.end().map(|(end, _)| end.at);
-            let lasts = transaction_budget.is_zero() || paused <= transaction_budget;
-            counts = last_due.is_none_or(|due| request.sent.at <= due) || (in_transaction && counts && lasts);
-            match request.kind {
-                RequestKind::Begin => in_transaction = !matches!(request.end(), Some((_, Outcome::Error(_)))),
-                RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
-                _ => {}
-            }
-            counts
-        })
+        let taken = story.worker_sessions.values().any(|session| {
+            session.application == application && session.began > startup && session.began.at + run.slack() < grace_over
+        });
+        let left = connection.ending().is_some_and(|(end, _)| end.at < grace_over);
+        (!taken && !left).then_some(startup)
     })
-}
-
-/// Whether a connection was inside a transaction at this time.
-fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
-    let answered =
-        run.story.requests_of(connection).filter(|request| request.end().is_some_and(|(end, _)| end.at <= at));
-    let state = answered.fold(false, |open, request| match request.kind {
-        RequestKind::Begin => open || request.complete(),
-        RequestKind::Commit | RequestKind::Rollback => false,
-        _ => open,
-    });
-    state && connection.open_at(at)
 }
 
 #[cfg(test)]
@@ -246,7 +176,7 @@ mod tests {
     #[test]
     fn what_waits_for_its_client_excuses_no_pod_that_does_not_exit() {
         let waiting = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
-        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1 });
+        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1, for_input: true });
         assert!(!holds(&waiting.clone().killed(86_460.0)));
         assert!(holds(&waiting.event(101.0, Event::WorkerGoesOn { worker_session: 1 }).killed(86_460.0)));
     }
@@ -254,11 +184,13 @@ mod tests {
     #[test]
     fn what_waits_for_its_client_moves_the_bound_no_further_than_its_last_byte() {
         let waiting = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
-        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1 });
+        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1, for_input: true });
         assert!(holds(&waiting.clone().exit(404.0, 0)));
         assert!(!holds(&waiting.clone().exit(406.0, 0)));
         let moved = waiting.event(200.0, Event::WorkerGoesOn { worker_session: 1 });
-        assert!(holds(&moved.clone().event(200.0, Event::WorkerWaits { worker_session: 1 }).exit(504.0, 0)));
+        assert!(holds(
+            &moved.clone().event(200.0, Event::WorkerWaits { worker_session: 1, for_input: true }).exit(504.0, 0)
+        ));
         let ended = moved.statement_ended(300.0, "a.1/1", crate::history::StatementEnd::Complete);
         assert!(holds(&ended.exit(604.0, 0)));
     }
@@ -276,10 +208,10 @@ mod tests {
     fn a_session_that_was_let_in_may_wait_for_its_worker() {
         let waiting = Log::default().term(60.0).connecting(62.0, "a.1");
         let waiting = waiting.event(62.0, Event::StartupSent { conn: conn("a.1") });
-        assert!(holds(&waiting.clone().exit(131.0, 0)));
-        assert!(!holds(&waiting.exit(133.0, 0)));
+        assert!(holds(&waiting.clone().exit(129.0, 0)));
+        assert!(!holds(&waiting.exit(131.0, 0)));
         let late = Log::default().term(60.0).connecting(67.0, "a.1");
-        assert!(!holds(&late.event(67.0, Event::StartupSent { conn: conn("a.1") }).exit(131.0, 0)));
+        assert!(!holds(&late.event(67.0, Event::StartupSent { conn: conn("a.1") }).exit(129.0, 0)));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! In every phase, to the process's exit: whoever holds the pod must be able to let go. Within [`REACHES`] of the cancel
 //! request the statement must be over, by it or by itself. A request that no worker had begun has nothing to cancel; after
 //! SIGKILL, SIGQUIT or the exit nobody serves the request.
+//!
+//! It must be able to arrive: the network is whole between the client, the pod and its worker, and the worker runs. And the
+//! worker must be executing: as in PostgreSQL, one that waits for its client to send a row or to take one looks for a cancel
+//! request only when it goes on.
 
 use std::time::Duration;
 
@@ -24,6 +28,11 @@ fn unheard(run: &Judged, request: &Request, cancel: Moment) -> Option<Violation>
     let story = &run.story;
     let statement = story.statements_of(request).find(|statement| statement.began < cancel)?;
     let deadline = cancel.at + REACHES + run.slack();
+    let conn = story.connection_of(request).conn;
+    let away = story.outages.of_worker(cancel.at, deadline) || story.outages.of_client(conn, cancel.at, deadline);
+    if away || statement.waits.iter().any(|wait| wait.lasts_within(cancel.at, deadline)) {
+        return None;
+    }
     let over = statement.end.is_some_and(|(end, _)| end.at <= deadline);
     let gone = story.gone().into_iter().chain(story.quit()).any(|gone| gone.at <= deadline);
     let stopped = story.last.is_some_and(|last| last.at <= deadline);
@@ -45,7 +54,7 @@ mod tests {
     use super::super::fixture::Log;
     use super::*;
     use crate::history::RequestKind::Query;
-    use crate::history::StatementEnd;
+    use crate::history::{Event, Fault, StatementEnd};
 
     fn running() -> Log {
         Log::default().session(1.0, "a.1").begun(2.0, "a.1/1", Query).term(60.0)
@@ -68,6 +77,16 @@ mod tests {
         assert_eq!(unheard.clone().out_of_time(70.5).judge(check), [""; 0]);
         assert_eq!(unheard.clone().killed(70.5).out_of_time(100.0).judge(check), [""; 0]);
         assert_eq!(unheard.quit(70.5).exit(70.5, 131).out_of_time(100.0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_its_client_or_is_out_of_reach_hears_of_no_cancel() {
+        let unheard = |event| running().event(69.0, event).cancel(70.0, "a.1/1").out_of_time(100.0).judge(check).len();
+        assert_eq!(unheard(Event::WorkerWaits { worker_session: 1, for_input: false }), 0);
+        assert_eq!(unheard(Event::Fault { what: Fault::WorkerHang }), 0);
+        let partition = |one: &str, other: &str| Fault::Partition { between: [one, other].map(str::to_owned) };
+        assert_eq!(unheard(Event::Fault { what: partition("clients", "pod") }), 0);
+        assert_eq!(unheard(Event::Fault { what: partition("b", "pod") }), 1);
     }
 
     #[test]

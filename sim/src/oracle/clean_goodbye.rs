@@ -6,7 +6,8 @@
 //! break it. A reset after FATAL and EOF does not: by then everything has been said.
 //!
 //! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word; if it was
-//! told something, then properly. A client that does not read is owed nothing. After SIGKILL and SIGQUIT nobody is.
+//! told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
+//! nobody is.
 
 use super::story::{Connection, Moment};
 use super::{Judged, Violation};
@@ -19,7 +20,9 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 
 fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let (what, shown) = flaw(run, connection)?;
-    if run.story.shot_before(shown) || connection.left_before(shown) || connection.deaf_at(shown).is_some() {
+    let reads = connection.deaf_at(shown).is_none();
+    let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger;
+    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away {
         return None;
     }
     let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
@@ -44,6 +47,8 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         // Whose worker crashed in the middle of a message can't be told anything.
         (Some((_, true)), _) if crashed(run, connection) => None,
         (Some((eof, true)), _) if owed => Some(("read the end of the stream inside a message", eof)),
+        // Who has closed its side has said goodbye itself.
+        (Some((eof, false)), _) if connection.half_closed.is_some_and(|closed| closed < eof) => None,
         (Some((eof, _)), _) if owed && told.is_none_or(|fatal| fatal.moment > eof) => {
             Some(("read the end of the stream without a FATAL", eof))
         }
@@ -72,7 +77,7 @@ fn unfinished(run: &Judged, connection: &Connection) -> Option<(&'static str, Mo
 mod tests {
     use super::super::fixture::{Log, conn};
     use super::*;
-    use crate::history::Event;
+    use crate::history::{Event, Fault};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").term(60.0)
@@ -118,6 +123,21 @@ mod tests {
         assert_eq!(deaf.clone().exit(100.0, 0).judge(check), [""; 0]);
         let reads = deaf.event(75.0, Event::ReadingResumed { conn: conn("a.1") });
         assert_eq!(reads.exit(100.0, 0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_is_out_of_reach_is_owed_nothing() {
+        let between = ["a", "pod"].map(str::to_owned);
+        let away = client().event(70.0, Event::Fault { what: Fault::Partition { between } });
+        assert_eq!(away.clone().exit(75.0, 0).judge(check), [""; 0]);
+        assert_eq!(away.exit(74.0, 0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_has_closed_its_side_needs_no_fatal() {
+        let closed = client().event(70.0, Event::HalfClosed { conn: conn("a.1") });
+        assert_eq!(closed.clone().eof(80.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(closed.reset(80.0, "a.1").judge(check).len(), 1);
     }
 
     #[test]

@@ -104,6 +104,7 @@ fn check_client(name: &str, copies: u32, expect: &ExpectClient, run: &Judged) ->
                 copy.errors(&codes)
             }),
         ),
+        ("killed", met(expect.killed, &|copy| copy.killed())),
     ];
     keys.into_iter().filter_map(|(key, met)| Some(unmet(format!("client.{name}.{key}"), met?.err()?))).collect()
 }
@@ -236,6 +237,18 @@ impl<'r> Copy<'r> {
         Err((format!("ended {}, {expected}", self.run.when(end.at)), vec![signal, end]))
     }
 
+    fn killed(&self) -> Result<(), Reason> {
+        let Some(killed) = self.run.story.killed else {
+            return Err(("can't have been killed: no SIGKILL came".to_owned(), Vec::new()));
+        };
+        match self.last.and_then(Connection::ending) {
+            Some((end, _)) if end < killed => {
+                Err((format!("ended {}, before the SIGKILL", self.run.when(end.at)), vec![end, killed]))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn errors(&self, expected: &[&str]) -> Result<(), Reason> {
         let story = &self.run.story;
         let mut errors: Vec<(Moment, &str)> = Vec::new();
@@ -289,6 +302,18 @@ mod tests {
     fn judge(log: &Log, scenario: &Scenario) -> Vec<String> {
         let unmet = log.run(|run| check_expectations(scenario, run));
         unmet.into_iter().map(|unmet| format!("{}: {}", unmet.key, unmet.what)).collect()
+    }
+
+    #[test]
+    fn a_client_is_killed_if_its_connection_lasts_to_the_sigkill() {
+        let killed = expecting(1, ExpectClient { killed: true, ..Default::default() });
+        assert_eq!(judge(&one().killed(90.0), &killed), [""; 0]);
+        assert_eq!(judge(&one().killed(90.0).eof(90.0, "a.1"), &killed), [""; 0]);
+        assert_eq!(judge(&one(), &killed), ["client.a.killed: a.1 can't have been killed: no SIGKILL came"]);
+        assert_eq!(
+            judge(&one().goodbye(70.0, "a.1").killed(90.0), &killed),
+            ["client.a.killed: a.1 ended 10s after the signal, before the SIGKILL"]
+        );
     }
 
     fn secs(secs: u64) -> Span {

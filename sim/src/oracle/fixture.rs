@@ -17,6 +17,7 @@ pub(super) struct Log {
     pub(super) history: History,
     pub(super) settings: Settings,
     sessions: Vec<(Conn, Time)>,
+    killed: Vec<String>,
 }
 
 /// `etl.1` or `etl.1#2`, as a connection.
@@ -37,7 +38,12 @@ fn of(tag: &str) -> Conn {
 impl Default for Log {
     /// A pod that runs since the epoch.
     fn default() -> Log {
-        let log = Log { history: History::default(), settings: Settings::default(), sessions: Vec::new() };
+        let log = Log {
+            history: History::default(),
+            settings: Settings::default(),
+            sessions: Vec::new(),
+            killed: Vec::new(),
+        };
         log.event(0.0, Event::PodStarted)
     }
 }
@@ -219,6 +225,18 @@ impl Log {
         self.event(at, Event::Killed)
     }
 
+    /// The file says that this client is killed.
+    pub(super) fn condemning(mut self, client: &str) -> Log {
+        self.killed.push(client.to_owned());
+        self
+    }
+
+    /// At the end of the run: what the machine of a client that did not read has of these requests' answers.
+    pub(super) fn machine_has(self, at: f64, name: &str, answered: &[&str]) -> Log {
+        let answered = answered.iter().map(|tag| ((*tag).to_owned(), Outcome::Complete)).collect();
+        self.event(at, Event::MachineHas { conn: conn(name), answered, fatal: None, end: false })
+    }
+
     pub(super) fn out_of_time(self, at: f64) -> Log {
         self.event(at, Event::OutOfTime)
     }
@@ -274,7 +292,9 @@ impl Log {
     /// Asks something of the finished run: one millisecond a tick, and a day of grace.
     pub(super) fn run<T>(&self, ask: impl FnOnce(&Judged) -> T) -> T {
         let (day, tick) = (Duration::from_secs(86_400), Duration::from_millis(1));
-        ask(&Judged::new(&self.history, &self.settings, day, tick))
+        let mut run = Judged::new(&self.history, &self.settings, day, tick);
+        run.killed = self.killed.iter().map(String::as_str).collect();
+        ask(&run)
     }
 
     /// What a checker says about it, in words.

@@ -1,9 +1,9 @@
 //! `honest-signs`: readiness was false from the signal on; the exit code and the drain report tell what happened.
 //!
 //! - **Readiness**: a probe sent after the signal must not find the pod ready, and one before it must not find it unready
-//!   once it has started.
-//! - **Exit code**: 131 after SIGQUIT; 3 exactly if a wall fell on a running statement (where it fell on a session without
-//!   one, 0 and 3 are both true); 0 otherwise, and never when a statement was cut or no signal was sent. `flat`'s cap
+//!   once it has started. `/livez` says that it lives to its end: a kubelet kills what does not.
+//! - **Exit code**: 131 after SIGQUIT; 3 exactly if a wall of this drain ended a running statement, whatever became of its client
+//!   then (where it fell on a session without one, 0 and 3 are both true); 0 otherwise, and never when a statement was cut or no signal was sent. `flat`'s cap
 //!   is a wall here: whatever ends running work must say so.
 //! - **Report**: there is one exactly if there was a drain, and its signal, policy, times and totals agree with the log. The
 //!   log shows sessions exactly and connections without one only from their client's side, so the totals may be
@@ -12,7 +12,7 @@
 use cp::core::{EndReason, Time};
 use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, EndRecord, Exit};
 
-use super::story::{Ending, Moment, Request};
+use super::story::{Connection, Ending, Moment, Request};
 use super::{Judged, Violation, apart, never_cut};
 use crate::history::{Event, StatementEnd};
 use crate::scenario::model::Promise;
@@ -20,6 +20,7 @@ use crate::scenario::model::Promise;
 /// One violation for each sign that is false.
 pub fn check(run: &Judged) -> Vec<Violation> {
     let mut broken = readiness(run);
+    broken.extend(liveness(run));
     if let Some((moment, exit)) = run.story.exit {
         broken.extend(exit_code(run, moment, exit.code));
         broken.extend(report(run, moment, exit));
@@ -55,6 +56,17 @@ fn readiness(run: &Judged) -> Vec<Violation> {
         violation(format!("/readyz said not ready {}, while serving", run.when(probe.at)), [started, probe])
     });
     ready_after.into_iter().chain(unready_before).collect()
+}
+
+/// The first probe of a process that was there and did not say so.
+fn liveness(run: &Judged) -> Option<Violation> {
+    let story = &run.story;
+    let there = |at: Time| story.gone().is_none_or(|gone| at + run.slack() < gone.at);
+    let (probe, _) = run.history.entries.iter().enumerate().find_map(|(index, entry)| match entry.event {
+        Event::LivenessProbed { live: false } if there(entry.at) => Some((Moment { index, at: entry.at }, ())),
+        _ => None,
+    })?;
+    Some(violation(format!("/livez said dead {}", run.when(probe.at)), [probe]))
 }
 
 /// Whether a drain by request that was taken back, or perhaps was, ran then.
@@ -95,13 +107,6 @@ fn exit_code(run: &Judged, exit: Moment, code: u8) -> Option<Violation> {
 fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Moment>)> {
     let wall = [run.wall(), run.flat_cap()].into_iter().flatten().min();
     let wall = wall.filter(|wall| exit.at + run.resolution >= *wall);
-    let fell_on = |at: Time| {
-        let running = run.story.statements.iter().find(|statement| {
-            // What ended or began within the slack may have been seen either way.
-            statement.began.at + run.slack() < at && statement.end.is_none_or(|(end, _)| end.at >= at)
-        });
-        running.map(|statement| statement.began)
-    };
     match code {
         EXIT_DRAINED => {
             let cut = never_cut::check(run);
@@ -112,16 +117,13 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
                     cut.evidence.last().map(|index| shown(*index)),
                 ));
             }
-            let ended_by_wall = |at: Time| {
-                let walled = run.story.records.iter().any(|(_, record)| record.reason == EndReason::Wall);
-                fell_on(at).filter(|_| walled)
-            };
-            let began = ended_by_wall(wall?)?;
+            let began = run.story.requests.iter().find_map(|request| ended_by_wall(run, request, wall?))?;
             Some((format!("exit code 0, but a wall fell {} on a running statement", run.when(wall?)), Some(began)))
         }
         EXIT_WALL => {
             let there = |at: Time| {
-                let mut connections = run.story.connections.iter().filter(|connection| connection.connecting.at <= at);
+                let mut connections =
+                    run.story.connections.iter().filter(|it| it.connecting.at <= at && !gone_before(run, it));
                 connections.any(|it| it.ending().is_none_or(|(end, _)| end.at + run.resolution >= at))
             };
             let fell = wall.is_some_and(there);
@@ -131,9 +133,42 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
     }
 }
 
+/// When the statement of this request began, if the wall ended it.
+fn ended_by_wall(run: &Judged, request: &Request, wall: Time) -> Option<Moment> {
+    let connection = run.story.connection_of(request);
+    let stayed = connection.left.is_none_or(|(left, _)| left.at > wall);
+    let statement = run.story.statements_of(request).find(|statement| {
+        // What ended or began within the slack may have been seen either way.
+        let ran = statement.began.at + run.slack() < wall;
+        let ended = statement.end.filter(|(end, _)| end.at + run.resolution >= wall);
+        let by_wall = match ended {
+            Some((_, StatementEnd::Cancelled)) => request.cancels.is_empty(),
+            Some((_, StatementEnd::Aborted)) => connection.left.is_none() && !run.story.crashed(statement),
+            _ => false,
+        };
+        // What its client holds back does not run: its clock is another one, which may have been the first.
+        let held_back = statement.waits.iter().any(|wait| {
+            !wait.for_input && wait.began.at <= wall && wait.went_on.is_none_or(|went_on| went_on.at > wall)
+        });
+        ran && by_wall && stayed && !held_back
+    });
+    statement.map(|statement| statement.began)
+}
+
+/// Whether a connection's session was over before this drain began, whatever its client had read of that.
+fn gone_before(run: &Judged, connection: &Connection) -> bool {
+    let its = |record: &EndRecord| {
+        connection.began.is_some_and(|began| {
+            record.application == connection.conn.application() && apart(record.began, began.at) <= run.slack()
+        })
+    };
+    let before = |record: &EndRecord| run.story.signal().is_some_and(|signal| record.ended < signal.at);
+    run.story.records.iter().any(|(_, record)| its(record) && before(record))
+}
+
 /// Every statement of the report that the log contradicts.
 fn report(run: &Judged, exit: Moment, code: &Exit) -> Vec<Violation> {
-    let (report, (signal, first)) = match (&code.report, run.story.drain) {
+    let (report, (signal, first)) = match (&code.report, run.story.drain().map(|drain| (drain.began, drain.cause))) {
         (Some(report), Some(told)) if told.0 < exit => (report, told),
         (None, Some((signal, _))) if signal < exit && !run.story.shot_before(exit) => {
             return vec![violation("no drain report, although there was a drain".to_owned(), [signal, exit])];
@@ -185,7 +220,9 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         let application = connection.conn.application();
         let decided = |record: &EndRecord| record.application == application && record.ended <= after;
         let decided = began && story.records.iter().any(|(_, record)| decided(record));
-        began && !decided && connection.ending().is_none_or(|(end, _)| end.at > after)
+        // Nor can it be told when one was closed who does not read.
+        let deaf = connection.deaf_at(signal).is_some();
+        began && !decided && !deaf && connection.ending().is_none_or(|(end, _)| end.at > after)
     });
     let at_most = connections.iter().filter(|connection| {
         let there = connection.connecting.at <= after && connection.failed.is_none();
@@ -254,7 +291,7 @@ mod tests {
     use cp::meter::Left;
     use cp::world::Signal;
 
-    use super::super::fixture::{Log, error};
+    use super::super::fixture::{Log, conn, error};
     use cp::lifecycle::Cause;
 
     use super::*;
@@ -303,6 +340,45 @@ mod tests {
         );
         let early = client().goodbye(80.0, "a.1").exit(80.0, 3);
         assert_eq!(early.judge(check), ["exit code 3, but no wall fell on a session"]);
+    }
+
+    #[test]
+    fn what_a_wall_cancelled_counts_although_its_client_resets_then() {
+        let reset = |code| {
+            let log = client().with(|settings| settings.handover_drain_timeout = Duration::from_secs(900));
+            let log = log.begun(70.0, "a.1/1", Query).statement_ended(960.0, "a.1/1", StatementEnd::Cancelled);
+            let log = log.left(960.1, "a.1", "reset").recorded(960.1, "a.1", EndReason::ClientReset);
+            log.exit(960.1, code)
+        };
+        assert!(holds(&reset(3)) && !holds(&reset(0)));
+    }
+
+    #[test]
+    fn a_wall_of_a_drain_that_was_taken_back_is_none_of_a_later_one() {
+        let asked = |begin, status| Event::DrainAsked { begin, status: Some(status) };
+        let log = Log::default().with(|settings| settings.handover_drain_timeout = Duration::from_secs(5));
+        let log = log.session(1.0, "a.1").event(2.0, Event::ReadingStopped { conn: conn("a.1") });
+        let log = log.event(10.0, asked(true, 202)).recorded(15.0, "a.1", EndReason::Wall);
+        let log = log.event(16.0, asked(false, 200)).term(60.0).exit(65.0, 3);
+        assert_eq!(log.judge(check), ["exit code 3, but no wall fell on a session"]);
+    }
+
+    #[test]
+    fn a_pod_that_drains_is_alive() {
+        let probed = |live| drained_after(Event::LivenessProbed { live });
+        assert_eq!(probed(true).judge(check), [""; 0]);
+        assert_eq!(probed(false).judge(check), ["/livez said dead 10s after the signal"]);
+    }
+
+    fn drained_after(event: Event) -> Log {
+        client().event(70.0, event).goodbye(80.0, "a.1").exit(80.0, 0)
+    }
+
+    #[test]
+    fn a_client_that_did_not_read_at_the_signal_may_have_been_closed_before() {
+        let deaf = Log::default().session(1.0, "a.1").event(2.0, Event::ReadingStopped { conn: conn("a.1") });
+        let closed = deaf.recorded(50.0, "a.1", EndReason::IdleTimeout).term(60.0).exit(65.0, 0);
+        assert!(holds(&closed));
     }
 
     #[test]

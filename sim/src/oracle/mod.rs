@@ -5,7 +5,7 @@
 //!
 //! | promise | holds when | file |
 //! |---|---|---|
-//! | `never-cut` | no statement that a worker began was ended by `cp` before its answer was complete, unless its client cancelled, vanished or stalled past its clock, or a wall that is set was reached | [`never_cut`] |
+//! | `never-cut` | no statement that a worker began was ended before its answer was complete and acknowledged: by `cp`, by the process's exit, or by the kubelet's SIGKILL; unless its client cancelled, vanished, half-closed or stalled past its clock, or a wall that is set was reached, or the file says that this client is killed | [`never_cut`] |
 //! | `bounded-exit` | the process exited within the contract's bound | [`bounded_exit`] |
 //! | `answered-or-not-run` | every request was answered, or refused with a SQLSTATE and never began at a worker; none ran twice; a COMMIT is told done exactly if it was done | [`answered_or_not_run`] |
 //! | `clean-goodbye` | every closed client that was reading got a well-formed FATAL and then EOF, at a message boundary, exactly one | [`clean_goodbye`] |
@@ -25,6 +25,7 @@
 //!
 //! What the scenario itself expects is judged in [`expect`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use cp::core::{DrainPolicy, Settings, Time};
 use cp::world::Signal;
 
 use crate::history::History;
-use crate::scenario::model::Promise;
+use crate::scenario::model::{Promise, Scenario};
 use crate::timeline;
 
 pub mod answered_or_not_run;
@@ -53,7 +54,7 @@ mod story;
 
 pub use expect::{Unmet, check_expectations};
 
-use story::{Moment, Story};
+use story::{Drain, Moment, Story};
 
 /// A finished run, ready to be judged.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub struct Judged<'a> {
     pub termination_grace: Duration,
     /// The engine's tick: no time in the log is finer than this.
     pub resolution: Duration,
+    /// The clients of which the file says that a SIGKILL ends them.
+    pub killed: BTreeSet<&'a str>,
     story: Story<'a>,
 }
 
@@ -122,7 +125,14 @@ impl<'a> Judged<'a> {
         termination_grace: Duration,
         resolution: Duration,
     ) -> Judged<'a> {
-        Judged { history, settings, termination_grace, resolution, story: Story::of(history) }
+        let (story, killed) = (Story::of(history), BTreeSet::new());
+        Judged { history, settings, termination_grace, resolution, killed, story }
+    }
+
+    /// The same, of a file that says so much of its clients.
+    pub fn of_file(self, scenario: &'a Scenario) -> Judged<'a> {
+        let killed = scenario.expect.client.iter().filter(|(_, expect)| expect.killed);
+        Judged { killed: killed.map(|(name, _)| name.as_str()).collect(), ..self }
     }
 
     /// How far what one host did and what another saw of it may lie apart; also the time to flush the meter.
@@ -136,11 +146,16 @@ impl<'a> Judged<'a> {
         (ROUND_TRIP_TICKS * self.resolution + 2 * self.story.latency).saturating_mul(round_trips)
     }
 
-    /// When the contract's wall stands, if it is set: work that still runs then may be ended.
-    ///
-    /// A second SIGINT is a wall under every policy. A SIGINT after a SIGTERM is a first one.
+    /// When the contract's wall stands in the drain that was not taken back, if it is set: work that still runs then may be
+    /// ended.
     fn wall(&self) -> Option<Time> {
-        let signal = self.story.signal()?.at;
+        self.wall_of(self.story.drain()?)
+    }
+
+    /// When the wall of this drain stands. A second SIGINT is a wall under every policy. A SIGINT after a SIGTERM is a first
+    /// one.
+    fn wall_of(&self, drain: &Drain) -> Option<Time> {
+        let signal = drain.began.at;
         let interrupts = self.story.signals.iter().filter(|(_, signal)| *signal == Signal::Int);
         let second_interrupt = interrupts.map(|(moment, _)| moment.at).nth(1);
         let aware = self.settings.drain_policy == DrainPolicy::IdleAware;
@@ -157,9 +172,17 @@ impl<'a> Judged<'a> {
         self.story.signal().filter(|_| flat).map(|signal| signal.at + self.settings.handover_drain_timeout)
     }
 
-    /// Whether the wall stood at this moment.
+    /// Whether a wall stood at this moment, or one had fallen just before its drain was taken back.
     fn at_wall(&self, moment: Moment) -> bool {
-        self.wall().is_some_and(|wall| moment.at + self.resolution >= wall)
+        self.story.drains.iter().any(|drain| {
+            let stood = |wall: Time| {
+                moment.at + self.resolution >= wall
+                    && drain
+                        .recalled
+                        .is_none_or(|recalled| wall <= recalled.at && moment.at <= recalled.at + self.slack())
+            };
+            self.wall_of(drain).is_some_and(stood)
+        })
     }
 
     /// A time in words, relative to the signal.

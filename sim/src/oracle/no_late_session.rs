@@ -4,7 +4,7 @@
 //! before, and waits for its worker, may have its session afterwards. A
 //! late one is told 57P03 or, if it never sent a whole startup packet, nothing; no other FATAL will do. It must reach
 //! the listener: that stays open to the end, for this answer and for cancel requests, so a connection that could not be
-//! opened while the process was there breaks it too, from the signal on.
+//! opened while the process was there and the network whole breaks it too, from the signal on.
 //!
 //! The old policies stop accepting at the signal, and promise nothing here.
 
@@ -33,7 +33,10 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
         (_, Some(fatal), _) if late && !run.story.shot_before(fatal.moment) => {
             (format!("was refused with {}, not 57P03,", fatal.code), fatal.moment)
         }
-        (.., Some(failed)) if run.story.gone().is_none_or(|gone| failed.at + run.slack() < gone.at) => {
+        (.., Some(failed))
+            if run.story.gone().is_none_or(|gone| failed.at + run.slack() < gone.at)
+                && !run.story.outages.of_client(connection.conn, connection.connecting.at, failed.at) =>
+        {
             ("found no listener".to_owned(), failed)
         }
         _ => return None,
@@ -51,7 +54,7 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
 mod tests {
     use super::super::fixture::{Log, conn};
     use super::*;
-    use crate::history::Event;
+    use crate::history::{Event, Fault};
 
     fn signalled() -> Log {
         Log::default().term(60.0)
@@ -100,6 +103,9 @@ mod tests {
         let refused = |exit| failed(signalled().connecting(66.0, "b.1"), 66.0).exit(exit, 0).judge(check);
         assert_eq!(refused(66.05), [""; 0]);
         assert_eq!(refused(70.0).len(), 1);
+        let between = ["clients", "pod"].map(str::to_owned);
+        let cut_off = signalled().event(65.0, Event::Fault { what: Fault::Partition { between } });
+        assert_eq!(failed(cut_off.connecting(66.0, "b.1"), 66.0).exit(70.0, 0).judge(check), [""; 0]);
         assert_eq!(failed(signalled().exit(65.0, 0).connecting(66.0, "b.1"), 66.0).judge(check), [""; 0]);
     }
 

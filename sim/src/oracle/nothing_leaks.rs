@@ -1,6 +1,7 @@
 //! `nothing-leaks`: at exit no task, socket, worker session or registry entry is left.
 //!
-//! Seen from outside: the process's own tasks when its main function returned, and every worker's session, which must be
+//! A worker's session that is still there behind the exit may still run a statement that nobody waits for: of a pipeline, the
+//! second. Seen from outside: the process's own tasks when its main function returned, and every worker's session, which must be
 //! over as soon as the news of the exit can have arrived. A task that panicked leaked whatever it held. Sockets to clients
 //! are `clean-goodbye`'s: each must have been closed with a word.
 //!
@@ -34,11 +35,11 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     let Some((exit, _)) = run.story.exit.filter(|(exit, _)| !run.story.shot_before(*exit)) else {
         return Vec::new();
     };
-    // A worker that has hung can't end anything.
-    if run.story.worker_hangs_at(exit.at) {
+    let deadline = exit.at + run.slack();
+    // A worker that has hung can't end anything, and one that is out of reach hears of nothing.
+    if run.story.outages.of_worker(exit.at, deadline) {
         return Vec::new();
     }
-    let deadline = exit.at + run.slack();
     let left = run.story.worker_sessions.values();
     let left = left.filter(|session| session.began < exit && session.ended.is_none_or(|ended| ended.at > deadline));
     left.map(|session| {
@@ -58,6 +59,7 @@ mod tests {
 
     use super::super::fixture::Log;
     use super::*;
+    use crate::history::Fault;
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").term(60.0)
@@ -87,6 +89,14 @@ mod tests {
         let end = |at| client().exit(80.0, 0).event(at, Event::WorkerSessionEnded { worker_session: 1 }).judge(check);
         assert_eq!(end(80.05), [""; 0]);
         assert_eq!(end(81.0).len(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_is_out_of_reach_at_the_exit_is_left_to_itself() {
+        let cut_off = |what| client().event(75.0, Event::Fault { what }).exit(80.0, 0).judge(check).len();
+        assert_eq!(cut_off(Fault::Partition { between: ["worker", "pod"].map(str::to_owned) }), 0);
+        assert_eq!(cut_off(Fault::WorkerHang), 0);
+        assert_eq!(cut_off(Fault::WorkerDrain), 1);
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! `one-record-each`: every session that began has exactly one end record, with the right reason and times; none is lost
 //! short of SIGKILL.
 //!
-//! Sessions and records meet by `application_name` and by when they began. Right means: the reason is one that fits what
+//! Sessions and records meet by `application_name` and by when they began; of several that could be meant, by what they say of
+//! their end: first the sessions whose end can be told apart, then those whose client vanished or did not read. Right means: the reason is one that fits what
 //! the client saw (the FATAL's SQLSTATE and, where it names a clock, its DETAIL; how the client left), `ended` is when the
 //! client saw it, and `executing` is the time in which its worker ran its statements, no less and no more.
 //!
 //! Three allowances. Where the client left in the very moment in which the drain closed it, both reasons are true. A session
 //! whose first ReadyForQuery never reached its client has a record, and no client who knows of it. After SIGKILL the
 //! sessions that were alive at that moment have no record; those are the counted losses. SIGQUIT loses none.
+//!
+//! A record says what the pod could see: where its worker hung or was out of reach, `executing` goes on until the answer has
+//! come through; a client that does not read or can't be reached sees its end later, or never; bytes that are no PostgreSQL
+//! and the end of the stream behind them are two true reasons; and a FATAL of the worker's own is the worker's end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::EndReason;
+use cp::core::{EndReason, Time};
 use cp::meter::EndRecord;
 
 use super::story::{Connection, Ending, Moment};
@@ -43,10 +48,15 @@ impl Ledger<'_, '_> {
     fn balance(mut self, run: &Judged) -> Vec<Violation> {
         let mut broken = Vec::new();
         // Those that agree about the beginning first, the others in their order: one wrong time must not shift all pairs.
-        for tolerance in [run.slack(), Duration::MAX] {
+        self.sessions.sort_by_key(|session| is_vague(session));
+        let slack = run.slack();
+        for (tolerance, agrees) in [(slack, true), (slack, false), (Duration::MAX, false)] {
             self.sessions.retain(|session| {
                 let began = session.began.expect("only sessions are here").at;
-                let fits = |(_, record): &(Moment, &EndRecord)| apart(record.began, began) <= tolerance;
+                let fits = |(moment, record): &(Moment, &EndRecord)| {
+                    let near = apart(record.began, began) <= tolerance;
+                    near && (!agrees || wrong(run, session, *moment, record).is_none())
+                };
                 let Some(index) = self.records.iter().position(fits) else {
                     return true;
                 };
@@ -59,6 +69,11 @@ impl Ledger<'_, '_> {
         broken.extend(self.records.iter().filter_map(|(moment, record)| excess(run, *moment, record)));
         broken
     }
+}
+
+/// Whether many ends would do for what its client saw: it vanished, or did not read.
+fn is_vague(session: &Connection) -> bool {
+    session.reads_late() || matches!(session.ending(), None | Some((_, Ending::Left("vanish"))))
 }
 
 fn violation(what: String, evidence: impl IntoIterator<Item = Moment>) -> Violation {
@@ -112,7 +127,13 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
         } else {
             misbilled(run, session, record)?
         }
-    } else if run.story.gone().is_none() && run.story.last.is_some_and(|last| last.at > record.ended + run.slack()) {
+    } else if run.story.gone().is_none()
+        && session.deaf_at(moment).is_none()
+        && run.story.last.is_some_and(|last| {
+            let away = run.story.outages.of_client(session.conn, record.ended, last.at);
+            last.at > record.ended + run.slack() && !away
+        })
+    {
         format!("says that it ended {}, but it goes on", run.when(record.ended))
     } else {
         return None;
@@ -121,13 +142,26 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
 }
 
 /// Whether the record's end is what the client saw. A client that reads slowly, or not at all, sees its FATAL later; and when
-/// a machine has vanished, `cp` finds out later.
+/// a machine has vanished, `cp` finds out later. What a client leaves running is waited for: its end may be a half-close.
 fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending, record: &EndRecord) -> bool {
     match ending {
         Ending::Left("vanish") => record.ended + run.slack() >= ended.at,
-        _ if session.reads_late() => record.ended <= ended.at + run.slack(),
+        Ending::Left("close") => {
+            let mut either = runs_on_to(run, session, ended).into_iter().chain([ended.at]);
+            either.any(|end| apart(record.ended, end) <= run.slack())
+        }
+        _ if session.reads_late() || run.story.outages.of_client(session.conn, record.ended, ended.at) => {
+            record.ended <= ended.at + run.slack()
+        }
         _ => apart(record.ended, ended.at) <= run.slack(),
     }
+}
+
+/// Until when a session's worker executed what its client had left behind; none if nothing.
+fn runs_on_to(run: &Judged, session: &Connection, left: Moment) -> Option<Time> {
+    let statements = run.story.requests_of(session).flat_map(|request| run.story.statements_of(request));
+    let left_behind = statements.filter_map(|statement| statement.end).map(|(end, _)| end);
+    left_behind.filter(|end| *end > left && end.at > left.at + run.slack()).max().map(|end| end.at)
 }
 
 fn seen(ending: Ending) -> String {
@@ -150,7 +184,9 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
                 detail.is_some() && reason.fatal(None).is_some_and(|fatal| fatal.detail.as_deref() == detail)
             };
             let named = EndReason::ALL.into_iter().filter(|reason| speaks(*reason)).find(names);
-            speaks(record.reason) && named.is_none_or(|named| named == record.reason)
+            let dismissed = run.story.dismissed(session, record.began, record.ended + run.slack());
+            let of_worker = dismissed && record.reason == EndReason::WorkerLost;
+            of_worker || speaks(record.reason) && named.is_none_or(|named| named == record.reason)
         }
         // Whichever clock was the first to miss it.
         Ending::Left("vanish") => record.reason != EndReason::Terminate,
@@ -160,10 +196,11 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
                 // Closing a socket with unread bytes resets it.
                 _ => matches!(record.reason, EndReason::ClientClosed | EndReason::ClientReset),
             };
-            by_client || closed_in_passing(run, record)
+            let garbled = session.garbage.is_some() && record.reason == EndReason::Malformed;
+            by_client || garbled || closed_in_passing(run, record)
         }
         // `clean-goodbye` asks why there was no FATAL. Here: the client did not end it.
-        Ending::Eof | Ending::ConnectFailed => !record.reason.by_client(),
+        Ending::Eof | Ending::ConnectFailed => session.half_closed.is_some() || !record.reason.by_client(),
         Ending::Reset => true,
     }
 }
@@ -182,7 +219,7 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
     let (mut worked, mut steps) = (Duration::ZERO, 1u32);
     for statement in story.requests_of(session).flat_map(|request| story.statements_of(request)) {
         let end = statement.end.map(|(end, _)| end);
-        let waited = statement.waits.iter().map(|(began, went_on)| until(went_on.or(end)).since(began.at));
+        let waited = statement.waits.iter().map(|wait| until(wait.went_on.or(end)).since(wait.began.at));
         worked += until(end).since(statement.began.at).saturating_sub(waited.sum());
         steps = steps.saturating_add(1).saturating_add(u32::try_from(statement.waits.len()).unwrap_or(u32::MAX));
     }
@@ -197,7 +234,15 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
         .sum();
     // The pod sees the end of an answer when all of it has come.
     let unseen = unasked + run.transit(record.sent);
-    let fits = record.executing + tolerance >= worked && record.executing <= worked + unseen + tolerance;
+    // What was on its way for longer than a network takes was executing, as far as the pod could see.
+    let late: Duration = story
+        .requests_of(session)
+        .filter_map(|request| {
+            let end = until(request.end().map(|(end, _)| end));
+            story.outages.of_worker(request.sent.at, end).then(|| end.since(request.sent.at))
+        })
+        .sum();
+    let fits = record.executing + tolerance >= worked && record.executing <= worked + unseen + late + tolerance;
     (!fits).then(|| {
         let (billed, worked) = (words(record.executing), words(worked));
         format!("says that its worker executed for {billed}, but that was {worked}")
@@ -206,12 +251,10 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    use cp::core::Time;
-
     use super::super::fixture::{Log, conn};
     use super::*;
-    use crate::history::Event;
     use crate::history::RequestKind::Query;
+    use crate::history::{Event, Fault, StatementEnd};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").term(60.0)
@@ -220,7 +263,9 @@ mod tests {
     #[test]
     fn what_a_worker_waited_for_its_client_is_not_billed() {
         let waits = |to: f64, billed: u64| {
-            let log = client().begun(70.0, "a.1/1", Query).event(71.0, Event::WorkerWaits { worker_session: 1 });
+            let log = client()
+                .begun(70.0, "a.1/1", Query)
+                .event(71.0, Event::WorkerWaits { worker_session: 1, for_input: true });
             let log = log.event(to, Event::WorkerGoesOn { worker_session: 1 }).complete(101.0, "a.1/1");
             log.goodbye(101.0, "a.1").but_recorded(|record| record.executing = Duration::from_secs(billed)).judge(check)
         };
@@ -257,6 +302,58 @@ mod tests {
         assert_eq!(vanished.clone().recorded(160.0, "a.1", EndReason::ClientReset).judge(check), [""; 0]);
         assert_eq!(vanished.clone().recorded(160.0, "a.1", EndReason::Terminate).judge(check).len(), 1);
         assert_eq!(vanished.exit(161.0, 0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_vanished_and_came_back_at_once_has_two_records_in_either_order() {
+        let both = client().left(70.0, "a.1", "vanish").session(70.0, "a.1#2").goodbye(80.0, "a.1#2");
+        let began = |log: Log| log.but_recorded(|record| record.began = Time::from_epoch(Duration::from_secs(1)));
+        assert_eq!(both.clone().recorded(160.0, "a.1", EndReason::ClientReset).judge(check), [""; 0]);
+        let twins = Log::default().session(1.0, "a.1").left(1.0, "a.1", "vanish").session(1.0, "a.1#2").term(60.0);
+        let twins = twins.goodbye(80.0, "a.1#2").recorded(91.0, "a.1", EndReason::ClientReset);
+        assert_eq!(began(twins.clone()).judge(check), [""; 0]);
+        assert_eq!(twins.but_recorded(|record| record.reason = EndReason::Terminate).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_may_have_a_record_and_not_know_it() {
+        let ended = |log: Log| log.recorded(70.0, "a.1", EndReason::Boundary).out_of_time(80.0).judge(check).len();
+        assert_eq!(ended(client().event(61.0, Event::ReadingStopped { conn: conn("a.1") })), 0);
+        assert_eq!(ended(client()), 1);
+    }
+
+    #[test]
+    fn garbage_and_the_end_behind_it_are_two_true_reasons() {
+        let closed = |log: Log| log.left(70.0, "a.1", "close").recorded(70.0, "a.1", EndReason::Malformed).judge(check);
+        assert_eq!(closed(client().event(70.0, Event::GarbageSent { conn: conn("a.1") })), [""; 0]);
+        assert_eq!(closed(client()).len(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_an_outage_held_up_was_executing_as_far_as_the_pod_could_see() {
+        let between = || ["pod", "worker"].map(str::to_owned);
+        let billed = |outage: bool| {
+            let log = client().begun(70.0, "a.1/1", Query);
+            let begins = Event::Fault { what: Fault::Partition { between: between() } };
+            let log = if outage { log.event(70.5, begins) } else { log };
+            let log = log.statement_ended(71.0, "a.1/1", StatementEnd::Complete);
+            let log =
+                if outage { log.event(90.0, Event::Fault { what: Fault::Heal { between: between() } }) } else { log };
+            let log = log.ended(95.0, "a.1/1", crate::history::Outcome::Complete).goodbye(95.0, "a.1");
+            log.but_recorded(|record| record.executing = Duration::from_secs(25)).judge(check).len()
+        };
+        assert_eq!((billed(true), billed(false)), (0, 1));
+    }
+
+    #[test]
+    fn a_fatal_of_the_workers_own_is_the_workers_end() {
+        let told = |log: Log| {
+            let log = log.fatal(70.0, "a.1", "57P01", None).eof(70.0, "a.1");
+            log.recorded(70.0, "a.1", EndReason::WorkerLost).judge(check).len()
+        };
+        let terminate = Fault::Terminate { client: "a".to_owned(), stays_open: false };
+        assert_eq!(told(client().event(69.9, Event::Fault { what: terminate })), 0);
+        assert_eq!(told(client()), 1);
     }
 
     #[test]
@@ -324,6 +421,18 @@ mod tests {
             ["the end record of a.1#1 says client_closed, but its client left (disconnect)"]
         );
         assert_eq!(left(50.0, "close", EndReason::Boundary).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_leaves_a_statement_behind_is_recorded_when_that_ends() {
+        let recorded = |at: f64| {
+            let log = client().begun(70.0, "a.1/1", Query).left(80.0, "a.1", "close");
+            let ended = |log: Log| log.statement_ended(380.0, "a.1/1", StatementEnd::Cancelled);
+            let recorded = |log: Log| log.recorded(at, "a.1", EndReason::ClientClosed);
+            if at < 380.0 { ended(recorded(log)).judge(check) } else { recorded(ended(log)).judge(check) }
+        };
+        assert_eq!(recorded(380.0), [""; 0]);
+        assert_eq!((recorded(200.0).len(), recorded(500.0).len()), (1, 1));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! It only sorts: nothing here judges. What the log does not say is `None`, and an event about something that the log never
 //! introduced makes an entry of its own, so that a checker can ask about it.
 
+mod connection;
+mod outages;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use cp::lifecycle::Cause;
 use cp::meter::{EndRecord, Exit};
 use cp::world::Signal;
 
+pub(super) use self::connection::{Connection, Ending, FatalRead};
+use self::outages::Outages;
 use crate::history::{Conn, Event, Fault, History, Inserted, Outcome, RequestKind, StatementEnd};
 
 /// One entry of the log: which one, and when. Moments compare by their place in the log.
@@ -43,14 +48,16 @@ pub(super) struct Story<'a> {
     pub(super) rows: BTreeMap<&'a str, u64>,
     /// Signals to `cp`.
     pub(super) signals: Vec<(Moment, Signal)>,
-    /// What began the drain, if there was one that was not taken back: the contract's t = 0.
-    pub(super) drain: Option<(Moment, Cause)>,
+    /// Every drain, those that were taken back included.
+    pub(super) drains: Vec<Drain>,
     /// When the worker's process was killed.
     crashes: Vec<Moment>,
+    /// When the worker ended sessions with a FATAL of its own: those of this client, or all.
+    dismissals: Vec<(Moment, Option<&'a str>)>,
     /// When the worker began to take no new sessions (true), and took them again (false).
     refusals: Vec<(Moment, bool)>,
-    /// When the worker hung (true), and went on (false).
-    hangs: Vec<(Moment, bool)>,
+    /// When what lay between two hosts, or a host, let nothing through.
+    pub(super) outages: Outages<'a>,
     /// The longest way of a packet that the scenario asked for.
     pub(super) latency: Duration,
     faulty: bool,
@@ -66,61 +73,6 @@ pub(super) struct Story<'a> {
     by_tag: BTreeMap<&'a str, usize>,
 }
 
-/// One connection attempt.
-#[derive(Debug)]
-pub(super) struct Connection<'a> {
-    /// Whose.
-    pub(super) conn: &'a Conn,
-    /// When the client started to connect, or the first that the log has of it.
-    pub(super) connecting: Moment,
-    /// When its startup packet was on its way: from here on it can be told things.
-    pub(super) startup: Option<Moment>,
-    /// Its first ReadyForQuery.
-    pub(super) began: Option<Moment>,
-    /// When it stopped reading (false) and read again (true).
-    pub(super) reading: Vec<(Moment, bool)>,
-    /// Whether it ever read slowly, or not at all.
-    reads_late: bool,
-    /// The FATALs it read.
-    pub(super) fatals: Vec<FatalRead<'a>>,
-    /// Its first end of the stream, and whether that was inside a message.
-    pub(super) eof: Option<(Moment, bool)>,
-    /// Its first reset.
-    pub(super) reset: Option<Moment>,
-    /// When the client itself ended it, and how.
-    pub(super) left: Option<(Moment, &'static str)>,
-    /// TCP could not be opened.
-    pub(super) failed: Option<Moment>,
-    /// When it read the answers to its batches' Syncs.
-    pub(super) batches: Vec<Moment>,
-    /// Its requests, as indices into [`Story::requests`], in the order sent.
-    pub(super) requests: Vec<usize>,
-}
-
-/// A FATAL, as its client read it.
-#[derive(Debug)]
-pub(super) struct FatalRead<'a> {
-    pub(super) moment: Moment,
-    pub(super) code: &'a str,
-    pub(super) detail: Option<&'a str>,
-    pub(super) mid_message: bool,
-}
-
-/// How a connection ended, as its client saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending<'a> {
-    /// With a FATAL of this SQLSTATE.
-    Fatal(&'a str),
-    /// The client ended it itself.
-    Left(&'static str),
-    /// The end of the stream, without a FATAL.
-    Eof,
-    /// A reset, without a FATAL.
-    Reset,
-    /// It never was one.
-    ConnectFailed,
-}
-
 /// A batch of the extended protocol: from its first message to its Sync, or to its session's end.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
@@ -129,6 +81,17 @@ pub(super) struct Batch<'a> {
     pub(super) application: Option<&'a str>,
     pub(super) began: Moment,
     pub(super) ended: Option<Moment>,
+}
+
+/// A drain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    /// Its t = 0.
+    pub(super) began: Moment,
+    /// What began it.
+    pub(super) cause: Cause,
+    /// When it was taken back, if it was.
+    pub(super) recalled: Option<Moment>,
 }
 
 /// One request.
@@ -141,6 +104,8 @@ pub(super) struct Request<'a> {
     pub(super) sent: Moment,
     /// How it ended for its client; more than one is one too many.
     pub(super) ends: Vec<(Moment, &'a Outcome)>,
+    /// How it ended for a client that never read that, and when somebody looked.
+    pub(super) unread: Option<(Moment, &'a Outcome)>,
     /// Its client's cancel requests.
     pub(super) cancels: Vec<Moment>,
     /// Its statements, as indices into [`Story::statements`].
@@ -154,10 +119,26 @@ pub(super) struct Statement<'a> {
     pub(super) worker_session: u32,
     pub(super) began: Moment,
     pub(super) end: Option<(Moment, &'a StatementEnd)>,
-    /// When its worker began to wait for the client, and went on.
-    pub(super) waits: Vec<(Moment, Option<Moment>)>,
+    /// When its worker waited for the client.
+    pub(super) waits: Vec<Wait>,
     /// Index into [`Story::requests`]; `None` if no client sent it.
     pub(super) request: Option<usize>,
+}
+
+/// A worker waits for its client in the middle of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) began: Moment,
+    pub(super) went_on: Option<Moment>,
+    /// For the client to send, and not to take.
+    pub(super) for_input: bool,
+}
+
+impl Wait {
+    /// Whether it lasted for some of this time.
+    pub(super) fn lasts_within(&self, from: Time, to: Time) -> bool {
+        self.began.at <= to && self.went_on.is_none_or(|went_on| went_on.at >= from)
+    }
 }
 
 /// One session at a worker.
@@ -173,7 +154,10 @@ impl<'a> Story<'a> {
     pub(super) fn of(history: &'a History) -> Story<'a> {
         let mut story = Story::default();
         let moment = |index: usize| Moment { index, at: history.entries[index].at };
-        story.drain = history.drain_began().map(|(index, cause)| (moment(index), cause));
+        story.drains = history
+            .drains()
+            .map(|drain| Drain { began: moment(drain.began), cause: drain.cause, recalled: drain.recalled.map(moment) })
+            .collect();
         for (index, entry) in history.entries.iter().enumerate() {
             story.add(Moment { index, at: entry.at }, &entry.event);
         }
@@ -200,14 +184,14 @@ impl<'a> Story<'a> {
                 connection.reads_late = true;
             }
             Event::ReadingResumed { conn } => self.connection(moment, conn).reading.push((moment, true)),
-            Event::WorkerWaits { worker_session } => {
+            Event::WorkerWaits { worker_session, for_input } => {
                 if let Some(statement) = self.running(*worker_session) {
-                    statement.waits.push((moment, None));
+                    statement.waits.push(Wait { began: moment, went_on: None, for_input: *for_input });
                 }
             }
             Event::WorkerGoesOn { worker_session } => {
-                if let Some((_, went_on)) = self.running(*worker_session).and_then(|running| running.waits.last_mut()) {
-                    went_on.get_or_insert(moment);
+                if let Some(wait) = self.running(*worker_session).and_then(|running| running.waits.last_mut()) {
+                    wait.went_on.get_or_insert(moment);
                 }
             }
             Event::SessionBegan { conn } => {
@@ -221,6 +205,21 @@ impl<'a> Story<'a> {
             }
             Event::RequestEnded { conn, tag, outcome } => {
                 self.request(moment, conn, tag, RequestKind::Query).ends.push((moment, outcome));
+            }
+            Event::PartSent { conn } | Event::BatchFed { conn } => self.connection(moment, conn).fed.push(moment),
+            Event::GarbageSent { conn } => {
+                let connection = self.connection(moment, conn);
+                connection.fed.push(moment);
+                connection.garbage.get_or_insert(moment);
+            }
+            Event::HalfClosed { conn } => {
+                self.connection(moment, conn).half_closed.get_or_insert(moment);
+            }
+            Event::MachineHas { conn, answered, fatal, .. } => {
+                self.connection(moment, conn).unread = Some(fatal.as_deref());
+                for (tag, outcome) in answered {
+                    self.request(moment, conn, tag, RequestKind::Query).unread = Some((moment, outcome));
+                }
             }
             Event::BatchAnswered { conn } => self.connection(moment, conn).batches.push(moment),
             Event::CancelSent { conn, tag } => {
@@ -300,28 +299,28 @@ impl<'a> Story<'a> {
                 self.add_fault(moment, what);
             }
             Event::ClientDone { .. }
-            | Event::HalfClosed { .. }
             | Event::Replicates { .. }
-            | Event::PartSent { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
             | Event::ReadinessProbed { .. }
+            | Event::LivenessProbed { .. }
             | Event::DrainAsked { .. }
             | Event::Panicked { .. }
             | Event::OutOfTime => {}
         }
     }
 
-    fn add_fault(&mut self, moment: Moment, what: &Fault) {
+    fn add_fault(&mut self, moment: Moment, what: &'a Fault) {
         match what {
             Fault::WorkerCrash => self.crashes.push(moment),
-            Fault::WorkerDrain | Fault::WorkerShutdown => self.refusals.push((moment, true)),
-            Fault::WorkerHang => self.hangs.push((moment, true)),
-            Fault::WorkerBack => {
-                self.refusals.push((moment, false));
-                self.hangs.push((moment, false));
+            Fault::WorkerDrain => self.refusals.push((moment, true)),
+            Fault::WorkerShutdown => {
+                self.refusals.push((moment, true));
+                self.dismissals.push((moment, None));
             }
+            Fault::WorkerBack => self.refusals.push((moment, false)),
+            Fault::Terminate { client, .. } => self.dismissals.push((moment, Some(client))),
             Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
             // A packet waits behind what its connection may have on its way.
             Fault::Rate { rate, .. } => {
@@ -330,6 +329,7 @@ impl<'a> Story<'a> {
             }
             _ => {}
         }
+        self.outages.add(moment.at, what);
     }
 
     fn end_batch(&mut self, worker_session: u32, moment: Moment) {
@@ -347,21 +347,7 @@ impl<'a> Story<'a> {
 
     fn connection(&mut self, moment: Moment, conn: &'a Conn) -> &mut Connection<'a> {
         let index = *self.by_conn.entry(conn).or_insert_with(|| {
-            self.connections.push(Connection {
-                conn,
-                connecting: moment,
-                startup: None,
-                began: None,
-                reading: Vec::new(),
-                reads_late: false,
-                fatals: Vec::new(),
-                eof: None,
-                reset: None,
-                left: None,
-                failed: None,
-                batches: Vec::new(),
-                requests: Vec::new(),
-            });
+            self.connections.push(Connection::new(conn, moment));
             self.connections.len() - 1
         });
         &mut self.connections[index]
@@ -381,15 +367,21 @@ impl<'a> Story<'a> {
             kind,
             sent: moment,
             ends: Vec::new(),
+            unread: None,
             cancels: Vec::new(),
             statements: Vec::new(),
         });
         &mut self.requests[index]
     }
 
+    /// The drain that was not taken back.
+    pub(super) fn drain(&self) -> Option<&Drain> {
+        self.drains.last().filter(|drain| drain.recalled.is_none())
+    }
+
     /// The contract's t = 0: the first SIGTERM or SIGINT, or the request for a drain that it made final.
     pub(super) fn signal(&self) -> Option<Moment> {
-        self.drain.map(|(moment, _)| moment)
+        self.drain().map(|drain| drain.began)
     }
 
     /// The first SIGQUIT.
@@ -408,6 +400,12 @@ impl<'a> Story<'a> {
         self.crashes.iter().any(|crash| aborted == Some(crash.at))
     }
 
+    /// Whether the worker itself ended this connection's session in this time.
+    pub(super) fn dismissed(&self, connection: &Connection, from: Time, to: Time) -> bool {
+        let its = |client: Option<&str>| client.is_none_or(|client| client == connection.conn.client);
+        self.dismissals.iter().any(|(moment, client)| its(*client) && from <= moment.at && moment.at <= to)
+    }
+
     /// Whether anything befell the network or the worker.
     pub(super) fn faulty(&self) -> bool {
         self.faulty
@@ -416,11 +414,6 @@ impl<'a> Story<'a> {
     /// Whether the worker took no new sessions then.
     pub(super) fn worker_refuses_at(&self, at: Time) -> bool {
         last_said(&self.refusals, at)
-    }
-
-    /// Whether the worker hung then.
-    pub(super) fn worker_hangs_at(&self, at: Time) -> bool {
-        last_said(&self.hangs, at)
     }
 
     /// Whether the pod had been told to die at once before this entry: by the kubelet's SIGKILL or by SIGQUIT. What the
@@ -464,54 +457,21 @@ fn last_said(changes: &[(Moment, bool)], at: Time) -> bool {
     changes.iter().rev().find(|(moment, _)| moment.at <= at).is_some_and(|(_, said)| *said)
 }
 
-impl<'a> Connection<'a> {
-    /// How it ended, and when: the first thing that said so; of two in the same instant, what the client did itself, for
-    /// it could not have known better. `None` if nothing did.
-    pub(super) fn ending(&self) -> Option<(Moment, Ending<'a>)> {
-        let fatal = self.fatals.first().map(|fatal| (fatal.moment, Ending::Fatal(fatal.code)));
-        let left = self.left.map(|(moment, how)| (moment, Ending::Left(how)));
-        let eof = self.eof.map(|(moment, _)| (moment, Ending::Eof));
-        let reset = self.reset.map(|moment| (moment, Ending::Reset));
-        let failed = self.failed.map(|moment| (moment, Ending::ConnectFailed));
-        let own = |ending| !matches!(ending, Ending::Left(_));
-        let all = [fatal, left, eof, reset, failed].into_iter().flatten();
-        all.min_by_key(|(moment, ending)| (moment.at, own(*ending), *moment))
-    }
-
-    /// When the client left by itself, if it did so before this entry.
-    pub(super) fn left_before(&self, moment: Moment) -> bool {
-        self.left.is_some_and(|(left, _)| left < moment)
-    }
-
-    /// Whether it ever read slowly, or not at all: then it sees later what was sent to it.
-    pub(super) fn reads_late(&self) -> bool {
-        self.reads_late
-    }
-
-    /// Since when it had not been reading at this moment, if it was not.
-    pub(super) fn deaf_at(&self, moment: Moment) -> Option<Moment> {
-        let last = self.reading.iter().rev().find(|(changed, _)| *changed < moment)?;
-        (!last.1).then_some(last.0)
-    }
-
-    /// Whether it was there at this time.
-    pub(super) fn open_at(&self, at: Time) -> bool {
-        self.connecting.at <= at && self.ending().is_none_or(|(end, _)| end.at > at)
-    }
-}
-
 impl Statement<'_> {
-    /// The last instant up to `until` at which its worker was executing, or a byte of it moved.
-    pub(super) fn last_moved(&self, until: Moment) -> Moment {
-        let end = self.end.map_or(until, |(end, _)| end.min(until));
-        match self.waits.iter().rev().find(|(began, _)| *began < end) {
-            Some((began, went_on)) if went_on.is_none_or(|went_on| went_on > end) => *began,
-            _ => end,
-        }
+    /// The wait that its worker was in just before this moment. One that goes on in the very instant in which it is cancelled
+    /// has done nothing.
+    pub(super) fn waited_at(&self, moment: Moment) -> Option<&Wait> {
+        let last = self.waits.iter().rev().find(|wait| wait.began < moment)?;
+        last.went_on.is_none_or(|went_on| went_on.at >= moment.at).then_some(last)
     }
 }
 
 impl<'a> Request<'a> {
+    /// How it ended for its client's machine: as its client saw it or, of a client that did not read, as it could have.
+    pub(super) fn delivered(&self) -> Option<(Moment, &'a Outcome)> {
+        self.end().or(self.unread)
+    }
+
     /// How it ended for its client.
     pub(super) fn end(&self) -> Option<(Moment, &'a Outcome)> {
         self.ends.first().copied()

@@ -284,7 +284,7 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     };
     let Some(expect) = &seen.read else { return };
     if *expect == ExpectClient::default() {
-        let label = "expected `answered`, `committed`, `ends`, `told`, `between` or `errors`";
+        let label = "expected `answered`, `committed`, `ends`, `told`, `between`, `errors` or `killed`";
         problems.push(Problem::new(seen.at.clone(), format!("nothing is expected of `{name}`"), label));
     }
     let Some(client) = &entry.read else { return };

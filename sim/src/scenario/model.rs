@@ -178,6 +178,9 @@ pub struct ExpectClient {
     pub between: Option<[Span; 2]>,
     /// SQLSTATEs of the errors that its requests got, in order; FATALs are not among them.
     pub errors: Option<Vec<SqlState>>,
+    /// It is killed: a SIGKILL of the pod ends its last connection. Without this word, what a SIGKILL cuts breaks `never-cut`.
+    #[schemars(default)]
+    pub killed: bool,
 }
 
 impl ExpectClient {

@@ -348,6 +348,7 @@ impl Table for ExpectClient {
         let ends: Option<Option<String>> = fields.optional("ends");
         let between: Option<Option<[Span; 2]>> = fields.optional("between");
         let errors = fields.optional("errors");
+        let killed = fields.or("killed", false);
         if let Some(Some(ends)) = &ends {
             check_end(ends, fields.place("ends"), fields.problems());
         }
@@ -376,6 +377,7 @@ impl Table for ExpectClient {
             told: counted?,
             between: between?,
             errors: errors?,
+            killed: killed?,
         })
     }
 }

@@ -82,7 +82,7 @@ impl<W: World> Session<W> {
                 Some(frame) => return Ok(frame),
                 // A goodbye is no byte of the statement.
                 None => {
-                    self.patiently(|wire, cx| match wire.poll_fill(cx) {
+                    self.patiently(true, |wire, cx| match wire.poll_fill(cx) {
                         Poll::Ready(Ok(())) if wire.begins_with(TERMINATE) => Poll::Ready(Err(Closed)),
                         filled => filled,
                     })

@@ -238,7 +238,7 @@ impl<W: World> Session<W> {
 
     async fn write(&mut self, mut bytes: usize) -> Result<(), Stop> {
         while bytes > 0 {
-            let written = self.patiently(|wire, cx| wire.poll_write(bytes, cx)).await;
+            let written = self.patiently(false, |wire, cx| wire.poll_write(bytes, cx)).await;
             if matches!(written, Err(Stop::Told(_))) {
                 // Who is told to end while the socket takes nothing has no way to say a word.
                 self.wire.drop_output();
@@ -249,9 +249,10 @@ impl<W: World> Session<W> {
         Ok(self.wire.write(0).await?)
     }
 
-    /// Waits for the client to send or to take a byte, unless it is told to end, and logs that it waits.
+    /// Waits for the client to send a byte (`for_input`) or to take one, unless it is told to end, and logs that it waits.
     pub(super) async fn patiently<T>(
         &mut self,
+        for_input: bool,
         mut poll: impl FnMut(&mut Wire<W::Stream>, &mut Context<'_>) -> Poll<Result<T, Closed>>,
     ) -> Result<T, Stop> {
         let worker_session = self.take.number;
@@ -265,7 +266,7 @@ impl<W: World> Session<W> {
             }
             if polled.is_pending() && !waits {
                 waits = true;
-                self.record(Event::WorkerWaits { worker_session });
+                self.record(Event::WorkerWaits { worker_session, for_input });
             }
             if waits && matches!(polled, Poll::Ready(Ok(_))) {
                 self.record(Event::WorkerGoesOn { worker_session });
