@@ -9,6 +9,7 @@ use futures_util::future::{join, join3};
 use process_tests::control_plane::ControlPlane;
 use process_tests::machine::{Machine, in_own_network};
 use process_tests::raw::{self, Message, Raw};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::time::{sleep, timeout};
 
 use super::{ADMIN_SHUTDOWN, assert_exit, millis};
@@ -23,13 +24,19 @@ const IDLE: &str = "The server shuts down, and idle_grace was over for this idle
 /// How a client reads its answer.
 #[derive(Clone, Copy)]
 enum Reader {
-    /// It pauses now and then, for longer than `close_linger`.
+    /// It pauses now and then, for longer than `close_linger`, and near its answer's end, too.
     Pausing,
     /// It sends further requests while it reads.
     Sending,
     /// It reads records of 16 kB, whole ones only, as a TLS library does.
     Records,
 }
+
+/// Rows from one pause, or request, to the next. Behind the last step the rest of the answer fits into any send buffer.
+const STEP: usize = 950;
+
+/// Its machine takes so little for it that nothing is acknowledged during most of a pause.
+const SMALL_WINDOW: usize = 32 * 1024;
 
 /// Nothing comes through a cable that is gone, not even an end.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -60,7 +67,11 @@ async fn last_words(number: usize, reader: Reader) -> BTreeMap<char, String> {
     machine.slow_down("2mbit");
     let flags = ["--lame-duck", "0", "--idle-grace", "500ms", "--stall-grace", "20s", "--close-linger", "1s"];
     let mut plane = ControlPlane::start_at(&machine.here(), &flags).await;
-    let mut client = Raw::session_over(machine.connect(plane.port), "slow-link").await;
+    let stream = machine.connect(plane.port);
+    if matches!(reader, Reader::Pausing) {
+        set_socket_recv_buffer_size(&stream, SMALL_WINDOW).expect("a window can be small");
+    }
+    let mut client = Raw::session_over(stream, "slow-link").await;
     client.send(&raw::query(ANSWER)).await;
     let mut messages = vec![client.messages.next().await.unwrap().expect("an answer")];
 
@@ -107,9 +118,8 @@ async fn read(client: &mut Raw, reader: Reader, messages: &mut Vec<Message>) {
             }
         }
         messages.extend(std::iter::from_fn(|| client.messages.take()));
-        let megabytes = messages.len() / 1000;
-        if megabytes > step {
-            step = megabytes;
+        if messages.len() / STEP > step {
+            step = messages.len() / STEP;
             match reader {
                 Reader::Pausing => sleep(millis(2000)).await,
                 Reader::Sending => client.send(&raw::query("select 'another'")).await,
