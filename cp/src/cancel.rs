@@ -1,34 +1,162 @@
 //! Cancel requests: served in every phase, until the process exits. Whoever holds the process up must be able to let go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 use crate::alarm::within;
 use crate::core::Time;
 use crate::core::wire::CancelKey;
 use crate::course::Front;
 use crate::meter::Meter;
+use crate::sync::{Arc, Mutex};
 use crate::throttle::Kind;
 use crate::world::World;
 
 /// How long a cancel request may take to reach its worker.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Passes the cancel request on to the worker of the session that has `key`, and closes `client` when the worker has taken
-/// it: as with PostgreSQL, that is all the answer there is. An unknown key is ignored without a word, so that a guess learns
-/// nothing.
+/// Requests passed on at a time, of those whose key is a session's here, and as many of the others: neither starves the other.
+const AT_A_TIME: usize = 16;
+/// Requests of one session that wait for their turn. One more is closed at once; those that wait do for it as well.
+const WAITING: usize = 8;
+
+/// Passes the cancel request on, and closes `client` when the worker has taken it: as with PostgreSQL, that is all the answer
+/// there is. One whose key is no session's here goes to the worker all the same, because a service sends it to any replica.
+/// From outside both look the same, so that a guess learns nothing.
 pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, key: &CancelKey) {
-    if !front.registry.knows(key) {
-        if let Some(left_out) = front.throttle.pass(Kind::WrongCancel, front.world.now()) {
-            tracing::info!(?key, left_out, "cancel request for no session here");
+    let deadline = front.world.now() + PATIENCE;
+    match front.registry.session_of(key) {
+        Some(session) => {
+            let turn = front.unless_exiting(take_turn(front, session, key, deadline));
+            if within(&front.world, deadline, turn).await.flatten() == Some(true) {
+                front.registry.count_cancel();
+            }
         }
-        return;
-    }
-    if pass_on(front, key, front.world.now() + PATIENCE).await {
-        front.registry.count_cancel();
+        None => ask_around(front, key, deadline).await,
     }
     drop(client);
+}
+
+/// Passes on a request of a session here when its turn has come, or lets the one that was passed on since do for it. Returns
+/// whether the worker has taken it.
+async fn take_turn<W: World, M: Meter>(front: &Front<W, M>, session: u32, key: &CancelKey, deadline: Time) -> bool {
+    let Some(waiting) = front.cancels.queue_up(session) else { return false };
+    let _under_way = waiting.line.lock().await;
+    // Whatever was running when this request came, one that set out later has hit as well.
+    if let Some(delivered) = waiting.was_served() {
+        return delivered;
+    }
+    let _permit = front.cancels.known.acquire().await;
+    waiting.set_out();
+    let delivered = pass_on(front, key, deadline).await;
+    waiting.handle_delivered(delivered);
+    delivered
+}
+
+/// Passes on a request that is no session's here, unless too many are under way.
+async fn ask_around<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey, deadline: Time) {
+    let now = front.world.now();
+    let Ok(_permit) = front.cancels.unknown.try_acquire() else {
+        if let Some(left_out) = front.throttle.pass(Kind::DroppedCancel, now) {
+            tracing::warn!(left_out, "cancel request for no session here dropped: too many of them are under way");
+        }
+        return;
+    };
+    if let Some(left_out) = front.throttle.pass(Kind::WrongCancel, now) {
+        tracing::info!(?key, left_out, "cancel request for no session here: the worker is asked");
+    }
+    // Whether it gets there is for no line of its own: anybody can send thousands.
+    let _ = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await;
+}
+
+/// Bounds what cancel requests cost the worker. Clones share the bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancels {
+    known: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
+    /// By the session's number, as long as somebody is in its queue.
+    queues: Arc<Mutex<BTreeMap<u32, Queue>>>,
+}
+
+impl Default for Cancels {
+    fn default() -> Self {
+        let bound = || Arc::new(Semaphore::new(AT_A_TIME));
+        Cancels { known: bound(), unknown: bound(), queues: Arc::default() }
+    }
+}
+
+/// The requests of one session: one of them is under way at a time.
+#[derive(Debug, Default)]
+struct Queue {
+    line: Arc<tokio::sync::Mutex<()>>,
+    /// Requests in it, those under way included.
+    here: usize,
+    /// Requests that have set out.
+    set_out: u64,
+    /// Requests that have come since the last of them set out.
+    came: usize,
+    /// Whether the worker has taken the last one.
+    delivered: bool,
+}
+
+impl Cancels {
+    /// None if so many wait already that one more changes nothing.
+    fn queue_up(&self, session: u32) -> Option<Waiting> {
+        let mut queues = self.queues.lock().expect("nothing panics while it holds the queues");
+        let queue = queues.entry(session).or_default();
+        if queue.came >= WAITING {
+            return None;
+        }
+        queue.came += 1;
+        queue.here += 1;
+        Some(Waiting { cancels: self.clone(), session, line: queue.line.clone(), after: queue.set_out })
+    }
+}
+
+/// One request in its session's queue.
+struct Waiting {
+    cancels: Cancels,
+    session: u32,
+    line: Arc<tokio::sync::Mutex<()>>,
+    /// How many had set out when it came.
+    after: u64,
+}
+
+impl Waiting {
+    /// Whether one that set out after this one came was delivered; none if there was none.
+    fn was_served(&self) -> Option<bool> {
+        self.with(|queue| (queue.set_out > self.after).then_some(queue.delivered))
+    }
+
+    fn set_out(&self) {
+        self.with(|queue| (queue.set_out, queue.came, queue.delivered) = (queue.set_out + 1, 0, false));
+    }
+
+    fn handle_delivered(&self, delivered: bool) {
+        self.with(|queue| queue.delivered = delivered);
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queues = self.cancels.queues.lock().expect("nothing panics while it holds the queues");
+        look(queues.entry(self.session).or_default())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut queues = self.cancels.queues.lock().expect("nothing panics while it holds the queues");
+        if let Some(queue) = queues.get_mut(&self.session) {
+            queue.here -= 1;
+            // Whoever gave up before the last of them set out is covered by nobody any more; nor does anybody count on it.
+            queue.came = queue.came.min(queue.here);
+            if queue.here == 0 {
+                queues.remove(&self.session);
+            }
+        }
+    }
 }
 
 /// Cancels at the worker the statement of the session that has `key` there, until `deadline` or the process's exit. Returns
@@ -71,17 +199,17 @@ mod tests {
         let enter = |key| {
             let place = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH).unwrap();
             place.update(SHOWN, None);
-            assert!(!registry.knows(key));
+            assert_eq!(registry.session_of(key), None);
             place.update(SHOWN, Some(key));
             place
         };
         let (one, other) = (key(7, b"long secret"), key(7, b"four"));
         let (place, _other_place) = (enter(&one), enter(&other));
         for wrong in [key(7, b"five"), key(8, b"four"), key(7, b"long"), key(7, b"four and more")] {
-            assert!(!registry.knows(&wrong), "{wrong:?}");
+            assert_eq!(registry.session_of(&wrong), None, "{wrong:?}");
         }
-        assert!(registry.knows(&one) && registry.knows(&other));
+        assert_eq!((registry.session_of(&one), registry.session_of(&other)), (Some(1), Some(2)));
         drop(place);
-        assert!(!registry.knows(&one) && registry.knows(&other));
+        assert_eq!((registry.session_of(&one), registry.session_of(&other)), (None, Some(2)));
     }
 }

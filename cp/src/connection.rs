@@ -1,6 +1,7 @@
 //! One connection from accept to close, stage by stage.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -28,26 +29,42 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 /// Serves a connection that has a place in the registry.
 ///
 /// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
-pub(crate) async fn serve<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, place: Place, stand: Stand) {
+/// Nor is this an `async fn`: that has room for its arguments twice.
+pub(crate) fn serve<W: World, M: Meter>(
+    front: Front<W, M>,
+    client: W::Stream,
+    place: Place,
+    stand: Stand,
+) -> impl Future<Output = ()> + Send {
     let mut client = Remote::new(client);
     let mut course = Course::new(&front, place);
-    let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
-        Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
-        Poll::Pending => course.poll_end(cx),
-    })
-    .await;
-    drop(stand);
-    let startup = match opening {
-        Ok(Opening::Session(startup)) => startup,
-        Ok(Opening::Cancel(key)) => {
-            course.place.vacate();
-            return Box::pin(cancel::serve(&front, client.into_stream(), &key)).await;
-        }
-        Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
-    };
-    let mut about = About { startup, worker: None, torn: false };
-    let (reason, unsent) = session(&front, &mut course, &mut client, &mut about).await;
-    Box::pin(end(&front, course, client, about, reason, unsent)).await;
+    async move {
+        let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
+            Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
+            Poll::Pending => course.poll_end(cx),
+        })
+        .await;
+        drop(stand);
+        let startup = match opening {
+            Ok(Opening::Session(startup)) => startup,
+            Ok(Opening::Cancel(key)) => {
+                course.place.vacate();
+                return Box::pin(cancel::serve(&front, client.into_stream(), &key)).await;
+            }
+            Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
+        };
+        let mut about = About { startup, worker: None, torn: false };
+        let (reason, unsent) = {
+            let mut session = pin!(session(&front, &mut course, &mut client, &mut about));
+            // A fault of this program's costs the session, and neither its record nor its count.
+            std::future::poll_fn(|cx| {
+                catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)))
+                    .unwrap_or_else(|_| Poll::Ready((EndReason::Panicked, Vec::new())))
+            })
+            .await
+        };
+        Box::pin(end(&front, course, client, about, reason, unsent)).await;
+    }
 }
 
 /// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::alarm::Alarm;
-use crate::cancel;
+use crate::cancel::{self, Cancels};
 use crate::core::drain::Pace;
 use crate::core::{Drain, EndReason, Session, Settings, Time, Verdict};
 use crate::crew::Crew;
@@ -40,6 +40,7 @@ pub(crate) struct Shared<W, M> {
     /// The tasks of connections that came too late, and the one that accepts: the last to go.
     pub(crate) late: Crew,
     pub(crate) crowd: Crowd,
+    pub(crate) cancels: Cancels,
     /// By how much this process's due times differ from another's.
     pub(crate) pace_offset: u32,
 }

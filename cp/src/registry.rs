@@ -137,16 +137,17 @@ impl Registry {
         (book.entries.len(), longest.collect())
     }
 
-    /// Whether a session with this cancel key is here.
-    pub(crate) fn knows(&self, key: &CancelKey) -> bool {
+    /// The number of the session that has this cancel key.
+    pub(crate) fn session_of(&self, key: &CancelKey) -> Option<u32> {
         // A lookup by process id alone, then whole comparisons: how long it takes says nothing about how near a guess was.
         let process_id = key.process_id();
         let book = self.book();
-        let mut numbers = book.process_ids.range((process_id, 0)..=(process_id, u32::MAX));
-        numbers.any(|(_, number)| {
+        let numbers = book.process_ids.range((process_id, 0)..=(process_id, u32::MAX));
+        let is_his = |number: &u32| {
             let known = book.entries.get(number).and_then(|entry| entry.key.as_ref());
             known.is_some_and(|known| known.matches(key))
-        })
+        };
+        numbers.map(|(_, number)| *number).find(is_his)
     }
 
     /// Ready when no connection is left: the registry is then closed, in the same step. One caller at a time.

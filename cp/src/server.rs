@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::admin;
 use crate::admin::drain::Desk;
 use crate::alarm::Alarm;
+use crate::cancel::Cancels;
 use crate::connection;
 use crate::core::{Drain, DrainPolicy, Settings, Time};
 use crate::course::{Front, Shared};
@@ -89,6 +90,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         throttle: Throttle::default(),
         late: Crew::default(),
         crowd: Crowd::with_limit(CROWD),
+        cancels: Cancels::default(),
     });
     warn_of_few_descriptors(&front);
     tracing::info!(

@@ -19,6 +19,8 @@ pub(crate) struct Throttle(Arc<Mutex<BTreeMap<Kind, Count>>>);
 pub(crate) enum Kind {
     /// A cancel request whose key is no session's.
     WrongCancel,
+    /// A cancel request that was dropped, because too many like it were under way.
+    DroppedCancel,
 }
 
 #[derive(Debug)]

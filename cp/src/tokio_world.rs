@@ -5,8 +5,12 @@
     reason = "this file is the one place that touches the machine"
 )]
 
+mod dial;
+mod files;
 #[cfg(target_os = "linux")]
 mod outq;
+#[cfg(target_os = "linux")]
+mod vigil;
 
 use std::future::Future;
 use std::io;
@@ -23,6 +27,9 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use self::files::{Files, Taken};
+#[cfg(target_os = "linux")]
+use self::vigil::Vigil;
 use crate::core::Time;
 use crate::world::{Listener, Peer, Signal, Stream, World};
 
@@ -31,6 +38,7 @@ use crate::world::{Listener, Peer, Signal, Stream, World};
 pub struct TokioWorld {
     epoch: Instant,
     tcp: Tcp,
+    files: Files,
     signals: Arc<Mutex<Signals>>,
 }
 
@@ -58,6 +66,12 @@ impl Tcp {
         SockRef::from(stream).set_tcp_keepalive(&probes)
     }
 
+    /// How long it takes until a silent peer is given up: the silence, and the lost probes.
+    #[cfg(target_os = "linux")]
+    fn probed_for(&self) -> Duration {
+        if self.keepalive.is_zero() { Duration::ZERO } else { self.keepalive + PROBES * PROBE_EVERY }
+    }
+
     #[cfg(target_os = "linux")]
     fn limit_silence(&self, stream: &TcpStream) -> io::Result<()> {
         if self.user_timeout.is_zero() {
@@ -77,7 +91,29 @@ impl Tcp {
 pub struct TokioListener {
     listener: TcpListener,
     tcp: Tcp,
+    files: Files,
 }
+
+impl TokioListener {
+    /// Asks the kernel itself. None if nobody is in the queue.
+    fn accept_now(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        let accepted = SockRef::from(&self.listener).accept();
+        let set_up = |(socket, peer): (socket2::Socket, socket2::SockAddr)| {
+            socket.set_nonblocking(true)?;
+            let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok((TcpStream::from_std(socket.into())?, peer))
+        };
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            accepted => Some(accepted.and_then(set_up)),
+        }
+    }
+}
+
+/// Where nobody can say what the peer's machine has acknowledged, no more than this many bytes can be taken for delivered that
+/// are not: the send buffer of a client's socket.
+#[cfg(not(target_os = "linux"))]
+const UNSEEN: usize = 16 * 1024;
 
 /// A TCP connection of this process.
 ///
@@ -90,11 +126,37 @@ pub struct TokioStream {
     /// What tokio remembers says nothing: bytes, or room, may be there all the same.
     ask_for_bytes: bool,
     ask_for_room: bool,
+    /// Of a connection to a worker.
+    #[cfg(target_os = "linux")]
+    vigil: Option<Box<Vigil>>,
+    _taken: Taken,
 }
 
 impl TokioStream {
-    fn new(tcp: TcpStream) -> Self {
-        TokioStream { tcp, ask_for_bytes: false, ask_for_room: false }
+    fn new(tcp: TcpStream, taken: Taken) -> Self {
+        TokioStream {
+            tcp,
+            ask_for_bytes: false,
+            ask_for_room: false,
+            #[cfg(target_os = "linux")]
+            vigil: None,
+            _taken: taken,
+        }
+    }
+
+    /// Nothing can be read now.
+    fn poll_vigil(&mut self, _cx: &mut Context<'_>) {
+        #[cfg(target_os = "linux")]
+        if let Some(vigil) = &mut self.vigil {
+            vigil.poll(&self.tcp, _cx);
+        }
+    }
+
+    fn handle_written(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Some(vigil) = &mut self.vigil {
+            vigil.handle_written();
+        }
     }
 
     /// What the kernel says of the peer's side, without reading.
@@ -180,12 +242,17 @@ impl AsyncRead for TokioStream {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if read.is_pending() {
+            self.poll_vigil(cx);
+        }
+        read
     }
 }
 
 impl AsyncWrite for TokioStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.handle_written();
         if self.ask_for_room && !bytes.is_empty() {
             match rustix::net::send(&self.tcp, bytes, rustix::net::SendFlags::NOSIGNAL) {
                 Ok(sent) => {
@@ -271,7 +338,8 @@ impl TokioWorld {
                 signals.push((name, stream));
             }
         }
-        Ok(TokioWorld { epoch: Instant::now(), tcp, signals: Arc::new(Mutex::new(signals)) })
+        let files = Files::all_that_are_allowed();
+        Ok(TokioWorld { epoch: Instant::now(), tcp, files, signals: Arc::new(Mutex::new(signals)) })
     }
 }
 
@@ -300,15 +368,26 @@ impl World for TokioWorld {
     }
 
     async fn bind(&self, address: &str) -> io::Result<TokioListener> {
-        Ok(TokioListener { listener: TcpListener::bind(address).await?, tcp: self.tcp })
+        Ok(TokioListener { listener: TcpListener::bind(address).await?, tcp: self.tcp, files: self.files.clone() })
     }
 
     async fn connect(&self, address: &str) -> io::Result<TokioStream> {
-        let stream = TcpStream::connect(address).await?;
+        let taken = self.files.take();
+        let tcp = dial::dial(address).await?;
         // Small messages, each waited for: what Nagle's algorithm saves in packets it costs in round trips.
-        stream.set_nodelay(true)?;
-        self.tcp.keep_alive(&stream)?;
-        Ok(TokioStream::new(stream))
+        tcp.set_nodelay(true)?;
+        self.tcp.keep_alive(&tcp)?;
+        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is nothing to be set"))]
+        let mut stream = TokioStream::new(tcp, taken);
+        #[cfg(target_os = "linux")]
+        {
+            stream.vigil = Vigil::over(&stream.tcp, self.tcp.probed_for())?;
+        }
+        Ok(stream)
+    }
+
+    fn spare_descriptors(&self) -> usize {
+        self.files.spare()
     }
 
     fn random(&self, _purpose: &'static str) -> u64 {
@@ -333,13 +412,20 @@ impl Listener for TokioListener {
     type Stream = TokioStream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TokioStream, SocketAddr)>> {
-        match self.listener.poll_accept(cx) {
+        let accepted = match self.listener.poll_accept(cx) {
+            // What has arrived may be news to tokio still; whoever is about to close wants to know.
+            Poll::Pending => self.accept_now().map_or(Poll::Pending, Poll::Ready),
+            accepted => accepted,
+        };
+        match accepted {
             Poll::Ready(Ok((stream, peer))) => {
                 // Fails only for a client that is gone already; whoever serves it will notice.
                 let _ = stream.set_nodelay(true);
                 let _ = self.tcp.keep_alive(&stream);
                 let _ = self.tcp.limit_silence(&stream);
-                Poll::Ready(Ok((TokioStream::new(stream), peer)))
+                #[cfg(not(target_os = "linux"))]
+                let _ = SockRef::from(&stream).set_send_buffer_size(UNSEEN);
+                Poll::Ready(Ok((TokioStream::new(stream, self.files.take()), peer)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
@@ -369,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_peers_are_probed_and_clients_have_the_user_timeout_besides() {
+    fn silent_peers_are_probed_and_have_a_user_timeout_besides() {
         let (keepalive, user_timeout) = (Duration::from_secs(120), Duration::from_secs(1200));
         with_pair(Tcp { keepalive, user_timeout }, |accepted, opened| {
             for socket in [&accepted, &opened] {
@@ -379,7 +465,28 @@ mod tests {
                 assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
             }
             assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(user_timeout));
-            assert_eq!(opened.tcp_user_timeout().unwrap(), None);
+            // What is unacknowledged keeps the kernel from probing: the promise is the same all the same.
+            assert_eq!(opened.tcp_user_timeout().unwrap(), Some(Duration::from_secs(150)));
+        });
+    }
+
+    #[test]
+    fn a_worker_that_reads_nothing_for_longer_than_the_user_timeout_is_not_given_up() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = TokioWorld::new(Tcp::default()).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut opened = world.connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            opened.vigil = Vigil::over(&opened.tcp, Duration::from_secs(1)).unwrap();
+            let (mut worker, _) = listener.accept().await.unwrap();
+            // More than the worker's machine takes, and less than is waited for here: the rest is not sent.
+            let filling = async { while opened.write_all(&[0; 65_536]).await.is_ok() {} };
+            assert!(tokio::time::timeout(Duration::from_millis(300), filling).await.is_err(), "it takes everything");
+            let answer = tokio::time::timeout(Duration::from_secs(4), opened.read(&mut [0; 1])).await;
+            assert!(answer.is_err(), "{answer:?}: it has not closed");
+            worker.write_all(b"!").await.unwrap();
+            assert_eq!(opened.read(&mut [0; 1]).await.unwrap(), 1);
         });
     }
 

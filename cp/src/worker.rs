@@ -4,22 +4,29 @@
 //! `worker_queue_timeout` (or the client) gives up.
 
 use std::future::Future;
+use std::io;
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
 
+use crate::alarm::within;
 use crate::core::EndReason;
 use crate::course::{Course, Front};
 use crate::meter::Meter;
 use crate::relay::CHUNK;
 use crate::remote::Remote;
+use crate::server::KEPT_BACK;
 use crate::world::{Peer, World};
 
 /// Pauses between two attempts: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long one attempt may take: Linux has asked four times by then (`tcp_syn_retries`). A connection request that nobody takes
+/// notice of is resent for two minutes; the next attempt looks the name up again.
+const ATTEMPT: Duration = Duration::from_secs(15);
 
 /// A terminate message, for a worker whose session is over.
 pub(crate) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
@@ -33,8 +40,11 @@ pub(crate) async fn acquire<W: World, M: Meter>(
 ) -> Result<W::Stream, EndReason> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let attempt = until_end(course, client, early, front.world.connect(&front.worker)).await?;
-        match attempt {
+        if front.world.spare_descriptors() <= KEPT_BACK {
+            return Err(EndReason::TooManyConnections);
+        }
+        let attempt = within(&front.world, front.world.now() + ATTEMPT, front.world.connect(&front.worker));
+        match until_end(course, client, early, attempt).await?.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(worker) => return Ok(worker),
             Err(error) => tracing::debug!(
                 session = course.place.number(),

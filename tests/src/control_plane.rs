@@ -74,13 +74,27 @@ impl ControlPlane {
         ControlPlane::start_between("127.0.0.1", worker, flags).await
     }
 
+    /// Likewise, with no more than so many open files.
+    pub async fn start_with_files(files: u32, worker: &str, flags: &[&str]) -> ControlPlane {
+        let limited = || {
+            let mut command = without_settings(Command::new("prlimit"));
+            command.arg(format!("--nofile={files}:{files}")).arg(binary());
+            command
+        };
+        ControlPlane::start_as(limited, "127.0.0.1", worker, flags).await
+    }
+
+    async fn start_between(host: &str, worker: &str, flags: &[&str]) -> ControlPlane {
+        ControlPlane::start_as(command, host, worker, flags).await
+    }
+
     /// # Panics
     /// If it does not begin to serve.
-    async fn start_between(host: &str, worker: &str, flags: &[&str]) -> ControlPlane {
+    async fn start_as(command: impl Fn() -> Command, host: &str, worker: &str, flags: &[&str]) -> ControlPlane {
         let mut told = String::new();
         for _ in 0..ATTEMPTS {
             let admin = free_port().expect("the machine has free ports");
-            let mut plane = ControlPlane::spawn(host, worker, admin, flags);
+            let mut plane = ControlPlane::spawn(command(), host, worker, admin, flags);
             let serving = crate::eventually(START_LIMIT, "the process to serve", async || plane.serving());
             match serving.await {
                 Ok(port) => {
@@ -93,8 +107,8 @@ impl ControlPlane {
         panic!("lastcall does not start:\n{told}");
     }
 
-    fn spawn(host: &str, worker: &str, admin: u16, flags: &[&str]) -> ControlPlane {
-        let mut process = command()
+    fn spawn(mut command: Command, host: &str, worker: &str, admin: u16, flags: &[&str]) -> ControlPlane {
+        let mut process = command
             .args(["serve", "--listen", &format!("{host}:0"), "--worker", worker])
             .args(["--admin", &format!("127.0.0.1:{admin}")])
             .args(["--log-format", "json"])
@@ -159,6 +173,18 @@ impl ControlPlane {
     /// Waits until `after` has passed since the first signal. At once, if it has.
     pub async fn until(&self, after: Duration) {
         tokio::time::sleep(after.saturating_sub(self.since_signal())).await;
+    }
+
+    /// What it has had of the processors so far, as far as the kernel counts in hundredths of a second.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it is there");
+        // Source: proc_pid_stat(5): utime and stime are the fields 14 and 15, and the name in field 2 may have spaces.
+        let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Whether it still runs.
@@ -274,7 +300,10 @@ pub fn binary() -> &'static Path {
 
 /// The binary, without arguments, and without any setting from this process's environment.
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
+    without_settings(Command::new(binary()))
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LASTCALL_") || name == "RUST_LOG" {
             command.env_remove(name);

@@ -66,7 +66,7 @@ fn places() -> [Entry; 7] {
     };
     let place = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
     let keepalive = "a peer that has been silent for so long is probed, every 10s from then on, and gone after 3 lost \
-                     probes; 0 = the kernel's default";
+                     probes; so is a worker that acknowledges nothing for as long; 0 = the kernel's default";
     let user_timeout = "a client that has taken none of what was sent to it for so long is gone; never short: it ends a \
                         living reader that has paused too, and replaces the 3 lost probes; 0 = the kernel's default";
     let log = "which lines are logged: a level, or levels of modules; `RUST_LOG` if this is not set";

@@ -62,6 +62,7 @@ impl Table {
             throttle: Default::default(),
             late: Crew::default(),
             crowd: Crowd::with_limit(8),
+            cancels: Default::default(),
         });
         let (here, client) = pair();
         let place = front.registry.enter(([127, 0, 0, 1], 1).into(), world.now()).expect("nobody has closed it");

@@ -1,5 +1,6 @@
-//! `SIOCOUTQ`: how much of what was written the peer has not acknowledged. No safe crate offers it.
-#![expect(unsafe_code, reason = "one ioctl that fills in one integer")]
+//! `SIOCOUTQ` and `SIOCOUTQNSD`: how much of what was written the peer has not acknowledged, and how much was not even sent.
+//! No safe crate offers them.
+#![expect(unsafe_code, reason = "two ioctls that fill in one integer")]
 
 use std::ffi::c_int;
 use std::io;
@@ -15,5 +16,15 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
     // Safety: SIOCOUTQ writes one C integer to where it is told, on any socket, and reads nothing from there.
     let bytes = unsafe { ioctl(stream, Getter::<SIOCOUTQ, c_int>::new()) }?;
     // An error of the kernel's, never a negative count.
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// `SIOCOUTQNSD` of `linux/sockios.h`. For a TCP socket the kernel answers `write_seq - snd_nxt` (`tcp_ioctl`).
+const SIOCOUTQNSD: Opcode = 0x894b;
+
+/// Bytes that were written and not sent: the peer's window, or the network's capacity, is in their way.
+pub(super) fn unsent(stream: &TcpStream) -> io::Result<usize> {
+    // Safety: SIOCOUTQNSD writes one C integer to where it is told, on any socket, and reads nothing from there.
+    let bytes = unsafe { ioctl(stream, Getter::<SIOCOUTQNSD, c_int>::new()) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }

@@ -11,6 +11,7 @@ mod cancel;
 mod configuration;
 mod copy;
 mod copy_batch;
+mod crowd;
 mod data;
 mod delivery;
 mod idle;
