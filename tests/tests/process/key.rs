@@ -5,7 +5,7 @@ use process_tests::postgres::postgres;
 use process_tests::raw::{self, Raw};
 use process_tests::{run, within};
 
-use super::SOON;
+use super::{SOON, millis};
 
 /// Nobody waits for it.
 const ENDLESS: &str = "select pg_sleep(600)";
@@ -66,6 +66,28 @@ fn a_cancel_is_passed_on_by_the_process_that_knows_the_session() {
         let plane = ControlPlane::start(&[]).await;
         let mut client = Raw::session(plane.port, "knows").await;
         try_both_keys(&mut client, "knows", plane.port).await;
+    });
+}
+
+#[test]
+fn a_cancel_is_passed_on_by_a_process_that_does_not_know_the_session() {
+    run(async {
+        let flags = ["--lame-duck", "0", "--idle-grace", "300ms"];
+        let (mut own, other) = (ControlPlane::start(&flags).await, ControlPlane::start(&flags).await);
+        let mut client = Raw::session(own.port, "replicas").await;
+        try_both_keys(&mut client, "replicas", other.port).await;
+
+        // Through a Service it reaches another replica than the one that drains.
+        client.send(&raw::query(ENDLESS)).await;
+        postgres().wait_until_active("replicas").await;
+        own.drain().await;
+        own.until(millis(600)).await;
+        cancel(other.port, &client.key).await;
+        assert_eq!(cancelled(&mut client).await, "57014");
+        let rest = within(SOON, "the end of a session", client.messages.rest()).await.unwrap();
+        assert_eq!(rest.len(), 2, "ReadyForQuery and FATAL: {rest:?}");
+        drop(client);
+        assert_eq!(own.exit().await.code, Some(0));
     });
 }
 
