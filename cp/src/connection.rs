@@ -1,6 +1,7 @@
 //! One connection from accept to close, stage by stage.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -18,7 +19,9 @@ use crate::registry::Place;
 use crate::relay;
 use crate::remote::Remote;
 use crate::startup::{self, NoOpening, Opening, Startup};
+use crate::throttle::Kind;
 use crate::watch::LATE_LAST;
+use crate::who::Who;
 use crate::worker;
 use crate::world::World;
 
@@ -68,7 +71,7 @@ pub(crate) fn serve<W: World, M: Meter>(
 }
 
 /// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
-pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, stand: Stand) {
+pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, peer: SocketAddr, stand: Stand) {
     let mut client = Remote::new(client);
     let accepted = front.world.now();
     let deadline = accepted + front.settings.close_linger;
@@ -84,12 +87,13 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::St
     drop(stand);
     match opening {
         Ok(Opening::Cancel(key)) => cancel::serve(&front, client.into_stream(), &key).await,
-        Ok(Opening::Session(_)) => {
+        Ok(Opening::Session(startup)) => {
             front.registry.count_refused();
-            let fatal = EndReason::ShuttingDown.fatal(None);
-            front.crowd.enter().while_here(part(&front, client, Vec::new(), fatal)).await;
+            let (who, reason) = (Who { peer, names: Some(startup.names) }, EndReason::ShuttingDown);
+            front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
+            front.crowd.enter().while_here(part(&front, client, Vec::new(), reason.fatal(None))).await;
         }
-        Err(_) => {}
+        Err(why) => say_why(&front, &Who::unnamed(peer), &why),
     }
 }
 
@@ -215,8 +219,8 @@ async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
 fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startup: &Startup, reason: EndReason) {
     let session = course.place.number();
     let Some(began) = course.session.began() else {
-        tracing::info!(session, who = startup.who(), %reason, "connection ended before its session began");
-        return;
+        let who = Who { names: Some(startup.names.clone()), ..course.place.who() };
+        return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
     };
     front.meter.session_ended(&EndRecord {
         session,
@@ -243,14 +247,12 @@ async fn turn_away<W: World, M: Meter>(
     client: Remote<W::Stream>,
     why: NoOpening,
 ) {
+    say_why(front, &course.place.who(), &why);
     let (reason, fatal) = match why {
         NoOpening::Ended(reason) => (reason, None),
-        NoOpening::Gone => (EndReason::ClientClosed, None),
+        NoOpening::Gone | NoOpening::NoEncryption => (EndReason::ClientClosed, None),
         // Whoever sent this does not speak the protocol.
-        NoOpening::Malformed(malformed) => {
-            tracing::debug!(session = course.place.number(), %malformed, "no startup packet");
-            (EndReason::Malformed, None)
-        }
+        NoOpening::Malformed(_) => (EndReason::Malformed, None),
         NoOpening::Version(major) => {
             let message = format!("unsupported frontend protocol {major}: server supports 3.0");
             (EndReason::Malformed, Some(Fatal { code: "0A000", message, detail: None }))
@@ -263,6 +265,30 @@ async fn turn_away<W: World, M: Meter>(
     course.leave(reason);
 }
 
+/// Lets the log say why there is no session. A connection that came and went without a word is a probe, and no event.
+fn say_why<W: World, M: Meter>(front: &Front<W, M>, who: &Who, why: &NoOpening) {
+    let now = front.world.now();
+    let say = |kind, reason, detail: Option<&str>| front.throttle.no_session(kind, who, reason, detail, now);
+    match why {
+        NoOpening::Gone => {}
+        NoOpening::NoEncryption => {
+            say(
+                Kind::NoEncryption,
+                EndReason::ClientClosed,
+                Some("it asked for encryption, which is not offered here"),
+            );
+        }
+        NoOpening::Ended(reason) => say(Kind::NoSession(*reason), *reason, None),
+        NoOpening::Malformed(malformed) => {
+            say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&malformed.to_string()));
+        }
+        NoOpening::Version(major) => {
+            let detail = format!("it asked for protocol {major}");
+            say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&detail));
+        }
+    }
+}
+
 /// Sends what is left and the last word, and lets the client read it.
 async fn part<W: World, M: Meter>(
     front: &Front<W, M>,
@@ -272,15 +298,6 @@ async fn part<W: World, M: Meter>(
 ) {
     words.extend(fatal.map(|fatal| fatal.encode()).unwrap_or_default());
     client.part(front, &words).await;
-}
-
-impl Startup {
-    /// What to call the session in the log: its application, or its user.
-    fn who(&self) -> String {
-        let names = &self.names;
-        let name = if names.application.is_empty() { &names.user } else { &names.application };
-        name.clone()
-    }
 }
 
 #[cfg(test)]

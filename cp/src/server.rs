@@ -196,7 +196,7 @@ impl<W: World, M: Meter> Accept<W, M> {
             // In the same step in which it was accepted: whoever counts from here on counts it.
             crew.spawn(world, "session", connection::serve(self.front.clone(), stream, place, stand));
         } else {
-            late.spawn(world, "late", connection::refuse(self.front.clone(), stream, stand));
+            late.spawn(world, "late", connection::refuse(self.front.clone(), stream, peer, stand));
         }
     }
 }

@@ -46,6 +46,8 @@ pub(crate) enum NoOpening {
     Ended(EndReason),
     /// It closed or reset.
     Gone,
+    /// It did so when it was told that there is no encryption here.
+    NoEncryption,
     /// What it sent is no startup packet.
     Malformed(Malformed),
     /// It wants a protocol that is not spoken here: this major version.
@@ -65,9 +67,10 @@ pub(crate) async fn read<S: Stream>(
     stream: &mut Remote<S>,
     mut end: impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<Opening, NoOpening> {
-    for _ in 0..=MAX_REFUSALS {
+    for refusals in 0..=MAX_REFUSALS {
         let mut length = [0; 4];
-        read_exact(stream, &mut length, &mut end).await?;
+        let read = read_exact(stream, &mut length, &mut end).await;
+        read.map_err(|why| if refusals > 0 && matches!(why, NoOpening::Gone) { NoOpening::NoEncryption } else { why })?;
         let length = u32::from_be_bytes(length) as usize;
         if !(8..=MAX_PACKET).contains(&length) {
             return Err(NoOpening::Malformed(Malformed::Startup("its length is not between 8 and 10000")));

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::core::Time;
+use crate::core::{EndReason, Time};
 use crate::sync::{Arc, Mutex};
+use crate::who::Who;
 
 /// Between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,6 +22,10 @@ pub(crate) enum Kind {
     WrongCancel,
     /// A cancel request that was dropped, because too many like it were under way.
     DroppedCancel,
+    /// A connection that ended for this reason before its session began.
+    NoSession(EndReason),
+    /// A connection that wanted encryption or nothing.
+    NoEncryption,
 }
 
 #[derive(Debug)]
@@ -46,6 +51,22 @@ impl Throttle {
                 Some(left_out)
             }
         }
+    }
+
+    /// Says that a connection has ended before its session began: it was refused, could not log in, or never asked for one.
+    pub(crate) fn no_session(&self, kind: Kind, who: &Who, reason: EndReason, detail: Option<&str>, now: Time) {
+        let Some(left_out) = self.pass(kind, now) else { return };
+        let names = who.names.as_deref();
+        tracing::info!(
+            peer = %who.peer,
+            user = names.map(|names| names.user.as_str()),
+            database = names.map(|names| names.database.as_str()),
+            application = names.map(|names| names.application.as_str()),
+            %reason,
+            detail,
+            left_out,
+            "connection ended before its session began"
+        );
     }
 }
 

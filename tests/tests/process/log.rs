@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use process_tests::client::Client;
 use process_tests::control_plane::{ControlPlane, Signal, command};
 use process_tests::postgres::postgres;
 use process_tests::raw::{Raw, query};
@@ -84,5 +85,62 @@ fn no_level_silences_an_end_record_or_the_drain_s_report() {
         assert!(record.contains(" statements=1 received="), "{record}");
         assert!(report.contains("drain over code=0"), "{report}");
         assert!(report.contains(" lost_lines=0 lost_records=0 "), "{report}");
+    });
+}
+
+/// The lines about connections that never became a session, with this reason.
+fn without_session(plane: &ControlPlane, reason: &str) -> Vec<serde_json::Value> {
+    let about = |line: &serde_json::Value| line["message"] == "connection ended before its session began";
+    plane.log().into_iter().filter(|line| about(line) && line["reason"] == reason).collect()
+}
+
+#[test]
+fn whoever_gets_no_session_leaves_a_line_that_says_why() {
+    run(async {
+        let flags = ["--lame-duck", "0", "--idle-grace", "300ms", "--max-connections", "1"];
+        let mut plane = ControlPlane::start(&flags).await;
+        let holder = plane.connect("holder").await;
+        let refused = Client::try_connect_with(plane.port, "one-too-many", |_| {}).await;
+        assert!(refused.is_err());
+        let mut encrypted = Raw::connect(plane.port).await;
+        encrypted.send(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await;
+        drop(encrypted);
+        holder.batch_execute("begin").await.unwrap();
+        plane.drain().await;
+        assert!(Client::try_connect_with(plane.port, "too-late", |_| {}).await.is_err());
+        holder.batch_execute("commit").await.ok();
+        assert_eq!(plane.exit().await.code, Some(0));
+
+        let [too_many] = &without_session(&plane, "too_many_connections")[..] else { panic!("{:?}", plane.log()) };
+        assert_eq!(too_many["application"], "one-too-many", "{too_many}");
+        let [late] = &without_session(&plane, "shutting_down")[..] else { panic!("{:?}", plane.log()) };
+        assert_eq!(late["application"], "too-late", "{late}");
+        assert!(late["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{late}");
+        let [encrypted] = &without_session(&plane, "client_closed")[..] else { panic!("{:?}", plane.log()) };
+        assert!(encrypted["detail"].as_str().unwrap().contains("encryption"), "{encrypted}");
+    });
+}
+
+#[test]
+fn a_flood_without_a_login_writes_a_line_a_second_and_counts_the_rest() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "0", "--idle-grace", "0"]).await;
+        let flood = async || {
+            for _ in 0..200 {
+                let mut nonsense = Raw::connect(plane.port).await;
+                nonsense.send(b"GET / HTTP/1.1\r\n\r\n").await;
+                while let Ok(Some(_)) = nonsense.messages.next().await {}
+            }
+        };
+        let began = std::time::Instant::now();
+        flood().await;
+        tokio::time::sleep(millis(1100)).await;
+        flood().await;
+        let seconds = began.elapsed().as_secs() as usize;
+        plane.signal(Signal::TERM);
+        assert_eq!(plane.exit().await.code, Some(0));
+        let lines = without_session(&plane, "malformed");
+        assert!((2..=seconds + 2).contains(&lines.len()), "{} in {seconds} s", lines.len());
+        assert!(lines.iter().any(|line| line["left_out"].as_u64() > Some(10)), "{lines:?}");
     });
 }
