@@ -122,6 +122,11 @@ impl Registry {
         self.book().entries.len()
     }
 
+    /// Whether anybody here is doing something that `is` says yes to.
+    pub(crate) fn any(&self, is: impl Fn(Activity) -> bool) -> bool {
+        self.book().entries.values().any(|entry| is(entry.shown.activity))
+    }
+
     /// The `limit` live connections that have been doing what they do for longest, those first, and how many there are in
     /// all. Copies no more than it returns.
     pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Entry)>) {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::core::{Activity, Time};
+use crate::core::{Activity, Course, DrainPolicy, Time};
 use crate::lifecycle::Lifecycle;
 use crate::meter::Rounded;
 use crate::registry::{Entry, Registry};
@@ -20,6 +20,11 @@ pub(crate) struct Status {
     /// Whether a signal has come, so that it can't be taken back.
     signalled: bool,
     draining_for_ms: u64,
+    /// Whether a worker executes: that has no bound.
+    executing: bool,
+    /// When the process is gone at the latest, from when no worker executes any more; none while no drain runs, or where an old
+    /// policy knows no bound.
+    gone_in_ms: Option<u64>,
     /// All that are here, whether they are named or not.
     pub(crate) connections: usize,
     /// Those that have been doing what they do for longest come first.
@@ -53,6 +58,8 @@ impl Status {
             cause: lifecycle.cause.map(|cause| cause.to_string()),
             signalled: lifecycle.signal.is_some(),
             draining_for_ms: lifecycle.drain.signal().map_or(0, |since| millis(now, since)),
+            executing: registry.any(|activity| activity == Activity::Executing),
+            gone_in_ms: bound(lifecycle, registry, now).map(|bound| millis(bound, now)),
             connections,
             clients: longest.into_iter().map(|(number, entry)| Client::new(number, entry, now)).collect(),
         }
@@ -63,6 +70,19 @@ impl Status {
         let lines: Vec<String> = self.clients.iter().map(ToString::to_string).collect();
         lines.join(", ")
     }
+}
+
+/// The bound of the drain that runs, counted from `now` where anything is open.
+fn bound(lifecycle: &Lifecycle, registry: &Registry, now: Time) -> Option<Time> {
+    let (signal, rules) = (lifecycle.drain.signal()?, lifecycle.drain.settings());
+    let open = |activity: Activity| activity == Activity::Executing || activity.holds_worker();
+    let course = Course {
+        signal,
+        moved: registry.any(open).then_some(now),
+        queued: registry.any(|activity| activity == Activity::Acquiring),
+        wall: lifecycle.drain.wall(),
+    };
+    (rules.drain_policy == DrainPolicy::IdleAware).then(|| course.bound(rules).at)
 }
 
 impl Client {
@@ -95,6 +115,10 @@ impl fmt::Display for Status {
                 let for_ = Rounded::from_millis(self.draining_for_ms);
                 writeln!(f, "draining for {for_}, begun by {cause}; {back}")?;
                 writeln!(f, "phase: {}; connections: {}", self.phase, self.connections)?;
+                if let Some(gone) = self.gone_in_ms.map(Rounded::from_millis) {
+                    let from = if self.executing { " from when no worker executes any more" } else { "" };
+                    writeln!(f, "gone in {gone} at the latest{from}")?;
+                }
             }
         }
         for client in &self.clients {
@@ -179,6 +203,7 @@ mod tests {
             status(1, 9).to_string(),
             "draining for 12s, begun by request; it can be taken back\n\
              phase: grace; connections: 2\n\
+             gone in 5m 5s at the latest from when no worker executes any more\n\
              \"psql\" (2) user \"app\" database \"sales\" from 10.0.0.7:40000, idle for 17s: \
              idle_grace ends it in 10s at the latest\n\
              \"etl\" (1) user \"app\" database \"sales\" from 10.0.0.7:40000 worker 4711, executing for 15s: \
@@ -189,7 +214,7 @@ mod tests {
     #[test]
     fn no_more_are_named_than_the_limit_and_those_are_who_waits_longest() {
         let text = status(100, 2).to_string();
-        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let lines: Vec<&str> = text.lines().skip(3).collect();
         assert_eq!((lines.len(), lines[2]), (3, "and 99 more"));
         assert!(lines[0].starts_with("\"psql\" (2) ") && lines[1].starts_with("\"psql\" (3) "), "{lines:?}");
     }
@@ -201,6 +226,7 @@ mod tests {
             json,
             serde_json::json!({
                 "phase": "grace", "cause": "request", "signalled": false, "draining_for_ms": 12_000, "connections": 2,
+                "executing": true, "gone_in_ms": 305_000,
                 "clients": [{
                     "who": "psql", "connection": 2, "user": "app", "database": "sales", "application": "psql",
                     "peer": "10.0.0.7:40000", "worker_pid": null, "activity": "idle", "for_ms": 17_000,

@@ -207,6 +207,24 @@ fn the_workers_own_fatal_is_delivered_like_ours_and_is_the_only_one() {
 }
 
 #[test]
+fn the_last_word_comes_behind_what_the_client_has_not_taken() {
+    let table = Table::laid();
+    table.asks(QUERY);
+    table.client.take(3, None);
+    table.answers(ANSWER);
+    table.signal();
+    // It stalls, and reads on within its linger.
+    table.pass(1);
+    table.pass(301);
+    assert_eq!(table.recorded(), [EndReason::StallGrace]);
+    let before = table.client.hear();
+    table.client.take(usize::MAX, None);
+    table.pass(1);
+    let heard = [before, table.client.hear()].concat();
+    assert!(heard.starts_with(ANSWER) && heard[ANSWER.len()..].starts_with(b"E"), "{heard:?}");
+}
+
+#[test]
 fn a_client_that_acknowledges_nothing_of_its_last_words_is_waited_for_no_longer_than_the_linger() {
     let table = Table::laid();
     table.client.take(0, Some(WELCOME.len() as u64));

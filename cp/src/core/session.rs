@@ -308,7 +308,8 @@ impl Session {
         }
         // An answer that went out in one piece. What a client has not got it has no time to think about: its clock is another
         // one, from the signal on.
-        let clock = drain.due(standing.pace).is_some() && self.turn().waits_on() == WaitsOn::Client;
+        let first = drain.due(standing.pace).is_some() && !self.delivery.is_late();
+        let clock = first && self.turn().waits_on() == WaitsOn::Client;
         drain.signal().filter(|_| clock).map(|signal| standing.since.max(signal) + longest)
     }
 
