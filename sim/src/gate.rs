@@ -13,7 +13,7 @@ use crate::holders::{self, Holder};
 use crate::oracle::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::run::{self, EngineName, Run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
-use crate::suite::{self, Asked, Scope};
+use crate::suite::{self, Asked, Scope, Seeds};
 use crate::timeline;
 
 /// What came out for one file.
@@ -35,6 +35,8 @@ pub struct Judgement {
     pub expectations: usize,
     /// How many `fails_under` it has.
     pub fails_under: usize,
+    /// The sabotages that it catches.
+    pub catches: Vec<String>,
     /// What its runs reached.
     pub coverage: Coverage,
     /// Who held the pod in the first of them.
@@ -88,14 +90,19 @@ pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName) -> Result<String
 /// Runs a file under all its seeds, or under the one that is asked for, and judges it. `elsewhere` runs the same in another
 /// process and returns its event log.
 pub fn judge(file: &ScenarioFile, seed: Option<u64>, engine: EngineName, elsewhere: &Elsewhere<'_>) -> Judgement {
-    let asked = Asked { seed, engine, scope: Scope::Files };
+    let asked = Asked { seeds: seed.map(Seeds::Only), engine, scope: Scope::Files };
     let lines = suite::judge(std::slice::from_ref(file), asked, elsewhere, || {});
     lines.into_iter().map(|line| line.judgement).next().expect("a line for each file")
 }
 
-/// The seeds of a file, or the one that is asked for.
-pub fn seeds(scenario: &Scenario, asked: Option<u64>) -> RangeInclusive<u64> {
-    asked.map_or(1..=u64::from(scenario.seeds), |seed| seed..=seed)
+/// The seeds of a file, or those that are asked for.
+pub fn seeds(scenario: &Scenario, asked: Option<Seeds>) -> RangeInclusive<u64> {
+    let own = u64::from(scenario.seeds);
+    match asked {
+        None => 1..=own,
+        Some(Seeds::Only(seed)) => seed..=seed,
+        Some(Seeds::AtLeast(seeds)) => 1..=own.max(seeds),
+    }
 }
 
 /// Runs a file once and judges the run. With `proof` also by what a file is asked once, whatever the number of its seeds:
@@ -123,6 +130,11 @@ fn run_of(scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
 }
 
 impl Judgement {
+    /// Whether something shows that the file can fail: a policy under which it must, or a sabotage.
+    pub fn is_proven(&self) -> bool {
+        self.fails_under > 0 || !self.catches.is_empty()
+    }
+
     /// The judgement that follows from these runs, of which the first was put to the proof. No runs at all: the engine can't
     /// do what the file needs.
     pub fn new(file: &ScenarioFile, engine: EngineName, trials: Vec<Trial>) -> Judgement {
@@ -136,6 +148,7 @@ impl Judgement {
             promises: Promise::ALL.len(),
             expectations: expectations(scenario),
             fails_under: scenario.fails_under.len(),
+            catches: scenario.catches.clone(),
             coverage: Coverage::default(),
             holders: trials.first().map(|trial| trial.holders.clone()).unwrap_or_default(),
         };

@@ -13,7 +13,7 @@ use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, Purpose, ScenarioFile};
-use sim::suite::{self, Asked, Scope};
+use sim::suite::{self, Asked, Scope, Seeds};
 use sim::wall::timed;
 
 /// A promise or an expectation is broken.
@@ -91,9 +91,9 @@ enum Command {
         /// The promise, or the expectation, that must break.
         #[arg(long)]
         breaks: Option<String>,
-        /// Files whose name begins so come first.
+        /// The defect that is built in: files that say that they catch it come first.
         #[arg(long)]
-        first: Option<String>,
+        name: Option<String>,
         /// The first seed.
         #[arg(long)]
         from: u64,
@@ -116,8 +116,11 @@ struct SeedOptions {
 #[derive(Clone, Copy, Debug, Args)]
 struct RunOptions {
     /// The only seed that each file is run under. Default: as many as the file says, from 1.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
+    /// Each file is run under the seeds from 1 to this one, or as many as it says, if those are more.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The simulator to run on.
     #[arg(long, value_enum, default_value_t)]
     engine: EngineName,
@@ -145,7 +148,7 @@ fn main() -> ExitCode {
         Some(Command::Timeline { file, options }) => show(&file, options, |run| sim::timeline::whole(&run.history)),
         Some(Command::Log { file, options }) => show(&file, options, |run| run.history.to_lines()),
         Some(Command::Sabotage { names, update, format }) => sabotages(&names, update, format),
-        Some(Command::Hunt { breaks, first, from, to }) => hunt_for(&Quarry { breaks, first, seeds: (from, to) }),
+        Some(Command::Hunt { breaks, name, from, to }) => hunt_for(&Quarry { breaks, name, seeds: (from, to) }),
     };
     done.unwrap_or_else(|complaint| {
         anstream::eprintln!("{complaint}");
@@ -159,7 +162,11 @@ type Complaint = String;
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
     let scope = if files.is_empty() { Scope::Suite } else { Scope::Files };
     let files = if files.is_empty() { load(files)? } else { load_to_try(files)? };
-    let asked = Asked { seed: options.seed, engine: options.engine, scope };
+    let asked = Asked {
+        seeds: options.seed.map(Seeds::Only).or(options.seeds.map(Seeds::AtLeast)),
+        engine: options.engine,
+        scope,
+    };
     let progress = progress(suite::runs(&files, asked), "runs");
     let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
@@ -208,7 +215,13 @@ fn sabotages(names: &[String], update: bool, format: Format) -> Result<ExitCode,
         .map_err(|error| format!("error: cannot copy the sources to {}: {error}", target.display()))?;
     let progress = progress(sabotages.len(), "sabotages");
     let begin = |what: &str| progress.set_message(what.to_owned());
-    let done = |_: &Row| progress.inc(1);
+    let done = |row: &Row| {
+        progress.inc(1);
+        // Where no bar is drawn, a log says how far it is.
+        if !std::io::stderr().is_terminal() {
+            anstream::eprintln!("{}", table::line(row));
+        }
+    };
     let (rows, wall) = timed(|| sabotage::prove(&mut workshop, &sabotages, begin, done));
     progress.finish_and_clear();
     let rows = match rows {

@@ -7,7 +7,7 @@ use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
 use crate::gate::{Failure, Judgement, Verdict};
-use crate::suite::{self, Asked, Line, Scope};
+use crate::suite::{self, Asked, Line, Scope, Seeds};
 use crate::{coverage, holders};
 
 /// The report in words. Plain text; `colour` adds colours to verdicts.
@@ -60,6 +60,10 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
             for mark in coverage.missing() {
                 let _ = writeln!(out, "FAIL  no run reached {}: a scenario is missing", mark.name());
             }
+            for file in unproven(lines) {
+                let remedy = "give it a `[[fails_under]]`, or `catches` with a sabotage";
+                let _ = writeln!(out, "FAIL  nothing shows that {file} can fail: {remedy}");
+            }
         }
     }
     let count = Count::of(lines);
@@ -98,6 +102,12 @@ fn failed(out: &mut String, judgement: &Judgement, failures: &[Failure], asked: 
     }
 }
 
+/// The files that nothing shows to be able to fail.
+fn unproven(lines: &[Line]) -> impl Iterator<Item = &str> {
+    let unproven = lines.iter().map(|line| &line.judgement).filter(|judgement| !judgement.is_proven());
+    unproven.map(|judgement| judgement.file.as_str())
+}
+
 /// The command that repeats a run.
 fn replay(judgement: &Judgement, seed: u64, asked: Asked) -> String {
     format!("cargo run --release -p sim -- run {} --seed {seed} --engine {}", judgement.file, asked.engine.name())
@@ -116,6 +126,9 @@ fn checked(judgement: &Judgement) -> String {
             "fails under {}",
             counted(judgement.fails_under, "old policy").replace("policys", "policies")
         ));
+    }
+    if !judgement.catches.is_empty() {
+        words.push(format!("catches {}", counted(judgement.catches.len(), "sabotage")));
     }
     words.join(", ")
 }
@@ -156,7 +169,8 @@ impl Count {
 /// Whether the gate is green: at least one file passed and none failed, and the whole suite has reached everything.
 pub fn is_green(lines: &[Line], asked: Asked) -> bool {
     let count = Count::of(lines);
-    let reached = !asked.must_reach_all() || suite::coverage(lines).missing().is_empty();
+    let whole = suite::coverage(lines).missing().is_empty() && unproven(lines).next().is_none();
+    let reached = !asked.must_reach_all() || whole;
     count.passed > 0 && count.failed == 0 && reached
 }
 
@@ -165,7 +179,7 @@ pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
     let count = Count::of(lines);
     let report = Json {
         engine: asked.engine.name(),
-        seed: asked.seed,
+        seed: if let Some(Seeds::Only(seed)) = asked.seeds { Some(seed) } else { None },
         runs: lines.iter().map(|line| line.judgement.seeds).sum(),
         wall_ms: wall.as_secs_f64() * 1000.0,
         passed: count.passed,
@@ -202,6 +216,7 @@ struct JsonFile<'a> {
     expectations: usize,
     seeds: usize,
     fails_under: usize,
+    catches: &'a [String],
     held: Vec<String>,
     not_supported: Vec<&'static str>,
     failures: Vec<JsonFailure<'a>>,
@@ -235,6 +250,7 @@ impl<'a> JsonFile<'a> {
             expectations: judgement.expectations,
             seeds: judgement.seeds,
             fails_under: judgement.fails_under,
+            catches: &judgement.catches,
             held: holders::text(&judgement.holders),
             not_supported,
             failures: failures

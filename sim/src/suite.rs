@@ -12,12 +12,21 @@ use crate::wall::timed;
 /// What was asked for: it goes into the commands that repeat a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The one seed, instead of those that each file says.
-    pub seed: Option<u64>,
+    /// Which seeds, instead of those that each file says.
+    pub seeds: Option<Seeds>,
     /// The engine.
     pub engine: EngineName,
     /// Which files.
     pub scope: Scope,
+}
+
+/// Which seeds were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeds {
+    /// This one.
+    Only(u64),
+    /// From 1 to this one, and more where a file says so.
+    AtLeast(u64),
 }
 
 /// Which files were asked for.
@@ -32,7 +41,9 @@ pub enum Scope {
 impl Asked {
     /// Whether everything must be reached: by all files, each under all its seeds, on the engine that can do everything.
     pub fn must_reach_all(&self) -> bool {
-        self.scope == Scope::Suite && self.seed.is_none() && self.engine == EngineName::default()
+        self.scope == Scope::Suite
+            && !matches!(self.seeds, Some(Seeds::Only(_)))
+            && self.engine == EngineName::default()
     }
 }
 
@@ -79,7 +90,7 @@ fn jobs(file: &ScenarioFile, asked: Asked) -> Vec<(&ScenarioFile, u64, bool)> {
     if !run::lacks(&file.scenario, asked.engine).is_empty() {
         return Vec::new();
     }
-    let seeds = gate::seeds(&file.scenario, asked.seed);
+    let seeds = gate::seeds(&file.scenario, asked.seeds);
     let first = *seeds.start();
     seeds.map(|seed| (file, seed, seed == first)).collect()
 }

@@ -25,7 +25,7 @@ fn its_scenario_passes_as_it_stands() {
     let another =
         |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
     let judgement = judge(&file, None, EngineName::default(), &another);
-    let asked = Asked { seed: None, engine: EngineName::default(), scope: Scope::Files };
+    let asked = Asked { seeds: None, engine: EngineName::default(), scope: Scope::Files };
     assert_eq!(judgement.verdict, Verdict::Pass, "{}", report::one(&judgement, asked));
 }
 

@@ -10,7 +10,7 @@ use sim::scenario;
 use sim::suite::{Asked, Scope};
 
 /// Each file is run under as many seeds as it says.
-const ASKED: Asked = Asked { seed: None, engine: EngineName::TurmoilNet, scope: Scope::Files };
+const ASKED: Asked = Asked { seeds: None, engine: EngineName::TurmoilNet, scope: Scope::Files };
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -26,7 +26,7 @@ fn test(path: &Path) -> Result<(), Failed> {
     let file = scenario::load(path).map_err(|error| error.render(false))?;
     let another =
         |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
-    let judgement = judge(&file, ASKED.seed, ASKED.engine, &another);
+    let judgement = judge(&file, None, ASKED.engine, &another);
     match &judgement.verdict {
         Verdict::Pass => Ok(()),
         Verdict::Fail(_) | Verdict::NotSupported(_) => Err(sim::report::one(&judgement, ASKED).into()),

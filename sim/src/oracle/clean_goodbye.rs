@@ -3,15 +3,19 @@
 //!
 //! Judged is every connection that its client did not end itself. A FATAL inside another message, a second one, a reset
 //! before the EOF, an EOF without a FATAL, and a session that the process forgot (its exit told the client nothing)
-//! break it. A reset after FATAL and EOF does not: by then everything has been said.
+//! break it. A reset after FATAL and EOF does not: by then everything has been said. Neither a deploy nor an idle timeout is
+//! an administrator's doing: a FATAL for either must have a DETAIL that says so. The worker's own, which is passed on, need not.
 //!
 //! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word; if it was
 //! told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
 //! nobody is.
 
-use super::story::{Connection, Moment};
+use super::story::{Connection, FatalRead, Moment};
 use super::{Judged, Violation};
 use crate::scenario::model::Promise;
+
+/// The SQLSTATEs of an end by the drain, of a refusal by it, and of an idle timeout.
+const EXPLAINED: [&str; 3] = ["57P01", "57P03", "57P05"];
 
 /// At most one violation for each connection.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -40,6 +44,9 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     if let Some(second) = connection.fatals.get(1) {
         return Some(("read a second FATAL", second.moment));
     }
+    if let Some(fatal) = told.filter(|fatal| is_unexplained(run, connection, fatal)) {
+        return Some(("read a FATAL without a DETAIL", fatal.moment));
+    }
     let owed = connection.startup.is_some() || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),
@@ -55,6 +62,17 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         (None, None) if owed => unfinished(run, connection),
         _ => None,
     }
+}
+
+/// Whether this FATAL should say why, and does not. What the worker may have said itself is left alone.
+fn is_unexplained(run: &Judged, connection: &Connection, fatal: &FatalRead) -> bool {
+    let at = fatal.moment.at;
+    let of_worker = if fatal.code == "57P03" {
+        [connection.connecting.at, at].iter().any(|at| run.story.worker_refuses_at(*at))
+    } else {
+        run.story.dismissed(connection, connection.connecting.at, at)
+    };
+    EXPLAINED.contains(&fatal.code) && fatal.detail.is_none_or(str::is_empty) && !of_worker
 }
 
 fn crashed(run: &Judged, connection: &Connection) -> bool {
@@ -79,12 +97,14 @@ mod tests {
     use super::*;
     use crate::history::{Event, Fault};
 
+    const WHY: Option<&str> = Some("It was time.");
+
     fn client() -> Log {
         Log::default().session(1.0, "a.1").term(60.0)
     }
 
     fn told() -> Log {
-        client().fatal(80.0, "a.1", "57P01", None)
+        client().fatal(80.0, "a.1", "57P01", WHY)
     }
 
     #[test]
@@ -114,7 +134,7 @@ mod tests {
         assert_eq!(connecting.clone().eof(80.0, "a.1").judge(check), [""; 0]);
         let started = connecting.event(61.0, Event::StartupSent { conn: conn("a.1") });
         assert_eq!(started.clone().eof(80.0, "a.1").judge(check).len(), 1);
-        assert_eq!(started.fatal(80.0, "a.1", "57P03", None).eof(80.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(started.fatal(80.0, "a.1", "57P03", WHY).eof(80.0, "a.1").judge(check), [""; 0]);
     }
 
     #[test]
@@ -141,8 +161,37 @@ mod tests {
     }
 
     #[test]
+    fn a_fatal_of_a_drain_or_a_clock_says_why() {
+        let told = |code, why| client().fatal(80.0, "a.1", code, why).eof(80.0, "a.1").judge(check);
+        for code in EXPLAINED {
+            assert_eq!(told(code, WHY), [""; 0]);
+            assert_eq!(told(code, None), ["a.1#1 read a FATAL without a DETAIL 20s after the signal"]);
+            assert_eq!(told(code, Some("")).len(), 1);
+        }
+        assert_eq!(told("08006", None), [""; 0]);
+    }
+
+    #[test]
+    fn a_fatal_of_the_workers_own_need_not_say_why() {
+        let told = |what: Fault, code| {
+            client()
+                .event(79.0, Event::Fault { what })
+                .fatal(80.0, "a.1", code, None)
+                .eof(80.0, "a.1")
+                .judge(check)
+                .len()
+        };
+        let terminate = |client: &str| Fault::Terminate { client: client.to_owned(), stays_open: false };
+        assert_eq!(told(terminate("a"), "57P01"), 0);
+        assert_eq!(told(terminate("b"), "57P01"), 1);
+        assert_eq!(told(Fault::WorkerShutdown, "57P01"), 0);
+        assert_eq!(told(Fault::WorkerDrain, "57P03"), 0);
+        assert_eq!(told(Fault::WorkerDrain, "57P01"), 1);
+    }
+
+    #[test]
     fn two_fatals_are_one_too_many() {
-        assert_eq!(told().fatal(80.0, "a.1", "57P01", None).eof(80.0, "a.1").judge(check).len(), 1);
+        assert_eq!(told().fatal(80.0, "a.1", "57P01", WHY).eof(80.0, "a.1").judge(check).len(), 1);
     }
 
     #[test]
@@ -183,7 +232,7 @@ mod tests {
         let silent = Log::default().connecting(1.0, "tcp.1").term(60.0);
         assert_eq!(silent.clone().eof(80.0, "tcp.1").judge(check), [""; 0]);
         assert_eq!(silent.clone().reset(80.0, "tcp.1").judge(check), [""; 0]);
-        assert_eq!(silent.fatal(80.0, "tcp.1", "57P03", None).reset(80.0, "tcp.1").judge(check).len(), 1);
+        assert_eq!(silent.fatal(80.0, "tcp.1", "57P03", WHY).reset(80.0, "tcp.1").judge(check).len(), 1);
     }
 
     #[test]

@@ -290,6 +290,7 @@ mod tests {
             events: vec![],
             expect,
             fails_under: vec![],
+            catches: vec![],
         }
     }
 

@@ -202,7 +202,8 @@ impl Log {
 
     /// Closed at a boundary, as the contract says: FATAL 57P01, EOF, record.
     pub(super) fn goodbye(self, at: f64, name: &str) -> Log {
-        self.fatal(at, name, "57P01", None).eof(at, name).recorded(at, name, EndReason::Boundary)
+        let why = EndReason::Boundary.fatal(None).and_then(|fatal| fatal.detail);
+        self.fatal(at, name, "57P01", why.as_deref()).eof(at, name).recorded(at, name, EndReason::Boundary)
     }
 
     pub(super) fn term(self, at: f64) -> Log {

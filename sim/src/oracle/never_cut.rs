@@ -21,6 +21,8 @@
 
 use std::time::Duration;
 
+use cp::core::EndReason;
+
 use super::story::{Connection, Moment, Request, Statement};
 use super::{Judged, Violation, words};
 use crate::history::{Outcome, RequestKind, StatementEnd};
@@ -141,7 +143,15 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
             statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(wait.began))
         });
         let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));
-        let deaf = connection.deaf_at(ended).is_some_and(long_ago);
+        // Who reads again behind its end has been given up before.
+        let given_up = story.records.iter().find(|(_, record)| {
+            record.reason == EndReason::StallGrace && record.application == connection.conn.application()
+        });
+        let ends = given_up.map(|(moment, _)| *moment).filter(|moment| *moment < ended).into_iter().chain([ended]);
+        let deaf = ends.into_iter().any(|end| {
+            let since = connection.deaf_at(end);
+            since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
+        });
         goes_on && (kept_waiting || deaf || away + run.slack() >= stall_grace)
     })
 }

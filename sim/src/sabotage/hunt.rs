@@ -17,19 +17,21 @@ use crate::scenario::ScenarioFile;
 pub struct Quarry {
     /// What must break: a promise's name, or an expectation's key such as `expect.exit`. `None`: whatever breaks.
     pub breaks: Option<String>,
-    /// Files whose name begins so come first: they were written for this defect.
-    pub first: Option<String>,
+    /// The defect's name. Files that say that they catch it come first.
+    pub name: Option<String>,
     /// The first seed and the last.
     pub seeds: (u64, u64),
 }
 
 /// How a hunt ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hunted {
     /// The first run in which what must break broke.
     pub caught: Option<Catch>,
     /// The first run in which anything else broke, if nothing was caught.
     pub instead: Option<Catch>,
+    /// Files that say that they catch it, and in which nothing broke.
+    pub missed: Vec<String>,
 }
 
 /// A run in which something broke.
@@ -51,13 +53,19 @@ pub fn hunt(files: &[ScenarioFile], quarry: &Quarry) -> Hunted {
     let mut files: Vec<&ScenarioFile> =
         files.iter().filter(|file| run::lacks(&file.scenario, engine).is_empty()).collect();
     // Stable: within the two groups they keep their order.
-    files.sort_by_key(|file| !quarry.is_first(file));
+    files.sort_by_key(|file| !quarry.is_claimed_by(file));
+    let claimants: Vec<&ScenarioFile> = files.iter().copied().filter(|file| quarry.is_claimed_by(file)).collect();
+    let missed = parallel::each(claimants, |file| {
+        let breaks = |seed| !gate::broken(file, seed, engine).is_empty();
+        let breaks = gate::seeds(&file.scenario, None).any(breaks);
+        (!breaks).then(|| file.path.display().to_string())
+    });
     let (from, to) = quarry.seeds;
     let runs = (from..=to).flat_map(|seed| files.iter().map(move |file| (seed, *file))).enumerate();
     // Everything before the first catch is run to its end, and nothing behind it need be begun.
     let stop = AtomicUsize::new(usize::MAX);
     let mut found = parallel::each(runs.collect(), |(index, (seed, file))| {
-        let mut hunted = Hunted { caught: None, instead: None };
+        let mut hunted = Hunted::default();
         if index > stop.load(Ordering::Relaxed) {
             return hunted;
         }
@@ -74,13 +82,12 @@ pub fn hunt(files: &[ScenarioFile], quarry: &Quarry) -> Hunted {
     });
     let caught = found.iter_mut().find_map(|hunted| hunted.caught.take());
     let instead = found.into_iter().find_map(|hunted| hunted.instead).filter(|_| caught.is_none());
-    Hunted { caught, instead }
+    Hunted { caught, instead, missed: missed.into_iter().flatten().collect() }
 }
 
 impl Quarry {
-    fn is_first(&self, file: &ScenarioFile) -> bool {
-        let name = file.path.file_stem().map(|name| name.to_string_lossy());
-        self.first.as_ref().zip(name).is_some_and(|(first, name)| name.starts_with(first.as_str()))
+    fn is_claimed_by(&self, file: &ScenarioFile) -> bool {
+        self.name.as_ref().is_some_and(|name| file.scenario.catches.contains(name))
     }
 
     /// Whether what broke is what must break: an expectation's key counts for all keys below it.
@@ -99,12 +106,17 @@ mod tests {
     use crate::scenario;
 
     fn quarry(breaks: &str) -> Quarry {
-        Quarry { breaks: Some(breaks.to_owned()), first: None, seeds: (1, 2) }
+        Quarry { breaks: Some(breaks.to_owned()), name: None, seeds: (1, 2) }
     }
 
     /// A pod without clients, and what is expected of its exit.
     fn file(name: &str, expect: &str) -> ScenarioFile {
-        let text = format!("title = \"t\"\n[[event]]\nat = \"1s\"\ndo = \"sigterm\"\n[expect]\n{expect}\n");
+        claiming("", name, expect)
+    }
+
+    fn claiming(catches: &str, name: &str, expect: &str) -> ScenarioFile {
+        let text = format!("catches = [{catches}]\n")
+            + &format!("title = \"t\"\n[[event]]\nat = \"1s\"\ndo = \"sigterm\"\n[expect]\n{expect}\n");
         ScenarioFile { path: Path::new(name).to_owned(), scenario: scenario::parse(name, &text).unwrap() }
     }
 
@@ -113,13 +125,16 @@ mod tests {
         let files = [
             file("a.toml", "exit = { code = 0 }"),
             file("b.toml", "exit = { code = 3 }"),
-            file("h99-c.toml", "exit = { code = 3, within = \"1s\" }"),
+            claiming("\"c\"", "c.toml", "exit = { code = 3, within = \"1s\" }"),
+            claiming("\"c\"", "d.toml", "exit = { code = 0 }"),
         ];
         let by_name = hunt(&files, &quarry("expect.exit")).caught.unwrap();
         assert_eq!((by_name.file.as_str(), by_name.seed), ("b.toml", 1));
-        let first = Some("h99-".to_owned());
-        let first = hunt(&files, &Quarry { first, ..quarry("expect.exit.code") }).caught.unwrap();
-        assert_eq!((first.file.as_str(), first.broke.as_str()), ("h99-c.toml", "expect.exit.code"));
+        let name = Some("c".to_owned());
+        let hunted = hunt(&files, &Quarry { name, ..quarry("expect.exit.code") });
+        let first = hunted.caught.unwrap();
+        assert_eq!((first.file.as_str(), first.broke.as_str()), ("c.toml", "expect.exit.code"));
+        assert_eq!(hunted.missed, ["d.toml"], "it says that it catches it");
     }
 
     #[test]
@@ -127,7 +142,7 @@ mod tests {
         let hunted = hunt(&[file("b.toml", "exit = { code = 3 }")], &quarry("never-cut"));
         assert_eq!(hunted.caught, None);
         assert_eq!(hunted.instead.unwrap().broke, "expect.exit.code");
-        assert_eq!(hunt(&[], &quarry("never-cut")), Hunted { caught: None, instead: None });
+        assert_eq!(hunt(&[], &quarry("never-cut")), Hunted::default());
     }
 
     #[test]

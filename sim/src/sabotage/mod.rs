@@ -83,6 +83,8 @@ pub enum Outcome {
     Caught(Catch),
     /// The test failed.
     Failed,
+    /// Caught, but not in these files, which say that they catch it.
+    Missed(Vec<String>),
     /// Nothing broke that must; perhaps something else did.
     Survived(Option<Catch>),
     /// The source has changed under it.
@@ -235,7 +237,7 @@ pub fn prove(
 
 /// Fails unless the suite holds under these seeds.
 fn holds(workshop: &Workshop, seeds: (u64, u64)) -> Result<(), String> {
-    match workshop.hunt(&Quarry { breaks: None, first: None, seeds }) {
+    match workshop.hunt(&Quarry { breaks: None, name: None, seeds }) {
         Ok(Hunted { caught: None, .. }) => Ok(()),
         Ok(Hunted { caught: Some(Catch { broke, what, file, seed }), .. }) => Err(format!(
             "error: the suite does not hold without any sabotage\n  {broke}: {what}\n  again: cargo run --release -p sim \
@@ -262,9 +264,13 @@ fn catch(workshop: &Workshop, sabotage: &Sabotage) -> Result<Outcome, Trouble> {
         }
         Catcher::Suite(breaks) => {
             workshop.build()?;
-            let first = Some(format!("{}-", sabotage.hazard()));
-            let hunted = workshop.hunt(&Quarry { breaks: Some(breaks.clone()), first, seeds: (1, SEEDS) })?;
-            Ok(hunted.caught.map_or(Outcome::Survived(hunted.instead), Outcome::Caught))
+            let (breaks, name) = (Some(breaks.clone()), Some(sabotage.name.clone()));
+            let hunted = workshop.hunt(&Quarry { breaks, name, seeds: (1, SEEDS) })?;
+            Ok(match (hunted.caught, hunted.missed) {
+                (Some(catch), missed) if missed.is_empty() => Outcome::Caught(catch),
+                (Some(_), missed) => Outcome::Missed(missed),
+                (None, _) => Outcome::Survived(hunted.instead),
+            })
         }
     }
 }
@@ -275,7 +281,7 @@ impl Row {
         match &self.outcome {
             Outcome::Caught(catch) => catch.seed,
             Outcome::Survived(_) => SEEDS,
-            Outcome::Failed | Outcome::DoesNotApply(_) | Outcome::Trouble(_) => 1,
+            Outcome::Failed | Outcome::Missed(_) | Outcome::DoesNotApply(_) | Outcome::Trouble(_) => 1,
         }
     }
 }

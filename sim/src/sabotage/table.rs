@@ -64,6 +64,13 @@ pub fn text(rows: &[Row], stale: Option<&str>, wall: Duration, colour: bool) -> 
     out
 }
 
+/// One row, for a log.
+pub fn line(row: &Row) -> String {
+    let [by, file, seeds] = row.cells();
+    let word = if row.outcome.is_caught() { "caught" } else { "MISSED" };
+    format!("{word} {}: {by} {file} {seeds} ({:.1} s)", row.sabotage, row.wall.as_secs_f64())
+}
+
 /// How the kept table differs from this one, in words; `None` if it does not.
 pub fn stale(kept: &str, rows: &[Row]) -> Option<String> {
     let now = markdown(rows);
@@ -142,6 +149,7 @@ impl Row {
                 [format!("{}, not {}", catch.broke, self.must()), scenario(&catch.file), catch.seed.to_string()]
             }
             Outcome::Survived(None) => nowhere("nothing"),
+            Outcome::Missed(_) => nowhere("not by all who say so"),
             Outcome::DoesNotApply(_) => nowhere("does not apply"),
             Outcome::Trouble(_) => nowhere("no answer"),
         }
@@ -168,6 +176,10 @@ impl Row {
             Outcome::Survived(None) => (
                 format!("it survived: {must} holds, and so does everything else"),
                 "Write a scenario in which its users would notice.".to_owned(),
+            ),
+            Outcome::Missed(files) => (
+                format!("nothing breaks in {}, where `catches` says so", files.join(", ")),
+                "Take it from there, or make the file see it.".to_owned(),
             ),
             Outcome::DoesNotApply(why) => (
                 format!("it does not apply: {why}"),

@@ -147,7 +147,7 @@ impl Workshop {
         let (from, to) = quarry.seeds;
         sim.args(["hunt", "--from", &from.to_string(), "--to", &to.to_string()]);
         sim.args(quarry.breaks.iter().flat_map(|breaks| ["--breaks", breaks]));
-        sim.args(quarry.first.iter().flat_map(|first| ["--first", first]));
+        sim.args(quarry.name.iter().flat_map(|name| ["--name", name]));
         let status = self.run(&mut sim)?;
         let answer = fs::read_to_string(&self.output).unwrap_or_default();
         match serde_json::from_str(&answer) {

@@ -51,6 +51,7 @@ pub(super) fn check(draft: Draft<'_, '_>, purpose: Purpose, problems: &mut Vec<P
         events: all(draft.events)?,
         expect: Expect { exit, timeline: all(draft.timeline)?, client: client.collect::<Option<_>>()? },
         fails_under: all(draft.fails_under)?,
+        catches: draft.catches?,
     })
 }
 

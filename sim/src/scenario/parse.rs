@@ -32,6 +32,7 @@ pub(super) struct Draft<'t, 'i> {
     /// Expectations on clients, by the key that names the client.
     pub(super) seen: Vec<(&'t str, Placed<'t, 'i, ExpectClient>)>,
     pub(super) fails_under: Vec<Placed<'t, 'i, FailsUnder>>,
+    pub(super) catches: Option<Vec<String>>,
     pub(super) root: &'t DeTable<'i>,
 }
 
@@ -82,8 +83,9 @@ pub(super) fn read_document<'t, 'i>(root: &'t DeTable<'i>, problems: &mut Vec<Pr
         None => Expected::default(),
     };
     let fails_under = entries(&mut fields, "fails_under");
+    let catches = fields.or("catches", Vec::new());
     fields.finish();
-    Draft { title, why, seeds, pod, drain, clients, events, exit, timeline, seen, fails_under, root }
+    Draft { title, why, seeds, pod, drain, clients, events, exit, timeline, seen, fails_under, catches, root }
 }
 
 /// The entries of an array of tables, each read by itself.
