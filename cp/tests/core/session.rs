@@ -226,6 +226,11 @@ fn no_second_fatal_follows_the_workers_own_error() {
     guest.worker("R E:SFATAL\0VFATAL\0\0");
     guest.session.handle_worker_gone();
     assert_eq!(guest.farewell(EndReason::LoginFailed), None);
+    // Nor is it the client's doing where that hangs up first.
+    let mut guest = Guest::in_handshake();
+    guest.worker("R E:SFATAL\0VFATAL\0\0");
+    guest.session.handle_client_gone(EndReason::ClientClosed);
+    assert_eq!(guest.farewell(EndReason::LoginFailed), None);
 }
 
 #[test]
