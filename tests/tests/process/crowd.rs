@@ -85,6 +85,8 @@ fn who_is_in_the_listener_s_queue_at_the_exit_is_told() {
         let mut plane = ControlPlane::start(&["--lame-duck", "300ms", "--idle-grace", "300ms"]).await;
         plane.drain().await;
         plane.signal(Signal::STOP);
+        // Behind the lame duck, and when it stands still for certain.
+        plane.until(millis(350)).await;
         let mut late = Vec::new();
         for _ in 0..20 {
             let mut client = Raw::connect(plane.port).await;
