@@ -11,7 +11,7 @@ use crate::core::Time;
 use crate::core::wire::CancelKey;
 use crate::course::Front;
 use crate::meter::Meter;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::throttle::Kind;
 use crate::world::World;
 
@@ -72,19 +72,19 @@ async fn ask_around<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey, de
     let _ = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await;
 }
 
-/// Bounds what cancel requests cost the worker. Clones share the bounds.
-#[derive(Clone, Debug)]
+/// Bounds what cancel requests cost the worker.
+#[derive(Debug)]
 pub(crate) struct Cancels {
-    known: Arc<Semaphore>,
-    unknown: Arc<Semaphore>,
+    known: Semaphore,
+    unknown: Semaphore,
     /// By the session's number, as long as somebody is in its queue.
-    queues: Arc<Mutex<BTreeMap<u32, Queue>>>,
+    queues: Mutex<BTreeMap<u32, Queue>>,
 }
 
 impl Default for Cancels {
     fn default() -> Self {
-        let bound = || Arc::new(Semaphore::new(AT_A_TIME));
-        Cancels { known: bound(), unknown: bound(), queues: Arc::default() }
+        let bound = || Semaphore::new(AT_A_TIME);
+        Cancels { known: bound(), unknown: bound(), queues: Mutex::default() }
     }
 }
 
@@ -104,28 +104,32 @@ struct Queue {
 
 impl Cancels {
     /// None if so many wait already that one more changes nothing.
-    fn queue_up(&self, session: u32) -> Option<Waiting> {
-        let mut queues = self.queues.lock().expect("nothing panics while it holds the queues");
+    fn queue_up(&self, session: u32) -> Option<Waiting<'_>> {
+        let mut queues = self.queues();
         let queue = queues.entry(session).or_default();
         if queue.came >= WAITING {
             return None;
         }
         queue.came += 1;
         queue.here += 1;
-        Some(Waiting { cancels: self.clone(), session, line: queue.line.clone(), after: queue.set_out })
+        Some(Waiting { cancels: self, session, line: queue.line.clone(), after: queue.set_out })
+    }
+
+    fn queues(&self) -> MutexGuard<'_, BTreeMap<u32, Queue>> {
+        self.queues.lock().expect("nothing panics while it holds the queues")
     }
 }
 
 /// One request in its session's queue.
-struct Waiting {
-    cancels: Cancels,
+struct Waiting<'a> {
+    cancels: &'a Cancels,
     session: u32,
     line: Arc<tokio::sync::Mutex<()>>,
     /// How many had set out when it came.
     after: u64,
 }
 
-impl Waiting {
+impl Waiting<'_> {
     /// Whether one that set out after this one came was delivered; none if there was none.
     fn was_served(&self) -> Option<bool> {
         self.with(|queue| (queue.set_out > self.after).then_some(queue.delivered))
@@ -140,14 +144,13 @@ impl Waiting {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
-        let mut queues = self.cancels.queues.lock().expect("nothing panics while it holds the queues");
-        look(queues.entry(self.session).or_default())
+        look(self.cancels.queues().entry(self.session).or_default())
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut queues = self.cancels.queues.lock().expect("nothing panics while it holds the queues");
+        let mut queues = self.cancels.queues();
         if let Some(queue) = queues.get_mut(&self.session) {
             queue.here -= 1;
             // Whoever gave up before the last of them set out is covered by nobody any more; nor does anybody count on it.

@@ -53,13 +53,14 @@ impl Status {
     /// At `now`, naming `limit` connections at most.
     pub(crate) fn new(lifecycle: &Lifecycle, registry: &Registry, now: Time, limit: usize) -> Status {
         let (connections, longest) = registry.longest(limit);
+        let executing = registry.any(|activity| activity == Activity::Executing);
         Status {
             phase: lifecycle.drain.phase(now).name(),
             cause: lifecycle.cause.map(|cause| cause.to_string()),
             signalled: lifecycle.signal.is_some(),
             draining_for_ms: lifecycle.drain.signal().map_or(0, |since| millis(now, since)),
-            executing: registry.any(|activity| activity == Activity::Executing),
-            gone_in_ms: bound(lifecycle, registry, now).map(|bound| millis(bound, now)),
+            executing,
+            gone_in_ms: bound(lifecycle, registry, executing, now).map(|bound| millis(bound, now)),
             connections,
             clients: longest.into_iter().map(|(number, entry)| Client::new(number, entry, now)).collect(),
         }
@@ -73,12 +74,11 @@ impl Status {
 }
 
 /// The bound of the drain that runs, counted from `now` where anything is open.
-fn bound(lifecycle: &Lifecycle, registry: &Registry, now: Time) -> Option<Time> {
+fn bound(lifecycle: &Lifecycle, registry: &Registry, executing: bool, now: Time) -> Option<Time> {
     let (signal, rules) = (lifecycle.drain.signal()?, lifecycle.drain.settings());
-    let open = |activity: Activity| activity == Activity::Executing || activity.holds_worker();
     let course = Course {
         signal,
-        moved: registry.any(open).then_some(now),
+        moved: (executing || registry.any(Activity::holds_worker)).then_some(now),
         queued: registry.any(|activity| activity == Activity::Acquiring),
         wall: lifecycle.drain.wall(),
     };

@@ -3,10 +3,10 @@
 
 use process_tests::control_plane::ControlPlane;
 use process_tests::postgres::postgres;
-use process_tests::raw::{self, Message, Raw};
+use process_tests::raw::{self, Raw};
 use process_tests::{run, within};
 
-use super::{ADMIN_SHUTDOWN, SOON, assert_exit, millis};
+use super::{SOON, assert_exit, is_answered_and_told, millis};
 
 const SETUP: &str = "\
 create table copied_to (n int);
@@ -75,11 +75,7 @@ fn what_follows_a_sync_behind_a_copy_runs_as_long_as_it_runs_and_is_idle_when_it
         }
         plane.drain().await;
         for client in &mut clients {
-            let rest = within(millis(10_000), "an answer", client.messages.rest()).await.unwrap();
-            let tags: String = rest.iter().map(|message| char::from(message.tag)).collect();
-            assert_eq!(tags, "CZE", "{rest:?}");
-            let fatal = rest.last().and_then(Message::error).unwrap();
-            assert_eq!((fatal[&'C'].as_str(), fatal[&'M'].as_str()), ADMIN_SHUTDOWN);
+            is_answered_and_told(client).await;
         }
         drop(clients);
         assert_exit(plane.exit().await, 0, millis(3000));

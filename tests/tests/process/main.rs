@@ -38,8 +38,9 @@ mod worker;
 
 use std::time::Duration;
 
-use process_tests::SLACK;
 use process_tests::control_plane::Exit;
+use process_tests::raw::{Message, Raw};
+use process_tests::{SLACK, within};
 use tokio_postgres::error::DbError;
 
 /// The FATAL of a session that the drain has closed.
@@ -62,4 +63,13 @@ fn told(fatal: &DbError) -> (&str, &str) {
 fn assert_exit(exit: Exit, code: i32, by: Duration) {
     assert_eq!(exit.code, Some(code), "{exit:?}");
     assert!(exit.after < by + SLACK, "{exit:?}, which is too late: it was due after {by:?}");
+}
+
+/// The statement that this client has sent is answered, and its end at the boundary behind it told.
+async fn is_answered_and_told(client: &mut Raw) {
+    let rest = within(millis(10_000), "an answer", client.messages.rest()).await.unwrap();
+    let tags: String = rest.iter().map(|message| char::from(message.tag)).collect();
+    assert_eq!(tags, "CZE", "{rest:?}");
+    let fatal = rest.last().and_then(Message::error).unwrap();
+    assert_eq!((fatal[&'C'].as_str(), fatal[&'M'].as_str()), ADMIN_SHUTDOWN);
 }

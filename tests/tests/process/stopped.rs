@@ -2,10 +2,10 @@
 
 use process_tests::control_plane::{ControlPlane, Signal};
 use process_tests::postgres::postgres;
-use process_tests::raw::{self, Message, Raw};
-use process_tests::{run, within};
+use process_tests::raw::{self, Raw};
+use process_tests::run;
 
-use super::{ADMIN_SHUTDOWN, assert_exit, millis};
+use super::{assert_exit, is_answered_and_told, millis};
 
 #[test]
 fn a_commit_that_came_before_its_clock_is_answered_although_the_process_was_stopped_past_it() {
@@ -33,11 +33,7 @@ fn a_commit_that_came_before_its_clock_is_answered_although_the_process_was_stop
         plane.signal(Signal::CONT);
 
         for client in &mut clients {
-            let rest = within(millis(10_000), "an answer", client.messages.rest()).await.unwrap();
-            let tags: String = rest.iter().map(|message| char::from(message.tag)).collect();
-            assert_eq!(tags, "CZE", "{rest:?}");
-            let fatal = rest.last().and_then(Message::error).unwrap();
-            assert_eq!((fatal[&'C'].as_str(), fatal[&'M'].as_str()), ADMIN_SHUTDOWN);
+            is_answered_and_told(client).await;
         }
         drop(clients);
         assert_exit(plane.exit().await, 0, millis(4500));
