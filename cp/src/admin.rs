@@ -29,12 +29,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 
-use self::drain::Desk;
-use crate::alarm::Alarm;
-use crate::crew::Crew;
+use self::drain::Admin;
 use crate::lifecycle::Lifecycle;
-use crate::notice::{Notice, Reader};
-use crate::world::{Listener, World};
+use lastcall_world::alarm::Alarm;
+use lastcall_world::tasks::Tasks;
+use lastcall_world::watched::{Watched, Watcher};
+use lastcall_world::{Listener, World};
 
 /// Connections at a time: probes and scrapers are a handful. A further one takes the place of the oldest, because a
 /// probe that waits behind silent connections is a probe that fails, and failing probes kill the pod.
@@ -47,17 +47,17 @@ const MAX_BUFFER: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers HTTP on `listener` until the lifecycle says that the process exits. Then the task that accepts and those of all
-/// connections end at once; `crew` counts them.
-pub(crate) fn spawn<W: World>(crew: &Crew, listener: W::Listener, desk: Desk<W>) {
-    crew.spawn(&desk.world.clone(), "admin", accept(crew.clone(), listener, desk));
+/// connections end at once; `tasks` counts them.
+pub(crate) fn spawn<W: World>(tasks: &Tasks, listener: W::Listener, admin: Admin<W>) {
+    tasks.spawn(&admin.world.clone(), "admin", accept(tasks.clone(), listener, admin));
 }
 
-async fn accept<W: World>(crew: Crew, listener: W::Listener, desk: Desk<W>) {
-    let (world, lifecycle) = (desk.world.clone(), desk.lifecycle.clone());
-    let routes = routes(desk);
+async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>) {
+    let (world, lifecycle) = (admin.world.clone(), admin.lifecycle.clone());
+    let routes = routes(admin);
     let mut accepting = Accepting::new(world.clone(), listener, lifecycle.subscribe());
     // Those that have ended are dropped before each count, so there are never more than `MAX_ADMIN_CONNECTIONS`.
-    let mut open: VecDeque<Weak<Notice<Tenure>>> = VecDeque::new();
+    let mut open: VecDeque<Weak<Watched<Tenure>>> = VecDeque::new();
     while let Some(stream) = std::future::poll_fn(|cx| accepting.poll_next(cx)).await {
         open.retain(|connection| connection.strong_count() > 0);
         if open.len() == MAX_ADMIN_CONNECTIONS
@@ -65,9 +65,9 @@ async fn accept<W: World>(crew: Crew, listener: W::Listener, desk: Desk<W>) {
         {
             oldest.change(Tenure::Over);
         }
-        let tenure = Arc::new(Notice::new(Tenure::Granted));
+        let tenure = Arc::new(Watched::new(Tenure::Granted));
         open.push_back(Arc::downgrade(&tenure));
-        crew.spawn(
+        tasks.spawn(
             &world,
             "admin connection",
             serve_connection::<W>(stream, routes.clone(), tenure, lifecycle.clone()),
@@ -76,13 +76,13 @@ async fn accept<W: World>(crew: Crew, listener: W::Listener, desk: Desk<W>) {
 }
 
 /// What is answered to which request.
-fn routes<W: World>(desk: Desk<W>) -> Router {
+fn routes<W: World>(admin: Admin<W>) -> Router {
     let probes = Router::new().route("/readyz", get(readyz::<W>)).route("/livez", get(livez));
-    probes.merge(drain::routes()).with_state(desk)
+    probes.merge(drain::routes()).with_state(admin)
 }
 
-async fn readyz<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, &'static str) {
-    if desk.lifecycle.value().is_ready() {
+async fn readyz<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, &'static str) {
+    if admin.lifecycle.value().is_ready() {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
@@ -93,7 +93,7 @@ async fn livez() -> &'static str {
     "alive"
 }
 
-/// Whether a connection may keep its place.
+/// Whether a connection may keep its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tenure {
     Granted,
@@ -104,8 +104,8 @@ enum Tenure {
 async fn serve_connection<W: World>(
     stream: W::Stream,
     routes: Router,
-    tenure: Arc<Notice<Tenure>>,
-    lifecycle: Notice<Lifecycle>,
+    tenure: Arc<Watched<Tenure>>,
+    lifecycle: Watched<Lifecycle>,
 ) {
     let mut connection = pin!(
         http1::Builder::new()
@@ -136,14 +136,14 @@ async fn serve_connection<W: World>(
 struct Accepting<W: World> {
     world: W,
     listener: W::Listener,
-    lifecycle: Reader<Lifecycle>,
+    lifecycle: Watcher<Lifecycle>,
     /// While set, nothing is accepted: see [`ACCEPT_PAUSE`].
-    paused_until: Option<crate::core::Time>,
+    paused_until: Option<lastcall_core::Time>,
     alarm: Alarm<W>,
 }
 
 impl<W: World> Accepting<W> {
-    fn new(world: W, listener: W::Listener, lifecycle: Reader<Lifecycle>) -> Self {
+    fn new(world: W, listener: W::Listener, lifecycle: Watcher<Lifecycle>) -> Self {
         Accepting { alarm: Alarm::new(world.clone()), world, listener, lifecycle, paused_until: None }
     }
 
@@ -179,18 +179,18 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::core::Drain;
-    use crate::core::Time;
     use crate::lifecycle::Cause;
     use crate::orders::{Order, orders};
-    use crate::world::{Signal, Tcp, TokioWorld};
+    use lastcall_core::Drain;
+    use lastcall_core::Time;
+    use lastcall_world::{Signal, Tcp, TokioWorld};
 
     /// An admin port on this machine.
     struct Port {
         world: TokioWorld,
         address: SocketAddr,
-        lifecycle: Notice<Lifecycle>,
-        crew: Crew,
+        lifecycle: Watched<Lifecycle>,
+        tasks: Tasks,
         orders: mpsc::Receiver<Order>,
     }
 
@@ -199,12 +199,12 @@ mod tests {
             let world = TokioWorld::new(Tcp::default()).unwrap();
             let listener = world.bind("127.0.0.1:0").await.unwrap();
             let address = Listener::local_addr(&listener).unwrap();
-            let (lifecycle, crew) = (Notice::new(Lifecycle::serving(Drain::new(Arc::default()))), Crew::default());
+            let (lifecycle, tasks) = (Watched::new(Lifecycle::serving(Drain::new(Arc::default()))), Tasks::default());
             let (orders, taken) = orders();
             let registry = Default::default();
-            let desk = Desk { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders };
-            spawn(&crew, listener, desk);
-            Port { world, address, lifecycle, crew, orders: taken }
+            let admin = Admin { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders };
+            spawn(&tasks, listener, admin);
+            Port { world, address, lifecycle, tasks, orders: taken }
         }
 
         async fn connect(&self) -> <TokioWorld as World>::Stream {
@@ -284,7 +284,7 @@ mod tests {
             // An empty pod without a lame duck: begun and over in one step.
             answer.send(crate::orders::Answer::Begun).unwrap();
             port.lifecycle.change(Lifecycle { exiting: true, ..port.lifecycle.value() });
-            port.crew.gone().await;
+            port.tasks.gone().await;
             assert_eq!(read(stream).await.0, "HTTP/1.1 202 Accepted");
         });
     }
@@ -318,7 +318,7 @@ mod tests {
             let mut answer = [0; 4096];
             assert!(kept_alive.read(&mut answer).await.unwrap() > 0);
             port.lifecycle.change(Lifecycle { exiting: true, ..port.lifecycle.value() });
-            port.crew.gone().await;
+            port.tasks.gone().await;
             assert_eq!(kept_alive.read(&mut answer).await.unwrap(), 0);
         });
     }
@@ -339,7 +339,7 @@ mod tests {
             let mut cx = Context::from_waker(std::task::Waker::noop());
             let mut room = tokio::io::ReadBuf::new(&mut byte);
             assert!(std::pin::Pin::new(&mut silent[2]).poll_read(&mut cx, &mut room).is_pending());
-            assert!(port.crew.tasks() <= 1 + MAX_ADMIN_CONNECTIONS);
+            assert!(port.tasks.count() <= 1 + MAX_ADMIN_CONNECTIONS);
         });
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use crate::alarm::within;
-use crate::core::Time;
-use crate::core::wire::CancelKey;
-use crate::course::Front;
-use crate::meter::Meter;
+use crate::connection::Front;
+use crate::records::Meter;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::throttle::Kind;
-use crate::world::World;
+use lastcall_core::Time;
+use lastcall_core::wire::CancelKey;
+use lastcall_world::World;
+use lastcall_world::alarm::within;
 
 /// How long a cancel request may take to reach its worker.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -186,9 +186,9 @@ async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) -> st
 
 #[cfg(test)]
 mod tests {
-    use crate::core::wire::CancelKey;
-    use crate::core::{Activity, Time};
     use crate::registry::{Registry, Shown};
+    use lastcall_core::wire::CancelKey;
+    use lastcall_core::{Activity, Time};
 
     const SHOWN: Shown = Shown { activity: Activity::Idle, since: Time::EPOCH, clock: None };
 
@@ -200,19 +200,19 @@ mod tests {
     fn a_session_is_known_by_its_workers_key_and_two_workers_may_choose_the_same_process_id() {
         let registry = Registry::default();
         let enter = |key| {
-            let place = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH).unwrap();
-            place.update(SHOWN, None);
+            let slot = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH).unwrap();
+            slot.update(SHOWN, None);
             assert_eq!(registry.session_of(key), None);
-            place.update(SHOWN, Some(key));
-            place
+            slot.update(SHOWN, Some(key));
+            slot
         };
         let (one, other) = (key(7, b"long secret"), key(7, b"four"));
-        let (place, _other_place) = (enter(&one), enter(&other));
+        let (slot, _other_slot) = (enter(&one), enter(&other));
         for wrong in [key(7, b"five"), key(8, b"four"), key(7, b"long"), key(7, b"four and more")] {
             assert_eq!(registry.session_of(&wrong), None, "{wrong:?}");
         }
         assert_eq!((registry.session_of(&one), registry.session_of(&other)), (Some(1), Some(2)));
-        drop(place);
+        drop(slot);
         assert_eq!((registry.session_of(&one), registry.session_of(&other)), (None, Some(2)));
     }
 }

@@ -21,10 +21,10 @@ use draft::Draft;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use table::{Entry, entries, json, markdown};
 
-use crate::core::settings::{SettingError, parse_duration, print_duration};
-use crate::core::{Drain, DrainPolicy, Settings, Time};
 use crate::log::{self, LogFormat};
-use crate::world::Tcp;
+use lastcall_core::settings::{SettingError, parse_duration, print_duration};
+use lastcall_core::{Drain, DrainPolicy, Settings, Time};
+use lastcall_world::Tcp;
 
 /// What the process was told, every value parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]

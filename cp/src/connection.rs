@@ -1,304 +1,245 @@
-//! One connection from accept to close, stage by stage.
+//! One connection's connection from accept to close: its session, its clocks and its place in the registry, kept together.
+//!
+//! Every stage (startup, finding a worker, relaying) polls [`Connection::poll_end`] beside its own work, so the drain and the
+//! clocks reach a connection wherever it is.
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::alarm::{Alarm, within};
-use crate::cancel;
-use crate::core::EndReason;
-use crate::core::fatal::Fatal;
-use crate::core::wire::CancelKey;
-use crate::course::{Course, Front, poll_patience};
-use crate::crowd::Stand;
-use crate::meter::{EndRecord, Meter};
-use crate::registry::Place;
-use crate::relay;
-use crate::remote::Remote;
-use crate::startup::{self, NoOpening, Opening, Startup};
-use crate::throttle::Kind;
-use crate::watch::LATE_LAST;
-use crate::who::Who;
-use crate::worker;
-use crate::world::World;
+use crate::cancel::{self, Cancels};
+use crate::lifecycle::Lifecycle;
+use crate::pending::Pending;
+use crate::records::{Change, Meter};
+use crate::registry::{Registry, Shown, Slot};
+use crate::throttle::Throttle;
+use lastcall_core::drain::Pace;
+use lastcall_core::{Drain, EndReason, Session, Settings, Time, Verdict};
+use lastcall_world::alarm::Alarm;
+use lastcall_world::tasks::Tasks;
+use lastcall_world::watched::{Watched, Watcher};
+use lastcall_world::{PeerState, World};
 
-/// How long a worker that is let go of may take to end what a cancel request has ended, before the next request goes out: it
-/// may have begun another statement meanwhile.
-const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+/// What all connections of a process share, as each of them holds it.
+pub(crate) type Front<W, M> = Arc<Shared<W, M>>;
 
-/// Serves a connection that has a place in the registry.
-///
-/// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
-/// Nor is this an `async fn`: that has room for its arguments twice.
-pub(crate) fn serve<W: World, M: Meter>(
-    front: Front<W, M>,
-    client: W::Stream,
-    place: Place,
-    stand: Stand,
-) -> impl Future<Output = ()> + Send {
-    let mut client = Remote::new(client);
-    let mut course = Course::new(&front, place);
-    async move {
-        let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
-            Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
-            Poll::Pending => course.poll_end(cx),
+/// What all connections of a process share.
+pub(crate) struct Shared<W, M> {
+    pub(crate) world: W,
+    pub(crate) meter: M,
+    pub(crate) settings: Arc<Settings>,
+    /// `host:port` of the worker.
+    pub(crate) worker: Arc<str>,
+    pub(crate) registry: Registry,
+    pub(crate) lifecycle: Watched<Lifecycle>,
+    pub(crate) tasks: Tasks,
+    /// For lines that anybody can cause.
+    pub(crate) throttle: Throttle,
+    /// The tasks of connections that came too late, and the one that accepts: the last to go.
+    pub(crate) late: Tasks,
+    pub(crate) pending: Pending,
+    pub(crate) cancels: Cancels,
+    /// By how much this process's due times differ from another's.
+    pub(crate) pace_offset: u32,
+}
+
+impl<W, M> Shared<W, M> {
+    /// Does `work`, unless the process exits before it is done.
+    pub(crate) async fn unless_exiting<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut lifecycle = self.lifecycle.subscribe();
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).map(|()| None)
         })
-        .await;
-        drop(stand);
-        let startup = match opening {
-            Ok(Opening::Session(startup)) => startup,
-            Ok(Opening::Cancel(key)) => {
-                course.place.vacate();
-                return Box::pin(cancel::serve(&front, client.into_stream(), &key)).await;
-            }
-            Err(why) => return Box::pin(turn_away(&front, course, client, why)).await,
-        };
-        let mut about = About { startup, worker: None, torn: false };
-        let (reason, unsent) = {
-            let mut session = pin!(session(&front, &mut course, &mut client, &mut about));
-            // A fault of this program's costs the session, and neither its record nor its count.
-            std::future::poll_fn(|cx| {
-                catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)))
-                    .unwrap_or_else(|_| Poll::Ready((EndReason::Panicked, Vec::new())))
-            })
-            .await
-        };
-        Box::pin(end(&front, course, client, about, reason, unsent)).await;
+        .await
     }
 }
 
-/// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
-pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, peer: SocketAddr, stand: Stand) {
-    let mut client = Remote::new(client);
-    let accepted = front.world.now();
-    let deadline = accepted + front.settings.close_linger;
-    let mut alarm = Alarm::new(front.world.clone());
-    let mut lifecycle = front.lifecycle.subscribe();
-    let opening = startup::read(&mut client, |cx| {
-        let closing = lifecycle.poll_until(|lifecycle| lifecycle.closing, cx).is_ready();
-        let deadline = if closing { deadline.min(accepted + LATE_LAST) } else { deadline };
-        let over = stand.poll_gone(cx).is_ready() || poll_patience(&mut alarm, &mut lifecycle, deadline, cx).is_ready();
-        if over { Poll::Ready(EndReason::ShuttingDown) } else { Poll::Pending }
-    })
-    .await;
-    drop(stand);
-    match opening {
-        Ok(Opening::Cancel(key)) => cancel::serve(&front, client.into_stream(), &key).await,
-        Ok(Opening::Session(startup)) => {
-            front.registry.count_refused();
-            let (who, reason) = (Who { peer, names: Some(startup.names) }, EndReason::ShuttingDown);
-            front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
-            front.crowd.enter().while_here(part(&front, client, Vec::new(), reason.fatal(None))).await;
-        }
-        Err(why) => say_why(&front, &Who::unnamed(peer), &why),
-    }
+/// See the module's text.
+pub(crate) struct Connection<W, M> {
+    pub(crate) session: Session,
+    pub(crate) slot: Slot,
+    front: Front<W, M>,
+    lifecycle: Watcher<Lifecycle>,
+    alarm: Alarm<W>,
+    shown: Shown,
 }
 
-/// What is known of a session besides its course.
-struct About<S> {
-    startup: Startup,
-    worker: Option<Remote<S>>,
-    /// What the worker was sent stops inside a message.
-    torn: bool,
-}
-
-/// From the startup packet to the end of the session: why it ended, and what the client has not taken yet.
-async fn session<W: World, M: Meter>(
-    front: &Front<W, M>,
-    course: &mut Course<W, M>,
-    client: &mut Remote<W::Stream>,
-    about: &mut About<W::Stream>,
-) -> (EndReason, Vec<u8>) {
-    let (session, drain, now) = course.parts();
-    session.handle_startup(drain, now);
-    // The signal may be newer than the last look at it.
-    course.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
-    if !course.drain().accepts(course.now()) {
-        return (EndReason::ShuttingDown, Vec::new());
-    }
-    if !course.place.become_session(about.startup.names.clone(), front.settings.max_connections) {
-        return (EndReason::TooManyConnections, Vec::new());
-    }
-    let mut early = Vec::new();
-    let mut worker = match Box::pin(worker::acquire(front, course, client, &mut early)).await {
-        Ok(worker) => Remote::new(worker),
-        Err(reason) => return (reason, Vec::new()),
-    };
-    let (session, drain, now) = course.parts();
-    session.handle_worker_found(drain, now);
-    let packet = std::mem::take(&mut about.startup.packet);
-    let over = relay::run(course, client, &mut worker, packet, early).await;
-    about.worker = Some(worker);
-    about.torn = over.torn;
-    (over.reason, over.unsent)
-}
-
-/// The end of a session: the record is written, the worker let go, the client told. The place is kept until both are done.
-async fn end<W: World, M: Meter>(
-    front: &Front<W, M>,
-    mut course: Course<W, M>,
-    client: Remote<W::Stream>,
-    about: About<W::Stream>,
-    reason: EndReason,
-    unsent: Vec<u8>,
-) {
-    let runs = course.session.worker_runs();
-    course.close(reason);
-    record(front, &course, &about.startup, reason);
-    if reason == EndReason::ShuttingDown {
-        front.registry.count_refused();
-    }
-    let fatal = course.session.farewell(&front.worker);
-    let key = course.session.worker_key().cloned().filter(|_| runs && reason != EndReason::Quit);
-    let release = async {
-        if let Some(worker) = about.worker {
-            release(front, worker, !runs && !about.torn, key).await;
-        }
-    };
-    let tell = async {
-        // One that is cut inside a message has nobody who could make sense of more; one that has all of its answer, and no
-        // word to wait for, may be let go at once.
-        let can_hear = reason != EndReason::Quit && reason != EndReason::ClientReset && !course.session.is_mid_answer();
-        let said = fatal.is_some() || course.session.worker_said_fatal() || !unsent.is_empty();
-        if can_hear && (said || client.unacknowledged() > 0) {
-            let parting = part(front, client, unsent, fatal);
-            if matches!(reason, EndReason::ShuttingDown | EndReason::TooManyConnections) {
-                // It never was a session: it takes no more room than others who never were.
-                return front.crowd.enter().while_here(parting).await;
-            }
-            parting.await;
-        }
-    };
-    both(release, tell).await;
-    course.leave(reason);
-}
-
-/// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, request after request, until it is
-/// gone, for `close_linger` at most. It is said goodbye only if it `listens`: inside a message the goodbye's bytes would be
-/// taken for the client's, and could complete a request that the client was told is not executed.
-async fn release<W: World, M: Meter>(
-    front: &Front<W, M>,
-    mut worker: Remote<W::Stream>,
-    listens: bool,
-    key: Option<CancelKey>,
-) {
-    // A goodbye that the socket doesn't take at once is not worth waiting for: the end behind it says the same.
-    if listens {
-        worker.write(&worker::TERMINATE, &mut Context::from_waker(Waker::noop()));
-    }
-    let Some(key) = key else { return worker.shut(&mut Context::from_waker(Waker::noop())) };
-    let deadline = front.world.now() + front.settings.close_linger;
-    loop {
-        // Before the connection is closed: a pooler forgets the key with it.
-        cancel::pass_on(front, &key, deadline).await;
-        worker.shut(&mut Context::from_waker(Waker::noop()));
+impl<W: World, M: Meter> Connection<W, M> {
+    pub(crate) fn new(front: &Front<W, M>, slot: Slot) -> Self {
         let now = front.world.now();
-        let again = deadline.min(now + CANCEL_AGAIN);
-        let gone = std::future::poll_fn(|cx| if worker.poll_discard(cx) { Poll::Ready(()) } else { Poll::Pending });
-        if within(&front.world, again, front.unless_exiting(gone)).await.is_some() || front.world.now() >= deadline {
+        let lifecycle = front.lifecycle.subscribe();
+        let pace = Pace::nth(slot.number(), front.pace_offset);
+        let session = Session::new(pace, &lifecycle.value().drain, now);
+        let connection = Connection {
+            shown: Shown { activity: session.activity(), since: session.since(), clock: None },
+            session,
+            slot,
+            front: front.clone(),
+            lifecycle,
+            alarm: Alarm::new(front.world.clone()),
+        };
+        connection.tell();
+        connection
+    }
+
+    /// The process's drain, as of the last [`Connection::poll_lifecycle`].
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.lifecycle.value().drain
+    }
+
+    /// The session, and what it must be told besides with whatever has happened.
+    pub(crate) fn parts(&mut self) -> (&mut Session, &Drain, Time) {
+        (&mut self.session, &self.lifecycle.value().drain, self.front.world.now())
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.front.world.now()
+    }
+
+    /// Learns of the drain. Cheap, and wakes the task when there is more to learn.
+    pub(crate) fn poll_lifecycle(&mut self, cx: &mut Context<'_>) {
+        let before = self.drain().signal();
+        while self.lifecycle.poll_changed(cx).is_ready() {}
+        if before.is_some() && self.drain().signal() != before {
+            self.session.handle_recall();
+        }
+    }
+
+    /// Ready with the reason when the connection is over, for one that has no worker yet; wakes the task when that may have
+    /// changed.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        match self.poll_turn(cx) {
+            Poll::Ready(Turn::End(reason)) => Poll::Ready(reason),
+            // Nothing runs, and nothing was answered.
+            Poll::Ready(Turn::Cancel | Turn::Look) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready with what is to be done now; wakes the task when that may have changed.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.poll_lifecycle(cx);
+        if self.lifecycle.value().exiting {
+            return Poll::Ready(Turn::End(EndReason::Quit));
+        }
+        loop {
+            let now = self.now();
+            match self.session.poll_verdict(self.drain(), now) {
+                Verdict::CloseNow(reason) => return Poll::Ready(Turn::End(reason)),
+                Verdict::CancelNow => return Poll::Ready(Turn::Cancel),
+                Verdict::LookNow => return Poll::Ready(Turn::Look),
+                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) => {}
+            }
+            match self.session.next_timeout(self.drain(), now) {
+                Some(at) if self.alarm.poll_at(at, cx) => {}
+                _ => break,
+            }
+        }
+        self.show();
+        Poll::Pending
+    }
+
+    /// The client's side has ended, and all that it sent has been read.
+    pub(crate) fn client_ended(&mut self, peer: PeerState) {
+        let reason = if peer == PeerState::Gone { EndReason::ClientReset } else { EndReason::ClientClosed };
+        self.session.handle_client_left(self.now());
+        self.session.handle_client_gone(reason);
+    }
+
+    /// The client has ended its side, and bytes of it are still to be read.
+    pub(crate) fn client_left(&mut self) {
+        self.session.handle_client_left(self.now());
+    }
+
+    /// Cancels the statement at its worker, beside whatever else goes on.
+    pub(crate) fn cancel(&mut self) {
+        let (session, drain, now) = self.parts();
+        let before = session.was_cut();
+        session.handle_cancelled(drain, now);
+        if session.was_cut() && !before {
+            self.front.registry.count_cut();
+        }
+        if let Some(key) = self.session.worker_key().cloned() {
+            let front = self.front.clone();
+            self.front.tasks.spawn(&self.front.world, "wall", async move {
+                cancel::pass_on(&front, &key, front.world.now() + cancel::PATIENCE).await;
+            });
+        }
+    }
+
+    /// The connection is over: nothing is forwarded from here on.
+    pub(crate) fn close(&mut self, reason: EndReason) {
+        self.slot.decide(reason);
+        let (session, drain, now) = self.parts();
+        session.close(reason, drain, now);
+        self.show();
+    }
+
+    /// Lets the registry know what the connection is doing, if that has changed, and which clock runs. A clock that every
+    /// byte sets anew is shown anew once a second, and only while somebody may ask what the drain waits for.
+    fn show(&mut self) {
+        let (activity, since) = (self.session.activity(), self.session.since());
+        let changed = (activity, since) != (self.shown.activity, self.shown.since);
+        if !changed && self.drain().signal().is_none() {
             return;
         }
+        let clock = self.session.clock(self.drain(), self.now());
+        if changed || !is_near(self.shown.clock, clock) {
+            self.shown = Shown { activity, since, clock };
+            self.slot.update(self.shown, self.session.worker_key());
+        }
+        if changed {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let Shown { activity, since, .. } = self.shown;
+        self.front.meter.activity_changed(&Change { connection: self.slot.number(), activity, since });
+    }
+
+    /// The connection is gone: its place is free.
+    pub(crate) fn leave(self, reason: EndReason) {
+        let left = self.slot.leave(reason, self.front.world.now());
+        self.front.meter.connection_left(&left);
     }
 }
 
-/// Completes when both have; neither waits for the other.
-async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    let mut left = (true, true);
-    std::future::poll_fn(|cx| {
-        left.0 = left.0 && one.as_mut().poll(cx).is_pending();
-        left.1 = left.1 && other.as_mut().poll(cx).is_pending();
-        if left == (false, false) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+/// What is to be done for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is over.
+    End(EndReason),
+    /// Its statement is to be cancelled: [`Connection::cancel`].
+    Cancel,
+    /// What its client's machine has acknowledged is to be looked at.
+    Look,
 }
 
-fn record<W: World, M: Meter>(front: &Front<W, M>, course: &Course<W, M>, startup: &Startup, reason: EndReason) {
-    let session = course.place.number();
-    let Some(began) = course.session.began() else {
-        let who = Who { names: Some(startup.names.clone()), ..course.place.who() };
-        return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
-    };
-    front.meter.session_ended(&EndRecord {
-        session,
-        user: startup.names.user.clone(),
-        database: startup.names.database.clone(),
-        application: startup.names.application.clone(),
-        peer: course.place.who().peer,
-        worker_pid: course.session.worker_key().map(CancelKey::process_id),
-        began,
-        ended: front.world.now(),
-        reason,
-        executing: course.session.executing(),
-        waiting: course.session.waiting(),
-        statements: course.session.answered(),
-        received: course.session.received(),
-        sent: course.session.sent(),
-    });
-}
-
-/// Ends a connection whose startup packet never came, or can't be used.
-async fn turn_away<W: World, M: Meter>(
-    front: &Front<W, M>,
-    mut course: Course<W, M>,
-    client: Remote<W::Stream>,
-    why: NoOpening,
-) {
-    say_why(front, &course.place.who(), &why);
-    let (reason, fatal) = match why {
-        NoOpening::Ended(reason) => (reason, None),
-        NoOpening::Gone | NoOpening::NoEncryption => (EndReason::ClientClosed, None),
-        // Whoever sent this does not speak the protocol.
-        NoOpening::Malformed(_) => (EndReason::Malformed, None),
-        NoOpening::Version(major) => {
-            let message = format!("unsupported frontend protocol {major}: server supports 3.0");
-            (EndReason::Malformed, Some(Fatal { code: "0A000", message, detail: None }))
+/// Whether two clocks are the same for whoever reads them in whole seconds.
+fn is_near(shown: Option<(Time, &'static str)>, clock: Option<(Time, &'static str)>) -> bool {
+    match (shown, clock) {
+        (Some((shown_at, shown)), Some((at, clock))) => {
+            shown == clock && at.since(shown_at).max(shown_at.since(at)) < Duration::from_secs(1)
         }
-    };
-    course.close(reason);
-    if let Some(fatal) = fatal {
-        front.crowd.enter().while_here(part(front, client, Vec::new(), Some(fatal))).await;
-    }
-    course.leave(reason);
-}
-
-/// Lets the log say why there is no session. A connection that came and went without a word is a probe, and no event.
-fn say_why<W: World, M: Meter>(front: &Front<W, M>, who: &Who, why: &NoOpening) {
-    let now = front.world.now();
-    let say = |kind, reason, detail: Option<&str>| front.throttle.no_session(kind, who, reason, detail, now);
-    match why {
-        NoOpening::Gone => {}
-        NoOpening::NoEncryption => {
-            say(
-                Kind::NoEncryption,
-                EndReason::ClientClosed,
-                Some("it asked for encryption, which is not offered here"),
-            );
-        }
-        NoOpening::Ended(reason) => say(Kind::NoSession(*reason), *reason, None),
-        NoOpening::Malformed(malformed) => {
-            say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&malformed.to_string()));
-        }
-        NoOpening::Version(major) => {
-            let detail = format!("it asked for protocol {major}");
-            say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&detail));
-        }
+        (shown, clock) => shown == clock,
     }
 }
 
-/// Sends what is left and the last word, and lets the client read it.
-async fn part<W: World, M: Meter>(
-    front: &Front<W, M>,
-    client: Remote<W::Stream>,
-    mut words: Vec<u8>,
-    fatal: Option<Fatal>,
-) {
-    words.extend(fatal.map(|fatal| fatal.encode()).unwrap_or_default());
-    client.part(front, &words).await;
+/// Waits until `at` or until the process exits, whichever comes first.
+pub(crate) fn poll_patience<W: World>(
+    alarm: &mut Alarm<W>,
+    lifecycle: &mut Watcher<Lifecycle>,
+    at: Time,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready() {
+        return Poll::Ready(());
+    }
+    if alarm.poll_at(at, cx) { Poll::Ready(()) } else { Poll::Pending }
 }
-
-#[cfg(test)]
-mod tests;

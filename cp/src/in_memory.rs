@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::core::Time;
-use crate::world::{Listener, Peer, Signal, Stream, World};
+use lastcall_core::Time;
+use lastcall_world::{Listener, PeerState, Signal, Stream, World};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -191,12 +191,12 @@ impl Stream for Socket {
         (pipe.written - pipe.acknowledged.unwrap_or(pipe.written)) as usize
     }
 
-    fn poll_peer(&mut self, known: Peer, _cx: &mut Context<'_>) -> Poll<Peer> {
+    fn poll_peer(&mut self, known: PeerState, _cx: &mut Context<'_>) -> Poll<PeerState> {
         let pipe = self.incoming.lock().unwrap();
         let peer = match (pipe.reset, pipe.fin) {
-            (true, _) => Peer::Gone,
-            (false, true) => Peer::Closed,
-            (false, false) => Peer::Open,
+            (true, _) => PeerState::Gone,
+            (false, true) => PeerState::Closed,
+            (false, false) => PeerState::Open,
         };
         if peer > known { Poll::Ready(peer) } else { Poll::Pending }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::core::{Drain, Time};
-use crate::world::Signal;
+use lastcall_core::{Drain, Time};
+use lastcall_world::Signal;
 
 /// What the process is doing.
 #[derive(Clone, Debug)]

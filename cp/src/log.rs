@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::meter::Lost;
+use crate::records::Lost;
 pub use outlet::Outlet;
 
 /// What a line of the log looks like.

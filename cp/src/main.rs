@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
+use cp::accept::{self, Service};
 use cp::config::{self, Config, ConfigErrors, Sources};
 use cp::log;
-use cp::meter::LogMeter;
-use cp::server::{self, Service};
-use cp::world::TokioWorld;
+use cp::records::LogMeter;
+use lastcall_world::TokioWorld;
 
 /// A runtime failure, such as an address in use.
 const EXIT_FAILED: u8 = 1;
@@ -54,7 +54,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let Config { listen, worker, admin, settings, .. } = config;
-        match server::serve(world, Service { listen, worker, admin, settings }, LogMeter::new(outlet)).await {
+        match accept::serve(world, Service { listen, worker, admin, settings }, LogMeter::new(outlet)).await {
             Ok(exit) => ExitCode::from(exit.code),
             Err(error) => fail(&error),
         }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_answered_with_what_to_do() {
-        let error = server::ServeError::Bind {
+        let error = accept::ServeError::Bind {
             flag: "listen",
             address: "127.0.0.1:1".to_owned(),
             source: io::Error::from(io::ErrorKind::AddrInUse),

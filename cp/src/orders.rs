@@ -4,7 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::MAX_ADMIN_CONNECTIONS;
-use crate::world::Signal;
+use lastcall_world::Signal;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
-use crate::core::wire::CancelKey;
-use crate::core::{Activity, EndReason, Time};
-use crate::meter::Left;
+use crate::records::Left;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::who::{Names, Who};
+use lastcall_core::wire::CancelKey;
+use lastcall_core::{Activity, EndReason, Time};
 
 /// The live connections of this process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ impl Entry {
 
 impl Registry {
     /// Enters a connection that has just been accepted from `peer`; none once the registry is closed.
-    pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Place> {
+    pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Slot> {
         let mut book = self.book();
         if book.closed {
             return None;
@@ -114,7 +114,7 @@ impl Registry {
         book.entries.insert(number, entry);
         book.undecided += 1;
         book.tally.came += 1;
-        Some(Place { registry: self.clone(), number, reason: None, left_at: now })
+        Some(Slot { registry: self.clone(), number, reason: None, left_at: now })
     }
 
     /// How many connections are here, handshakes included.
@@ -200,7 +200,7 @@ impl Registry {
 
 /// One connection's place in the registry: given back when it is dropped, whatever ended the connection.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Slot {
     registry: Registry,
     number: u32,
     /// Why it ends, once that is decided.
@@ -208,7 +208,7 @@ pub(crate) struct Place {
     left_at: Time,
 }
 
-impl Place {
+impl Slot {
     /// The connection's number.
     pub(crate) const fn number(&self) -> u32 {
         self.number
@@ -292,7 +292,7 @@ impl Book {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let waiter = {
             let mut book = self.registry.book();

@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
-use crate::core::session::FLUSH;
-use crate::core::{Activity, EndReason};
-use crate::course::{Course, Turn};
-use crate::meter::Meter;
-use crate::remote::Remote;
-use crate::world::{Peer, World};
+use crate::connection::{Connection, Turn};
+use crate::peer::Peer;
+use crate::records::Meter;
+use lastcall_core::session::FLUSH;
+use lastcall_core::{Activity, EndReason};
+use lastcall_world::{PeerState, World};
 
 /// Bytes read at once, and the most that is kept for a destination that takes no more.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -38,18 +38,18 @@ pub(crate) struct Over {
 /// Relays until the session is over. `early` are bytes that the client sent before it had a worker; `startup` goes to the
 /// worker first.
 pub(crate) async fn run<W: World, M: Meter>(
-    course: &mut Course<W, M>,
-    client: &mut Remote<W::Stream>,
-    worker: &mut Remote<W::Stream>,
+    connection: &mut Connection<W, M>,
+    client: &mut Peer<W::Stream>,
+    worker: &mut Peer<W::Stream>,
     startup: Vec<u8>,
     early: Vec<u8>,
 ) -> Over {
     let mut up = Pipe { cleared: startup.len(), bytes: startup, sent: 0 };
     up.bytes.extend_from_slice(&early);
-    let mut relay = Relay { course, client, worker, up, down: Pipe::default() };
+    let mut relay = Relay { connection, client, worker, up, down: Pipe::default() };
     let reason = std::future::poll_fn(|cx| relay.poll(cx)).await;
     let unsent = relay.down.bytes.split_off(relay.down.sent);
-    let torn = relay.up.sent < relay.up.cleared || relay.course.session.is_mid_request();
+    let torn = relay.up.sent < relay.up.cleared || relay.connection.session.is_mid_request();
     Over { reason, unsent, torn }
 }
 
@@ -93,9 +93,9 @@ impl Pipe {
 }
 
 struct Relay<'a, W: World, M> {
-    course: &'a mut Course<W, M>,
-    client: &'a mut Remote<W::Stream>,
-    worker: &'a mut Remote<W::Stream>,
+    connection: &'a mut Connection<W, M>,
+    client: &'a mut Peer<W::Stream>,
+    worker: &'a mut Peer<W::Stream>,
     /// From client to worker.
     up: Pipe,
     /// From worker to client.
@@ -106,14 +106,14 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
         let mut refreshed = false;
         for _ in 0..ROUNDS {
-            self.course.poll_lifecycle(cx);
+            self.connection.poll_lifecycle(cx);
             let mut moved = self.send_up(cx);
             moved |= self.send_down(cx);
             moved |= self.read_worker(cx);
             moved |= self.read_client(cx);
             moved |= self.watch_client(cx);
             // The verdict comes last: what has arrived is part of it.
-            match self.course.poll_turn(cx) {
+            match self.connection.poll_turn(cx) {
                 Poll::Ready(Turn::Look) => {
                     self.look();
                     continue;
@@ -127,7 +127,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
                 }
                 Poll::Ready(Turn::End(reason)) => return Poll::Ready(reason),
                 Poll::Ready(Turn::Cancel) => {
-                    self.course.cancel();
+                    self.connection.cancel();
                     continue;
                 }
                 Poll::Pending => {}
@@ -137,7 +137,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
                     // Behind the client's last byte, so that the worker does what it would do without us.
                     self.worker.shut(cx);
                 }
-                if self.course.session.activity() == Activity::Idle {
+                if self.connection.session.activity() == Activity::Idle {
                     self.up.give_back();
                     self.down.give_back();
                 }
@@ -150,7 +150,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
 
     /// Shows the session what is held back, and sends what is cleared. Returns whether anything moved.
     fn send_up(&mut self, cx: &mut Context<'_>) -> bool {
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         if session.take_flush(drain) {
             self.up.slip_in(&FLUSH);
         }
@@ -171,7 +171,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
     /// Tells the session how much the worker has not taken. One that will never take it is not waited for.
     fn tell_input(&mut self, left: usize) {
         let left = if self.worker.is_deaf() { 0 } else { left };
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         session.handle_input(left, drain, now);
     }
 
@@ -186,7 +186,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         if left == 0 {
             self.down.clear();
         }
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         session.handle_output(taken, left, drain, now);
         taken > 0
     }
@@ -195,7 +195,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         if !self.down.is_empty() {
             return false;
         }
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         let limit = session.worker_read_limit(CHUNK, drain, now);
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
         let mut bytes = ReadBuf::uninit(&mut space[..limit]);
@@ -207,7 +207,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
                 true
             }
             Poll::Ready(_) => {
-                self.course.session.handle_worker_gone();
+                self.connection.session.handle_worker_gone();
                 false
             }
         }
@@ -218,7 +218,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         let taken = self.client.write(bytes, cx);
         self.heed_deaf_client();
         self.down.fill(&bytes[taken..], bytes.len() - taken);
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         session.handle_output(taken, bytes.len() - taken, drain, now);
     }
 
@@ -231,14 +231,14 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         match self.client.poll_read(cx, &mut bytes) {
             Poll::Pending => return false,
             Poll::Ready(0) => {
-                self.course.client_ended(self.client.peer());
+                self.connection.client_ended(self.client.peer());
                 // What must be sent may be more now: a Flush, and the end of this side.
                 return true;
             }
             Poll::Ready(_) => {}
         }
         let bytes = bytes.filled();
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         let cleared = session.handle_client(bytes, drain, now);
         let taken = self.worker.write(&bytes[..cleared], cx);
         self.up.fill(&bytes[taken..], cleared - taken);
@@ -253,8 +253,8 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
             return false;
         }
         match self.client.poll_peer(cx) {
-            Poll::Ready(Peer::Gone) => self.course.client_ended(Peer::Gone),
-            Poll::Ready(_) => self.course.client_left(),
+            Poll::Ready(PeerState::Gone) => self.connection.client_ended(PeerState::Gone),
+            Poll::Ready(_) => self.connection.client_left(),
             Poll::Pending => return false,
         }
         true
@@ -262,13 +262,13 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
 
     fn heed_deaf_client(&mut self) {
         if self.client.is_deaf() {
-            self.course.client_ended(Peer::Gone);
+            self.connection.client_ended(PeerState::Gone);
         }
     }
 
     /// How much of what was written the client's machine has acknowledged.
     fn look(&mut self) {
-        let (session, drain, now) = self.course.parts();
+        let (session, drain, now) = self.connection.parts();
         session.handle_look(self.client.unacknowledged(), drain, now);
     }
 }

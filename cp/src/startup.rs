@@ -12,11 +12,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
-use crate::core::wire::{CANCEL_REQUEST, CancelKey};
-use crate::core::{EndReason, Malformed};
-use crate::remote::Remote;
+use crate::peer::Peer;
 use crate::who::Names;
-use crate::world::Stream;
+use lastcall_core::wire::{CANCEL_REQUEST, CancelKey};
+use lastcall_core::{EndReason, Malformed};
+use lastcall_world::Stream;
 
 /// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 const MAX_PACKET: usize = 10_000;
@@ -64,7 +64,7 @@ pub(crate) struct Startup {
 
 /// Reads up to and including the startup packet. Polls `end` first whenever the connection's task runs.
 pub(crate) async fn read<S: Stream>(
-    stream: &mut Remote<S>,
+    stream: &mut Peer<S>,
     mut end: impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<Opening, NoOpening> {
     for refusals in 0..=MAX_REFUSALS {
@@ -155,7 +155,7 @@ fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
 }
 
 async fn read_exact<S: Stream>(
-    stream: &mut Remote<S>,
+    stream: &mut Peer<S>,
     bytes: &mut [u8],
     end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<(), NoOpening> {
@@ -184,7 +184,7 @@ async fn read_exact<S: Stream>(
 
 /// Writes `bytes`, unless the connection ends first.
 async fn write_all<S: Stream>(
-    stream: &mut Remote<S>,
+    stream: &mut Peer<S>,
     mut bytes: &[u8],
     end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<(), NoOpening> {
@@ -255,7 +255,7 @@ mod tests {
             let packet = [&length.to_be_bytes()[..], &CANCEL_REQUEST.to_be_bytes(), &key].concat();
             let (stream, client) = in_memory::pair();
             client.say(&packet);
-            let mut stream = Remote::new(stream);
+            let mut stream = Peer::new(stream);
             let read =
                 std::pin::pin!(read(&mut stream, |_| Poll::Pending)).poll(&mut Context::from_waker(Waker::noop()));
             match read {

@@ -5,15 +5,15 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::core::{Activity, Course, DrainPolicy, Time};
 use crate::lifecycle::Lifecycle;
-use crate::meter::Rounded;
+use crate::records::Rounded;
 use crate::registry::{Entry, Registry};
+use lastcall_core::{Activity, DrainPolicy, Progress, Time};
 
 /// Who is here, and where a drain stands. Times are relative to the moment of the question.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
-    /// [`Phase`](crate::core::Phase) by its name.
+    /// [`Phase`](lastcall_core::Phase) by its name.
     phase: &'static str,
     /// What began the drain; none while there is none.
     cause: Option<String>,
@@ -76,13 +76,13 @@ impl Status {
 /// The bound of the drain that runs, counted from `now` where anything is open.
 fn bound(lifecycle: &Lifecycle, registry: &Registry, executing: bool, now: Time) -> Option<Time> {
     let (signal, rules) = (lifecycle.drain.signal()?, lifecycle.drain.settings());
-    let course = Course {
+    let progress = Progress {
         signal,
         moved: (executing || registry.any(Activity::holds_worker)).then_some(now),
         queued: registry.any(|activity| activity == Activity::Acquiring),
         wall: lifecycle.drain.wall(),
     };
-    (rules.drain_policy == DrainPolicy::IdleAware).then(|| course.bound(rules).at)
+    (rules.drain_policy == DrainPolicy::IdleAware).then(|| progress.bound(rules).at)
 }
 
 impl Client {
@@ -162,22 +162,22 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::wire::CancelKey;
-    use crate::core::{Activity, Drain};
     use crate::lifecycle::Cause;
-    use crate::registry::{Place, Shown};
+    use crate::registry::{Shown, Slot};
     use crate::who::Names;
+    use lastcall_core::wire::CancelKey;
+    use lastcall_core::{Activity, Drain};
 
     fn at(seconds: u64) -> Time {
         Time::from_epoch(Duration::from_secs(seconds))
     }
 
     /// A session of this application's.
-    fn enter(registry: &Registry, application: &str, now: Time) -> Place {
-        let place = registry.enter("10.0.0.7:40000".parse().unwrap(), now).unwrap();
+    fn enter(registry: &Registry, application: &str, now: Time) -> Slot {
+        let slot = registry.enter("10.0.0.7:40000".parse().unwrap(), now).unwrap();
         let names = Names { application: application.to_owned(), user: "app".to_owned(), database: "sales".to_owned() };
-        place.become_session(Arc::new(names), 1000);
-        place
+        slot.become_session(Arc::new(names), 1000);
+        slot
     }
 
     /// At 20 s, 12 s into a drain by request, with a running statement and one or more idle clients.
@@ -189,10 +189,10 @@ mod tests {
         let mut places = vec![enter(&registry, "etl", at(1))];
         places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, Some(&key));
         for _ in 0..idle {
-            let place = enter(&registry, "psql", at(2));
+            let slot = enter(&registry, "psql", at(2));
             let clock = Some((at(30), "idle_grace"));
-            place.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
-            places.push(place);
+            slot.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
+            places.push(slot);
         }
         Status::new(&lifecycle, &registry, at(20), limit)
     }

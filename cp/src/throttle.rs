@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::core::{EndReason, Time};
 use crate::sync::{Arc, Mutex};
 use crate::who::Who;
+use lastcall_core::{EndReason, Time};
 
 /// Between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(1);

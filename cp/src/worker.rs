@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use tokio::io::ReadBuf;
 
-use crate::alarm::within;
-use crate::core::EndReason;
-use crate::course::{Course, Front};
-use crate::meter::Meter;
+use crate::accept::KEPT_BACK;
+use crate::connection::{Connection, Front};
+use crate::peer::Peer;
+use crate::records::Meter;
 use crate::relay::CHUNK;
-use crate::remote::Remote;
-use crate::server::KEPT_BACK;
-use crate::world::{Peer, World};
+use lastcall_core::EndReason;
+use lastcall_world::alarm::within;
+use lastcall_world::{PeerState, World};
 
 /// Pauses between two attempts: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -34,8 +34,8 @@ pub(crate) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 /// Connects to the worker, again and again. What the client sends meanwhile is kept in `early`, up to one chunk.
 pub(crate) async fn acquire<W: World, M: Meter>(
     front: &Front<W, M>,
-    course: &mut Course<W, M>,
-    client: &mut Remote<W::Stream>,
+    connection: &mut Connection<W, M>,
+    client: &mut Peer<W::Stream>,
     early: &mut Vec<u8>,
 ) -> Result<W::Stream, EndReason> {
     let mut pause = FIRST_PAUSE;
@@ -44,10 +44,10 @@ pub(crate) async fn acquire<W: World, M: Meter>(
             return Err(EndReason::TooManyConnections);
         }
         let attempt = within(&front.world, front.world.now() + ATTEMPT, front.world.connect(&front.worker));
-        match until_end(course, client, early, attempt).await?.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+        match until_end(connection, client, early, attempt).await?.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(worker) => return Ok(worker),
             Err(error) => tracing::debug!(
-                session = course.place.number(),
+                session = connection.slot.number(),
                 worker = %front.worker,
                 %error,
                 retry_in_ms = pause.as_millis() as u64,
@@ -55,22 +55,22 @@ pub(crate) async fn acquire<W: World, M: Meter>(
             ),
         }
         let again = front.world.now() + pause;
-        until_end(course, client, early, front.world.sleep_until(again)).await?;
+        until_end(connection, client, early, front.world.sleep_until(again)).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 /// Runs `work` to its end, or to the connection's.
 async fn until_end<W: World, M: Meter, T>(
-    course: &mut Course<W, M>,
-    client: &mut Remote<W::Stream>,
+    connection: &mut Connection<W, M>,
+    client: &mut Peer<W::Stream>,
     early: &mut Vec<u8>,
     work: impl Future<Output = T> + Send,
 ) -> Result<T, EndReason> {
     let mut work = Box::pin(work);
     std::future::poll_fn(|cx| {
-        poll_early(course, client, early, cx);
-        if let Poll::Ready(reason) = course.poll_end(cx) {
+        poll_early(connection, client, early, cx);
+        if let Poll::Ready(reason) = connection.poll_end(cx) {
             return Poll::Ready(Err(reason));
         }
         work.as_mut().poll(cx).map(Ok)
@@ -80,8 +80,8 @@ async fn until_end<W: World, M: Meter, T>(
 
 /// Takes what an impatient client sends, and notices when it goes.
 fn poll_early<W: World, M: Meter>(
-    course: &mut Course<W, M>,
-    client: &mut Remote<W::Stream>,
+    connection: &mut Connection<W, M>,
+    client: &mut Peer<W::Stream>,
     early: &mut Vec<u8>,
     cx: &mut Context<'_>,
 ) {
@@ -90,14 +90,14 @@ fn poll_early<W: World, M: Meter>(
         let mut bytes = ReadBuf::uninit(&mut space);
         match client.poll_read(cx, &mut bytes) {
             Poll::Pending => return,
-            Poll::Ready(0) => course.client_ended(client.peer()),
+            Poll::Ready(0) => connection.client_ended(client.peer()),
             Poll::Ready(_) => early.extend_from_slice(bytes.filled()),
         }
     }
     // Bytes of it wait: that it is gone must not.
     while let Poll::Ready(peer) = client.poll_peer(cx) {
-        if peer == Peer::Gone {
-            course.client_ended(peer);
+        if peer == PeerState::Gone {
+            connection.client_ended(peer);
         }
     }
 }

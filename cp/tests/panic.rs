@@ -5,10 +5,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cp::core::{Activity, EndReason, Settings};
-use cp::meter::{Change, EndRecord, Meter};
-use cp::server::{Service, serve};
-use cp::world::{Tcp, TokioWorld};
+use cp::accept::{Service, serve};
+use cp::records::{Change, EndRecord, Meter};
+use lastcall_core::{Activity, EndReason, Settings};
+use lastcall_world::{Tcp, TokioWorld};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::{Listener, World};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lastcall_core::Time;
+use lastcall_world::{Listener, World};
 use sim::engine::{Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
 use sim::run::EngineName;
 use sim::scenario::{self, ScenarioFile};

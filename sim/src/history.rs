@@ -5,11 +5,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cp::core::{Activity, Time};
 use cp::lifecycle::Cause;
-use cp::meter::{EndRecord, Exit, Left};
-use cp::notice::Notice;
-use cp::world::Signal;
+use cp::records::{EndRecord, Exit, Left};
+use lastcall_core::{Activity, Time};
+use lastcall_world::Signal;
+use lastcall_world::watched::Watched;
 use serde::Serialize;
 
 use crate::scenario::{Rate, Span};
@@ -353,7 +353,7 @@ impl History {
 #[derive(Clone)]
 pub struct Recorder {
     log: Arc<Mutex<Log>>,
-    over: Notice<bool>,
+    over: Watched<bool>,
 }
 
 #[derive(Default)]
@@ -369,7 +369,7 @@ struct Log {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Recorder { log: Arc::default(), over: Notice::new(false) }
+        Recorder { log: Arc::default(), over: Watched::new(false) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::{Activity, EndReason};
+use lastcall_core::{Activity, EndReason};
 
 use crate::history::History;
 use crate::stays;
@@ -96,9 +96,9 @@ impl Holder {
 
 #[cfg(test)]
 mod tests {
-    use cp::core::Time;
-    use cp::meter::Left;
-    use cp::world::Signal;
+    use cp::records::Left;
+    use lastcall_core::Time;
+    use lastcall_world::Signal;
 
     use super::*;
     use crate::history::{Entry, Event};

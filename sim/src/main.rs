@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cp::core::settings;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lastcall_core::settings;
 use sim::report;
 use sim::run::{self, EngineName};
 use sim::sabotage::hunt::{self, Quarry};

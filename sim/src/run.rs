@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cp::core::{Settings, Time};
-use cp::notice::Notice;
+use lastcall_core::{Settings, Time};
+use lastcall_world::watched::Watched;
 
 use crate::engine::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
 use crate::history::{Event, History, Recorder};
@@ -98,7 +98,7 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, events_done: false, pod_gone: false };
     let worker = worker::Worker::default();
-    let shared = Shared { recorder: recorder.clone(), progress: Notice::new(progress) };
+    let shared = Shared { recorder: recorder.clone(), progress: Watched::new(progress) };
     let world = Arc::new(Mutex::new(None));
 
     let hosts = vec![
@@ -159,7 +159,7 @@ fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) 
 #[derive(Clone)]
 struct Shared {
     recorder: Recorder,
-    progress: Notice<Progress>,
+    progress: Watched<Progress>,
 }
 
 impl Shared {

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::{Activity, EndReason, Time};
-use cp::meter::Left;
+use cp::records::Left;
+use lastcall_core::{Activity, EndReason, Time};
 
 use crate::history::{Event, History};
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use cp::core::Time;
+use lastcall_core::Time;
 
 use crate::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
 
@@ -437,7 +437,7 @@ fn clock(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cp::world::Signal;
+    use lastcall_world::Signal;
 
     use super::*;
     use crate::history::{Conn, Entry};

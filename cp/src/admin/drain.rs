@@ -21,28 +21,28 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::lifecycle::Lifecycle;
-use crate::notice::Notice;
 use crate::orders::{Answer, Ask, Orders};
 use crate::registry::Registry;
 use crate::status::Status;
-use crate::world::World;
+use lastcall_world::World;
+use lastcall_world::watched::Watched;
 
 /// Connections that an answer names at most: more is no text for people, and a program has counted enough by then.
 const MAX_NAMED: usize = 1000;
 
 /// What the answers are made of.
 #[derive(Clone)]
-pub(crate) struct Desk<W> {
+pub(crate) struct Admin<W> {
     pub(crate) world: W,
     pub(crate) registry: Registry,
-    pub(crate) lifecycle: Notice<Lifecycle>,
+    pub(crate) lifecycle: Watched<Lifecycle>,
     pub(crate) orders: Orders,
 }
 
 /// What a request that changes something must bring, and its value.
 const ASKED: (HeaderName, &str) = (HeaderName::from_static("x-lastcall"), "drain");
 
-pub(super) fn routes<W: World>() -> Router<Desk<W>> {
+pub(super) fn routes<W: World>() -> Router<Admin<W>> {
     let drain = get(status::<W>).post(begin::<W>).delete(recall::<W>);
     Router::new().route("/drain", drain).layer(middleware::from_fn(guard))
 }
@@ -81,8 +81,8 @@ fn is_plain_host(host: &HeaderValue) -> bool {
         || bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-async fn begin<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
-    match desk.orders.give(Ask::Begin).await {
+async fn begin<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, String) {
+    match admin.orders.give(Ask::Begin).await {
         Answer::Begun => {
             (StatusCode::ACCEPTED, line("draining; DELETE /drain takes that back as long as no signal comes"))
         }
@@ -91,15 +91,15 @@ async fn begin<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
     }
 }
 
-async fn recall<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
-    let (status, sentence) = match desk.orders.give(Ask::Recall).await {
+async fn recall<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, String) {
+    let (status, sentence) = match admin.orders.give(Ask::Recall).await {
         Answer::Recalled => (StatusCode::OK, "serving again".to_owned()),
         Answer::NoDrain => (StatusCode::OK, "there is no drain to take back".to_owned()),
         Answer::Signalled(signal) => {
             (StatusCode::CONFLICT, format!("{signal} has come: the drain can't be taken back any more"))
         }
         Answer::Deaf => {
-            let policy = desk.lifecycle.value().drain.settings().drain_policy;
+            let policy = admin.lifecycle.value().drain.settings().drain_policy;
             (StatusCode::CONFLICT, format!("under {policy} the listener is closed already, and can't be opened again"))
         }
         Answer::Begun | Answer::UnderWay | Answer::Exiting => {
@@ -109,9 +109,9 @@ async fn recall<W: World>(State(desk): State<Desk<W>>) -> (StatusCode, String) {
     (status, line(&sentence))
 }
 
-async fn status<W: World>(State(desk): State<Desk<W>>, headers: HeaderMap) -> Response {
-    let lifecycle = desk.lifecycle.value();
-    let status = Status::new(&lifecycle, &desk.registry, desk.world.now(), MAX_NAMED);
+async fn status<W: World>(State(admin): State<Admin<W>>, headers: HeaderMap) -> Response {
+    let lifecycle = admin.lifecycle.value();
+    let status = Status::new(&lifecycle, &admin.registry, admin.world.now(), MAX_NAMED);
     if !wants_json(&headers) {
         return status.to_string().into_response();
     }

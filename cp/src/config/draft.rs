@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use crate::core::settings::{SettingError, nearest};
+use lastcall_core::settings::{SettingError, nearest};
 
 use super::error::{self, ConfigError, ConfigErrors, Origin};
 use super::table::{self, Entry, entries};

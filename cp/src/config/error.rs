@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::core::settings::{SettingError, did_you_mean};
+use lastcall_core::settings::{SettingError, did_you_mean};
 
 use super::table::ADDRESS;
 

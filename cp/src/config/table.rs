@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::core::settings::{Kind, SETTINGS};
+use lastcall_core::settings::{Kind, SETTINGS};
 
 /// One thing that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,16 +64,16 @@ fn places() -> [Entry; 7] {
         help,
         valid: valid.to_owned(),
     };
-    let place = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
+    let address = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
     let keepalive = "a peer that has been silent for so long is probed, every 10s from then on, and gone after 3 lost \
                      probes; so is a worker that acknowledges nothing for as long; 0 = the kernel's default";
     let user_timeout = "a client that has taken none of what was sent to it for so long is gone; never short: it ends a \
                         living reader that has paused too, and replaces the 3 lost probes; 0 = the kernel's default";
     let log = "which lines are logged: a level, or levels of modules; `RUST_LOG` if this is not set";
     [
-        place("listen", "127.0.0.1:6432", "where clients connect, as `host:port`", ADDRESS),
-        place("worker", "required", "where the worker is, as `host:port`", ADDRESS),
-        place(
+        address("listen", "127.0.0.1:6432", "where clients connect, as `host:port`", ADDRESS),
+        address("worker", "required", "where the worker is, as `host:port`", ADDRESS),
+        address(
             "admin",
             "unset",
             "where `/readyz`, `/livez` and `/drain` are served, as `host:port`",

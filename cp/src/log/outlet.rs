@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
-use crate::meter::Lost;
+use crate::records::Lost;
 
 /// Bytes of lines that may wait.
 const MAX_LINES: usize = 1024 * 1024;

@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use loom::future::block_on;
 use loom::thread;
 
-use crate::core::{EndReason, Time};
 use crate::registry::Registry;
 use crate::with_three_threads;
+use lastcall_core::{EndReason, Time};
 
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
@@ -33,8 +33,8 @@ fn whoever_enters_while_the_registry_is_closed_is_waited_for_or_too_late() {
         let registry = Registry::default();
         let entering = registry.clone();
         let enters = thread::spawn(move || {
-            if let Some(place) = entering.enter(PEER, Time::EPOCH) {
-                place.leave(EndReason::Boundary, Time::EPOCH);
+            if let Some(slot) = entering.enter(PEER, Time::EPOCH) {
+                slot.leave(EndReason::Boundary, Time::EPOCH);
             }
         });
         block_on(poll_fn(|cx| registry.poll_close_if_empty(cx)));

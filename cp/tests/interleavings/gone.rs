@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use loom::future::block_on;
 use loom::thread;
 
-use crate::core::Time;
-use crate::crew::Crew;
 use crate::with_three_threads;
-use crate::world::{Listener, Signal, TokioStream, World};
+use lastcall_core::Time;
+use lastcall_world::tasks::Tasks;
+use lastcall_world::{Listener, Signal, TokioStream, World};
 
 /// A world that runs tasks, each in a thread of loom's, and has nothing else.
 #[derive(Clone)]
@@ -67,10 +67,10 @@ impl Listener for Nothing {
 #[test]
 fn whoever_waits_for_the_last_task_is_woken() {
     with_three_threads(|| {
-        let crew = Crew::default();
-        crew.spawn(&Threads, "one", async {});
-        crew.spawn(&Threads, "two", async {});
-        block_on(crew.gone());
-        assert_eq!(crew.tasks(), 0);
+        let tasks = Tasks::default();
+        tasks.spawn(&Threads, "one", async {});
+        tasks.spawn(&Threads, "two", async {});
+        block_on(tasks.gone());
+        assert_eq!(tasks.count(), 0);
     });
 }

@@ -5,12 +5,12 @@
 //! millions, it runs those in which no more than [`PREEMPTIONS`] times one is held up where it could go on.
 #![allow(dead_code, unreachable_pub, reason = "of the files included here only what wakes somebody is called")]
 
-#[path = "../../src/crew.rs"]
-mod crew;
-#[path = "../../src/notice.rs"]
-mod notice;
 #[path = "../../src/registry.rs"]
 mod registry;
+#[path = "../../world/src/tasks.rs"]
+mod tasks;
+#[path = "../../world/src/watched.rs"]
+mod watched;
 #[path = "../../src/who.rs"]
 mod who;
 
@@ -18,9 +18,9 @@ mod sync {
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
 }
 
+mod changes;
 mod empty;
 mod gone;
-mod notices;
 
 /// Lost wake-ups take one or two; with more than four the tests take minutes.
 const PREEMPTIONS: usize = 4;
@@ -32,4 +32,5 @@ fn with_three_threads(test: impl Fn() + Send + Sync + 'static) {
 }
 
 // Where the files included above find the rest of the library.
-use cp::{core, meter, world};
+use cp::records;
+use lastcall_world::World;

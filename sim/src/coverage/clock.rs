@@ -1,6 +1,6 @@
 //! The clocks that can fire, and when one did.
 
-use cp::core::{Activity, EndReason};
+use lastcall_core::{Activity, EndReason};
 
 use super::Facts;
 use super::phases::Wall;
@@ -140,13 +140,13 @@ mod tests {
 
     #[test]
     fn the_wall_counts_for_what_it_stands_at() {
-        let run = |change: fn(&mut cp::core::Settings)| {
+        let run = |change: fn(&mut lastcall_core::Settings)| {
             let run = Run::default().with(change).doing(1.0, 1, Activity::Executing).term(60.0);
             run.left(70.0, 1, "a.1", EndReason::Wall).fired()
         };
-        let timeout = |settings: &mut cp::core::Settings| settings.handover_drain_timeout = Duration::from_secs(9);
+        let timeout = |settings: &mut lastcall_core::Settings| settings.handover_drain_timeout = Duration::from_secs(9);
         assert_eq!(run(timeout), [Clock::WallByTimeout]);
-        let grace = |settings: &mut cp::core::Settings| settings.termination_grace = Some(Duration::from_secs(29));
+        let grace = |settings: &mut lastcall_core::Settings| settings.termination_grace = Some(Duration::from_secs(29));
         assert_eq!(run(grace), [Clock::WallByTerminationGrace]);
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cp::core::{Activity, EndReason, Settings, Time};
-use cp::meter::{Exit, Left};
-use cp::world::Signal;
+use cp::records::{Exit, Left};
+use lastcall_core::{Activity, EndReason, Settings, Time};
+use lastcall_world::Signal;
 
 use super::{Clock, Coverage, Mark, Race};
 use crate::history::{Conn, Entry, Event, History, Outcome, RequestKind};

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use cp::core::{Activity, EndReason, Phase, Settings};
+use lastcall_core::{Activity, EndReason, Phase, Settings};
 
 use crate::history::{Event, History, Outcome};
 use crate::stays;

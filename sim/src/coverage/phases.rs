@@ -1,7 +1,7 @@
 //! In which phase of its drain a process was when, read from the log of a run and its settings: the contract's phases.
 
-use cp::core::{DrainPolicy, Phase, Settings, Time};
-use cp::world::Signal;
+use lastcall_core::{DrainPolicy, Phase, Settings, Time};
+use lastcall_world::Signal;
 
 use crate::history::{Event, History};
 

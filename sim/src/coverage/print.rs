@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cp::core::Activity;
+use lastcall_core::Activity;
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cp::core::fatal::NOT_EXECUTED;
-use cp::core::{Activity, EndReason, Time};
+use lastcall_core::fatal::NOT_EXECUTED;
+use lastcall_core::{Activity, EndReason, Time};
 
 use super::Facts;
 use crate::history::{Conn, Event, Outcome};

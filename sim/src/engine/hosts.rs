@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::{Signal, World};
 use futures_util::future::BoxFuture;
+use lastcall_core::Time;
+use lastcall_world::{Signal, World};
 use tokio::task::AbortHandle;
 
 use super::{Life, Link, SimWorld, TaskPanic};

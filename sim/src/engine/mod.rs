@@ -29,9 +29,9 @@ pub mod turmoil_net;
 use std::fmt;
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::{Signal, World};
 use futures_util::future::BoxFuture;
+use lastcall_core::Time;
+use lastcall_world::{Signal, World};
 
 pub use self::turmoil::Turmoil;
 pub use self::turmoil_net::TurmoilNet;
@@ -178,7 +178,7 @@ pub trait SimWorld: World {
 
     /// SIGCONT. On [`TurmoilNet`] the process finds out what it has missed in the order that is hardest for it, which is a real
     /// one's: its timers ring first, and until all tasks wait again no socket says that anything has come, unless it is told
-    /// to look for itself ([`cp::world::Stream::refresh`]).
+    /// to look for itself ([`lastcall_world::Stream::refresh`]).
     fn thaw(&self, host: &str);
 
     /// Closes a connection with RST: what was not sent yet is never sent, and the peer's next read or write fails.

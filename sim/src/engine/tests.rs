@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::{Listener, Signal, World};
 use futures_util::future::poll_fn;
+use lastcall_core::Time;
+use lastcall_world::{Listener, Signal, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};

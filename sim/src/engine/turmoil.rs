@@ -34,8 +34,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ::turmoil::net::{TcpListener, TcpStream};
-use cp::core::Time;
-use cp::world::{Signal, World as _};
+use lastcall_core::Time;
+use lastcall_world::{Signal, World as _};
 
 use self::stream::Windows;
 pub use self::stream::{Listener, Stream};
@@ -173,7 +173,7 @@ impl Turn for World {
     fn end(&self) {}
 }
 
-impl cp::world::World for World {
+impl lastcall_world::World for World {
     type Stream = Stream;
     type Listener = Listener;
 

@@ -53,8 +53,8 @@ use std::time::Duration;
 
 use ::turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
 use ::turmoil_net::{EnterGuard, HostId, KernelConfig, Net};
-use cp::core::Time;
-use cp::world::{Signal, World as _};
+use lastcall_core::Time;
+use lastcall_world::{Signal, World as _};
 use tokio::runtime;
 
 use self::links::Links;
@@ -355,7 +355,7 @@ impl Turn for World {
     }
 }
 
-impl cp::world::World for World {
+impl lastcall_world::World for World {
     type Stream = Stream;
     type Listener = Listener;
 
@@ -467,7 +467,7 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use cp::world::Listener as _;
+    use lastcall_world::Listener as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::SimWorld as _;

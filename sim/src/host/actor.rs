@@ -1,8 +1,8 @@
 //! Who a simulated client is: its names, its counters, and what every client logs in the same way.
 
 use bytes::BytesMut;
-use cp::core::Time;
-use cp::world::World;
+use lastcall_core::Time;
+use lastcall_world::World;
 
 use super::statement::{Action, Statement};
 use super::tap::Tap;

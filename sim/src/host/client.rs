@@ -12,9 +12,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use cp::core::Time;
-use cp::world::World;
 use futures_util::TryStreamExt;
+use lastcall_core::Time;
+use lastcall_world::World;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Config, Connection, Error, NoTls};

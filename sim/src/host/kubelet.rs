@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::Signal;
+use lastcall_core::Time;
+use lastcall_world::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::engine::SimWorld;

@@ -8,7 +8,7 @@
 
 use std::future::Future;
 
-use cp::core::Time;
+use lastcall_core::Time;
 
 use super::script::{Next, Script};
 use crate::scenario::model::{Client, Close, Closing, Idle, Patience, Reconnect, Step};

@@ -1,10 +1,10 @@
-//! The pod: runs the control plane's own code, `cp::server::serve`, and writes down what it hands out.
+//! The pod: runs the control plane's own code, `cp::accept::serve`, and writes down what it hands out.
 
 use std::time::Duration;
 
-use cp::core::Settings;
-use cp::meter::{Change, EndRecord, Left, Meter};
-use cp::server::{Service, serve};
+use cp::accept::{Service, serve};
+use cp::records::{Change, EndRecord, Left, Meter};
+use lastcall_core::Settings;
 
 use crate::engine::{Life, Machine, SimWorld};
 use crate::history::{Event, Recorder};

@@ -20,8 +20,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use cp::core::Time;
-use cp::world::World;
+use lastcall_core::Time;
+use lastcall_world::World;
 use pgwire::messages::extendedquery::{Bind, Describe, Execute, Flush, Parse, Sync, TARGET_TYPE_BYTE_STATEMENT};
 use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::Startup;

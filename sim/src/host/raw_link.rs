@@ -5,8 +5,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
-use cp::core::Time;
-use cp::world::World;
+use lastcall_core::Time;
+use lastcall_world::World;
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::startup::{SecretKey, SslRequest};
 use tokio::io::{AsyncWrite, AsyncWriteExt};

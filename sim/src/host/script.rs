@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cp::core::Time;
+use lastcall_core::Time;
 
 use super::statement::{Action, CopyInto, Work};
 use crate::scenario::model::{CopyIn, CopyTarget, Execute, Step, Times};

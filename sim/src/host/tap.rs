@@ -23,9 +23,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cp::core::Time;
-use cp::core::fatal::NOT_EXECUTED;
-use cp::world::World;
+use lastcall_core::Time;
+use lastcall_core::fatal::NOT_EXECUTED;
+use lastcall_world::World;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::pace::Pace;
@@ -332,7 +332,7 @@ impl<W: World> AsyncWrite for Tap<W> {
 mod tests {
     use super::*;
     use crate::host::test_world::TestWorld;
-    use cp::world::Listener;
+    use lastcall_world::Listener;
     use tokio::io::AsyncWriteExt;
 
     #[test]

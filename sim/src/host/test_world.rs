@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
-use cp::core::Time;
-use cp::world::{Listener, Peer, Signal, World};
+use lastcall_core::Time;
+use lastcall_world::{Listener, PeerState, Signal, World};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -171,7 +171,7 @@ pub(crate) struct Pipe {
 /// What the other end sees of one.
 #[derive(Default)]
 struct Side {
-    is: Peer,
+    is: PeerState,
     watcher: Option<Waker>,
 }
 
@@ -179,11 +179,11 @@ impl Pipe {
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
         self.reset.store(true, Ordering::Relaxed);
-        self.become_peer(Peer::Gone);
+        self.become_peer(PeerState::Gone);
     }
 
     /// The other end sees this one as `peer` from now on.
-    fn become_peer(&self, peer: Peer) {
+    fn become_peer(&self, peer: PeerState) {
         if self.gone.load(Ordering::Relaxed) {
             return;
         }
@@ -201,12 +201,12 @@ impl Pipe {
     }
 }
 
-impl cp::world::Stream for Pipe {
+impl lastcall_world::Stream for Pipe {
     fn unacknowledged(&self) -> usize {
         0
     }
 
-    fn poll_peer(&mut self, known: Peer, cx: &mut Context<'_>) -> Poll<Peer> {
+    fn poll_peer(&mut self, known: PeerState, cx: &mut Context<'_>) -> Poll<PeerState> {
         let mut peer = self.peer.lock().unwrap();
         if peer.is > known {
             return Poll::Ready(peer.is);
@@ -220,7 +220,7 @@ impl cp::world::Stream for Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.become_peer(Peer::Closed);
+        self.become_peer(PeerState::Closed);
     }
 }
 
@@ -249,7 +249,7 @@ impl AsyncWrite for Pipe {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.become_peer(Peer::Closed);
+        self.become_peer(PeerState::Closed);
         Pin::new(&mut self.bytes).poll_shutdown(cx)
     }
 }

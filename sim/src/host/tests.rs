@@ -8,7 +8,7 @@ mod startup;
 
 use std::time::Duration;
 
-use cp::world::{Listener, World};
+use lastcall_world::{Listener, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::test_world::{Pipe, TestWorld};

@@ -29,8 +29,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cp::notice::Notice;
-use cp::world::{Listener, World};
+use lastcall_world::watched::Watched;
+use lastcall_world::{Listener, World};
 
 pub use self::orders::Farewell;
 use self::orders::{Burst, Orders, Told};
@@ -59,12 +59,12 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Worker {
     sessions: Sessions,
-    refuses: Notice<bool>,
+    refuses: Watched<bool>,
 }
 
 impl Default for Worker {
     fn default() -> Self {
-        Worker { sessions: Sessions::default(), refuses: Notice::new(false) }
+        Worker { sessions: Sessions::default(), refuses: Watched::new(false) }
     }
 }
 
@@ -224,7 +224,7 @@ struct Table {
 struct Running {
     secret: Bytes,
     application: String,
-    told: Notice<Told>,
+    told: Watched<Told>,
 }
 
 impl Sessions {
@@ -235,7 +235,7 @@ impl Sessions {
             return None;
         }
         table.last += 1;
-        let (number, told) = (table.last, Notice::new(Told::default()));
+        let (number, told) = (table.last, Watched::new(Told::default()));
         table.running.insert(pid(number), Running { secret, application, told: told.clone() });
         Some(Entry { sessions: self.clone(), number, told })
     }
@@ -256,7 +256,7 @@ impl Sessions {
             let name = running.application.rsplit_once('.').map(|(name, _copy)| name);
             client.is_none() || name == client
         };
-        let all: Vec<Notice<Told>> =
+        let all: Vec<Watched<Told>> =
             self.lock().running.values().filter(is_meant).map(|running| running.told.clone()).collect();
         for told in all {
             tell(&told, &what);
@@ -268,7 +268,7 @@ impl Sessions {
     }
 }
 
-fn tell(told: &Notice<Told>, what: impl Fn(&mut Told)) {
+fn tell(told: &Watched<Told>, what: impl Fn(&mut Told)) {
     let mut value = told.value();
     what(&mut value);
     told.change(value);
@@ -278,7 +278,7 @@ fn tell(told: &Notice<Told>, what: impl Fn(&mut Told)) {
 struct Entry {
     sessions: Sessions,
     number: u32,
-    told: Notice<Told>,
+    told: Watched<Told>,
 }
 
 impl Entry {

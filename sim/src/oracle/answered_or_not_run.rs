@@ -9,8 +9,8 @@
 //! A begun statement without its answer is `never-cut`'s, excuses included, and so is the doubt that it leaves about its
 //! rows.
 
-use cp::core::fatal::NOT_EXECUTED;
-use cp::core::{Pacing, Settings};
+use lastcall_core::fatal::NOT_EXECUTED;
+use lastcall_core::{Pacing, Settings};
 
 use super::story::{Connection, Ending, Request};
 use super::{Judged, Violation};

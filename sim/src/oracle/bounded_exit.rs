@@ -1,6 +1,6 @@
 //! `bounded-exit`: the process exited within the contract's bound.
 //!
-//! The sum is the contract's ([`cp::core::bound`]); what happened is taken from the log. How it is read here:
+//! The sum is the contract's ([`lastcall_core::bound`]); what happened is taken from the log. How it is read here:
 //!
 //! - **L**, the last instant at which a worker was executing or a statement's bytes moved, is in [`moves`].
 //! - **Somebody queued for a worker** if a session that was let in had none when the grace was over.
@@ -13,7 +13,7 @@
 
 mod moves;
 
-use cp::core::{Course, Settings, Term, Time};
+use lastcall_core::{Progress, Settings, Term, Time};
 
 use super::story::Moment;
 use super::{Judged, Violation, words};
@@ -73,9 +73,13 @@ impl Bound {
         let rules = run.settings;
         let moved = moves::last(run, signal);
         let queued = queued(run, signal);
-        let course =
-            Course { signal: signal.at, moved: moved.map(|last| last.at), queued: queued.is_some(), wall: run.wall() };
-        let bound = course.bound(rules);
+        let progress = Progress {
+            signal: signal.at,
+            moved: moved.map(|last| last.at),
+            queued: queued.is_some(),
+            wall: run.wall(),
+        };
+        let bound = progress.bound(rules);
         let linger = format!("close_linger {}, flush", words(rules.close_linger));
         let (why, shown) = match bound.term {
             Term::IdleGrace => (format!("idle_grace {}, {linger}", words(rules.idle_grace)), None),
@@ -97,7 +101,7 @@ impl Bound {
         };
         // A process that is stopped can't do anything in time.
         let stopped = run.story.outages.stopped_since(signal.at, run.story.last.unwrap_or(signal).at);
-        Bound { at: bound.at + run.slack() + stopped, why, shown, waits: course.wall.is_none() }
+        Bound { at: bound.at + run.slack() + stopped, why, shown, waits: progress.wall.is_none() }
     }
 }
 

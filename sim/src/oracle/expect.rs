@@ -9,7 +9,7 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::Time;
+use lastcall_core::Time;
 
 use super::story::{Connection, Ending, Moment, Request};
 use super::{Judged, indices, words};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cp::core::{EndReason, Settings, Time};
 use cp::lifecycle::Cause;
-use cp::meter::{DrainReport, EndRecord, Exit};
-use cp::world::Signal;
+use cp::records::{DrainReport, EndRecord, Exit};
+use lastcall_core::{EndReason, Settings, Time};
+use lastcall_world::Signal;
 
 use super::{Judged, Violation};
 use crate::history::{Conn, Entry, Event, History, Inserted, Outcome, RequestKind, StatementEnd};

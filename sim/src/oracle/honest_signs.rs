@@ -9,8 +9,8 @@
 //!   log shows sessions exactly and connections without one only from their client's side, so the totals may be
 //!   higher than the sessions by at most the number of those. After SIGQUIT the totals are not judged: nobody waits for them.
 
-use cp::core::{EndReason, Time};
-use cp::meter::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, EndRecord, Exit};
+use cp::records::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, EndRecord, Exit};
+use lastcall_core::{EndReason, Time};
 
 use super::story::{Connection, Ending, Moment, Request};
 use super::{Judged, Violation, apart, never_cut};
@@ -287,9 +287,9 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use cp::core::DrainPolicy;
-    use cp::meter::Left;
-    use cp::world::Signal;
+    use cp::records::Left;
+    use lastcall_core::DrainPolicy;
+    use lastcall_world::Signal;
 
     use super::super::fixture::{Log, conn, error};
     use cp::lifecycle::Cause;

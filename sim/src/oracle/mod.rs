@@ -29,8 +29,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use cp::core::{DrainPolicy, Settings, Time};
-use cp::world::Signal;
+use lastcall_core::{DrainPolicy, Settings, Time};
+use lastcall_world::Signal;
 
 use crate::history::History;
 use crate::scenario::model::{Promise, Scenario};

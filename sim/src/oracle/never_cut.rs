@@ -21,7 +21,7 @@
 
 use std::time::Duration;
 
-use cp::core::EndReason;
+use lastcall_core::EndReason;
 
 use super::story::{Connection, Moment, Request, Statement};
 use super::{Judged, Violation, words};
@@ -160,7 +160,7 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use cp::core::DrainPolicy;
+    use lastcall_core::DrainPolicy;
 
     use super::super::fixture::{Log, conn, error};
     use super::*;
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_wall_excuses_a_cut_from_its_time_on_and_the_flat_cap_never() {
         let wall = |secs| {
-            move |settings: &mut cp::core::Settings| {
+            move |settings: &mut lastcall_core::Settings| {
                 settings.handover_drain_timeout = Duration::from_secs(secs);
             }
         };
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_wall_that_stands_before_the_sigkill_excuses_it() {
-        let known = |settings: &mut cp::core::Settings| settings.termination_grace = Some(Duration::from_secs(30));
+        let known = |settings: &mut lastcall_core::Settings| settings.termination_grace = Some(Duration::from_secs(30));
         assert_eq!(running().with(known).killed(90.0).judge(check), [""; 0]);
     }
 
@@ -345,7 +345,7 @@ mod tests {
             let log = log.statement_ended(at, "etl.1/1", StatementEnd::Cancelled);
             log.ended(at, "etl.1/1", error("57014"))
         };
-        let wall = |settings: &mut cp::core::Settings| settings.handover_drain_timeout = Duration::from_secs(5);
+        let wall = |settings: &mut lastcall_core::Settings| settings.handover_drain_timeout = Duration::from_secs(5);
         let drained = asked(running(), 60.0, true);
         assert_eq!(asked(cancelled(drained.clone(), 65.0), 66.0, false).with(wall).judge(check), [""; 0]);
         assert_eq!(cancelled(asked(drained.clone(), 64.0, false), 65.0).with(wall).judge(check).len(), 1);

@@ -8,7 +8,7 @@
 //!
 //! The old policies stop accepting at the signal, and promise nothing here.
 
-use cp::core::DrainPolicy;
+use lastcall_core::DrainPolicy;
 
 use super::story::{Connection, Moment};
 use super::{Judged, Violation};

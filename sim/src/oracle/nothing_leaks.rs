@@ -55,7 +55,7 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use cp::meter::Exit;
+    use cp::records::Exit;
 
     use super::super::fixture::Log;
     use super::*;

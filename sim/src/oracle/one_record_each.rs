@@ -17,8 +17,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::{EndReason, Time};
-use cp::meter::EndRecord;
+use cp::records::EndRecord;
+use lastcall_core::{EndReason, Time};
 
 use super::story::{Connection, Ending, Moment};
 use super::{Judged, Violation, apart, words};

@@ -9,10 +9,10 @@ mod outages;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::Time;
 use cp::lifecycle::Cause;
-use cp::meter::{EndRecord, Exit};
-use cp::world::Signal;
+use cp::records::{EndRecord, Exit};
+use lastcall_core::Time;
+use lastcall_world::Signal;
 
 pub(super) use self::connection::{Connection, Ending, FatalRead};
 use self::outages::Outages;

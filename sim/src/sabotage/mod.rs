@@ -7,7 +7,7 @@
 //! ```text
 //! The connection is over, so close it.
 //! Caught-by: clean-goodbye
-//! --- a/cp/src/connection.rs
+//! --- a/cp/src/session.rs
 //! ```
 //!
 //! `Caught-by` is a promise of the contract; an expectation such as `expect.exit`, where no promise says so much; or a
@@ -22,7 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cp::core::settings;
+use lastcall_core::settings;
 
 use crate::scenario::Promise;
 use crate::wall::timed;
@@ -154,8 +154,8 @@ fn parse(name: String, text: &str) -> Result<Sabotage, String> {
     }
     let diff: String = text.lines().skip(above.len()).flat_map(|line| [line, "\n"]).collect();
     let patch = Patch::parse(&diff, above.len() + 1).map_err(|bad| bad.to_string())?;
-    if let Some(path) = patch.paths().find(|path| !path.starts_with("cp/src/")) {
-        return Err(format!("it changes {path}: a sabotage is a defect of the control plane, in cp/src/"));
+    if let Some(path) = patch.paths().find(|path| !path.starts_with("cp/")) {
+        return Err(format!("it changes {path}: a sabotage is a defect of the control plane, in cp/"));
     }
     Ok(Sabotage { name, thought, catcher, patch })
 }

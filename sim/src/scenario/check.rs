@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::core::settings::{SettingError, Settings};
+use lastcall_core::settings::{SettingError, Settings};
 
 use super::Purpose;
 use super::error::Problem;

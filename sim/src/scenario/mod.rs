@@ -30,7 +30,7 @@ mod values;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cp::core::Settings;
+use lastcall_core::Settings;
 use toml::de::DeTable;
 
 pub use error::{BadScenario, LoadError, Problem};

@@ -1,13 +1,13 @@
 //! Settings of the control plane as a scenario names them.
 //!
-//! Which settings there are, what each takes and what it means is known by [`cp::core::settings`] alone: a new setting needs
+//! Which settings there are, what each takes and what it means is known by [`lastcall_core::settings`] alone: a new setting needs
 //! no line here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cp::core::settings::{DrainPolicy, Kind, Pacing, SETTINGS, Setting, SettingError, Settings};
+use lastcall_core::settings::{DrainPolicy, Kind, Pacing, SETTINGS, Setting, SettingError, Settings};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use cp::core::settings::{SETTINGS, SettingError};
+use lastcall_core::settings::{SETTINGS, SettingError};
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;

@@ -5,7 +5,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use cp::core::settings::SETTINGS;
+use lastcall_core::settings::SETTINGS;
 use schemars::{JsonSchema, SchemaGenerator};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -1,6 +1,6 @@
 //! Did you mean: what an error about an unknown word ends with.
 
-use cp::core::settings;
+use lastcall_core::settings;
 
 /// `did you mean …?` for the nearest of the known words, or else what there is to choose from.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {

@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::World as _;
+use lastcall_core::Time;
+use lastcall_world::World as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{HOUR, Log, accept, echo_server, on_both_engines, second};

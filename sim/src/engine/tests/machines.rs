@@ -4,8 +4,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use cp::world::{Listener as _, Peer, Stream as _, World as _};
 use futures_util::future::poll_fn;
+use lastcall_world::{Listener as _, PeerState, Stream as _, World as _};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{HOUR, Log, accept, echo_server, on_both_engines, second};
@@ -115,7 +115,7 @@ fn a_pod_that_is_killed_sends_neither_fin_nor_reset_and_answers_nothing() {
             let late = world.connect("pod:6432").await.err().map(|error| error.kind());
             seen.note(&world, format!("{late:?}"));
             writes.write_all(b"?").await.unwrap();
-            let gone = poll_fn(|cx| idle.poll_peer(Peer::Open, cx)).await;
+            let gone = poll_fn(|cx| idle.poll_peer(PeerState::Open, cx)).await;
             seen.note(&world, format!("{gone:?} at {} s", world.now().since_epoch().as_secs()));
             assert_eq!(writes.unacknowledged(), 1);
             assert!(unread.unacknowledged() == 0 && world.tasks("pod").is_empty());

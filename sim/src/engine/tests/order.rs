@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cp::world::World as _;
+use lastcall_world::World as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Log, accept, second};

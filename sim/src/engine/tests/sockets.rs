@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use cp::core::Time;
-use cp::world::{Peer, Stream as _, World};
 use futures_util::future::poll_fn;
+use lastcall_core::Time;
+use lastcall_world::{PeerState, Stream as _, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Log, accept, echo_server, on_both_engines, second, simulate};
@@ -274,9 +274,9 @@ fn the_peers_end_is_seen_past_bytes_that_nobody_has_read<E: Engine>() {
     simulate::<E>(vec![
         Host::new("server", async move |world: E::World| {
             let (_listener, mut stream) = accept(&world).await;
-            let peer = poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await;
+            let peer = poll_fn(|cx| stream.poll_peer(PeerState::Open, cx)).await;
             seen.note(&world, format!("{peer:?} {}", world.now() > second(3) && world.now() < second(4)));
-            let gone = poll_fn(|cx| Poll::Ready(stream.poll_peer(Peer::Closed, cx).is_pending())).await;
+            let gone = poll_fn(|cx| Poll::Ready(stream.poll_peer(PeerState::Closed, cx).is_pending())).await;
             let mut bytes = String::new();
             stream.read_to_string(&mut bytes).await.unwrap();
             seen.note(&world, format!("still there: {gone}, read: {bytes}"));
@@ -307,7 +307,7 @@ fn a_reset_is_seen_by_who_only_watches<E: Engine>() {
         Host::new("client", async move |world: E::World| {
             let mut stream = world.connect("server:6432").await.unwrap();
             stream.write_all(b"unread").await.unwrap();
-            let peer = poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await;
+            let peer = poll_fn(|cx| stream.poll_peer(PeerState::Open, cx)).await;
             seen.note(&world, format!("{peer:?} {}", world.now() > second(3) && world.now() < second(4)));
             world.finish();
         }),
@@ -322,10 +322,10 @@ fn a_reset_behind_the_peers_end_is_seen<E: Engine>() {
     simulate::<E>(vec![
         Host::new("server", async move |world: E::World| {
             let (_listener, mut stream) = accept(&world).await;
-            assert_eq!(poll_fn(|cx| stream.poll_peer(Peer::Open, cx)).await, Peer::Closed);
+            assert_eq!(poll_fn(|cx| stream.poll_peer(PeerState::Open, cx)).await, PeerState::Closed);
             assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
             stream.write_all(b"last words").await.unwrap();
-            let peer = poll_fn(|cx| stream.poll_peer(Peer::Closed, cx)).await;
+            let peer = poll_fn(|cx| stream.poll_peer(PeerState::Closed, cx)).await;
             seen.note(&world, format!("{peer:?} {}", world.now() < second(4)));
             world.finish();
         }),

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ::turmoil::net::{TcpListener, TcpStream};
-use cp::world::Peer;
 use futures_util::future::BoxFuture;
+use lastcall_world::PeerState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -56,14 +56,14 @@ impl Stream {
     }
 }
 
-impl cp::world::Stream for Stream {
+impl lastcall_world::Stream for Stream {
     /// What has been written, or shut, within the last two ticks: the way there and back. And what does not fit into the
     /// peer's receive buffer. turmoil itself has no acknowledgements.
     fn unacknowledged(&self) -> usize {
         self.outgoing.lock().unacknowledged(Instant::now(), 2 * self.tick)
     }
 
-    fn poll_peer(&mut self, known: Peer, cx: &mut Context<'_>) -> Poll<Peer> {
+    fn poll_peer(&mut self, known: PeerState, cx: &mut Context<'_>) -> Poll<PeerState> {
         loop {
             // A reset by the peer comes with its own bytes, or is the answer to ours.
             let mut incoming = self.incoming.lock();
@@ -113,7 +113,7 @@ impl AsyncWrite for Stream {
         let now = Instant::now();
         self.outgoing.written(n, buf.len(), now);
         if self.outgoing.lock().closed {
-            self.incoming.end(Peer::Gone, now + 2 * self.tick);
+            self.incoming.end(PeerState::Gone, now + 2 * self.tick);
         }
         Poll::Ready(Ok(n))
     }
@@ -126,7 +126,7 @@ impl AsyncWrite for Stream {
         if !self.is_shut {
             ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
             self.is_shut = true;
-            self.outgoing.end(Peer::Closed, Instant::now() + self.tick);
+            self.outgoing.end(PeerState::Closed, Instant::now() + self.tick);
         }
         Poll::Ready(Ok(()))
     }
@@ -137,7 +137,7 @@ impl Drop for Stream {
         let unread = self.incoming.lock().bytes > 0;
         self.incoming.close();
         let arrives = Instant::now() + self.tick;
-        self.outgoing.end(if unread { Peer::Gone } else { Peer::Closed }, arrives);
+        self.outgoing.end(if unread { PeerState::Gone } else { PeerState::Closed }, arrives);
     }
 }
 
@@ -180,7 +180,7 @@ struct Unread {
     closed: bool,
     writer: Option<Waker>,
     /// How the writer's side ended, in good order and for good, and when that arrives at the reader.
-    ends: [Option<(Peer, Instant)>; 2],
+    ends: [Option<(PeerState, Instant)>; 2],
     watcher: Option<Waker>,
 }
 
@@ -234,10 +234,10 @@ impl Window {
     }
 
     /// The writer's side ends, which arrives at the reader at `at`.
-    fn end(&self, peer: Peer, at: Instant) {
+    fn end(&self, peer: PeerState, at: Instant) {
         let watcher = {
             let mut unread = self.lock();
-            let end = &mut unread.ends[usize::from(peer == Peer::Gone)];
+            let end = &mut unread.ends[usize::from(peer == PeerState::Gone)];
             end.get_or_insert((peer, at));
             unread.watcher.take()
         };
@@ -302,7 +302,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-impl cp::world::Listener for Listener {
+impl lastcall_world::Listener for Listener {
     type Stream = Stream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use ::turmoil_net::shim::tokio::net::TcpStream;
 use ::turmoil_net::{Packet, Transport, netstat};
 use bytes::{Buf, BytesMut};
-use cp::world::Peer;
+use lastcall_world::PeerState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::packets::Flow;
@@ -97,12 +97,12 @@ impl Sockets {
             socket.acknowledge(segment.ack);
         }
         if segment.flags.fin {
-            socket.see(Peer::Closed);
+            socket.see(PeerState::Closed);
         }
         socket.take(&mut self.scratch);
         if segment.flags.rst {
             // Also behind the peer's FIN, where no read would tell.
-            socket.see(Peer::Gone);
+            socket.see(PeerState::Gone);
         }
         std::mem::take(&mut socket.woken)
     }
@@ -192,7 +192,7 @@ pub(super) struct Socket {
     /// Behind `unread` stands the peer's FIN, or this.
     end: Option<Result<(), io::ErrorKind>>,
     /// What the peer's side is, past everything unread.
-    peer: Peer,
+    peer: PeerState,
     /// The sequence number of the oldest byte that is not acknowledged.
     oldest: u32,
     /// Bytes, and a FIN of ours.
@@ -216,7 +216,7 @@ impl Socket {
             buffers,
             unread: BytesMut::new(),
             end: None,
-            peer: Peer::Open,
+            peer: PeerState::Open,
             oldest,
             unacknowledged: 0,
             is_shut: false,
@@ -242,7 +242,7 @@ impl Socket {
         self.end.is_some()
     }
 
-    pub(super) fn poll_peer(&mut self, known: Peer, cx: &Context<'_>) -> Poll<Peer> {
+    pub(super) fn poll_peer(&mut self, known: PeerState, cx: &Context<'_>) -> Poll<PeerState> {
         if self.peer > known {
             return Poll::Ready(self.peer);
         }
@@ -317,7 +317,7 @@ impl Socket {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
                     self.end = Some(Ok(()));
-                    self.see(Peer::Closed);
+                    self.see(PeerState::Closed);
                 }
                 Poll::Ready(Ok(())) => {
                     self.unread.extend_from_slice(read.filled());
@@ -326,7 +326,7 @@ impl Socket {
                 Poll::Ready(Err(error)) => {
                     self.unread = BytesMut::new();
                     self.end = Some(Err(error.kind()));
-                    self.see(Peer::Gone);
+                    self.see(PeerState::Gone);
                 }
             }
         }
@@ -342,10 +342,10 @@ impl Socket {
         }
     }
 
-    fn see(&mut self, peer: Peer) {
+    fn see(&mut self, peer: PeerState) {
         self.peer = self.peer.max(peer);
         self.wake_reader();
-        if peer == Peer::Gone {
+        if peer == PeerState::Gone {
             self.is_full = false;
             self.woken.0[2] = self.writer.take().or(self.woken.0[2].take());
         }

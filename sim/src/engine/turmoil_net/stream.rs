@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use ::turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
-use cp::world::Peer;
+use lastcall_world::PeerState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::packets::Flow;
@@ -49,14 +49,14 @@ impl std::fmt::Debug for Stream {
     }
 }
 
-impl cp::world::Stream for Stream {
+impl lastcall_world::Stream for Stream {
     /// Exact: what the peer's stack has acknowledged, once its acknowledgement has arrived. What was still unacknowledged
     /// when the connection was reset stays so.
     fn unacknowledged(&self) -> usize {
         lock(&self.socket).unacknowledged()
     }
 
-    fn poll_peer(&mut self, known: Peer, cx: &mut Context<'_>) -> Poll<Peer> {
+    fn poll_peer(&mut self, known: PeerState, cx: &mut Context<'_>) -> Poll<PeerState> {
         lock(&self.socket).poll_peer(known, cx)
     }
 
@@ -127,7 +127,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-impl cp::world::Listener for Listener {
+impl lastcall_world::Listener for Listener {
     type Stream = Stream;
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {

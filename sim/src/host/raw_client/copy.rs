@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cp::core::Time;
-use cp::world::World;
+use lastcall_core::Time;
+use lastcall_world::World;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
 use pgwire::messages::extendedquery::{Bind, Describe, Execute, Flush, Parse, Sync, TARGET_TYPE_BYTE_STATEMENT};
 use pgwire::messages::simplequery::Query;

@@ -1,7 +1,7 @@
 //! Replication by hand: follows a stream that has no end of its own, and reports how far it has come.
 
 use bytes::{BufMut, BytesMut};
-use cp::world::World;
+use lastcall_world::World;
 use pgwire::messages::copy::{CopyData, CopyDone};
 use pgwire::messages::simplequery::Query;
 

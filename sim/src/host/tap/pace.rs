@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cp::world::World;
+use lastcall_world::World;
 
 use crate::scenario::model::{Rate, Reading};
 

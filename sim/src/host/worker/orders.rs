@@ -6,7 +6,7 @@
 
 use std::task::{Context, Poll};
 
-use cp::notice::Reader;
+use lastcall_world::watched::Watcher;
 
 /// How a session that is told to end does so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,14 @@ pub(super) struct Told {
 /// The session's side.
 #[derive(Debug)]
 pub(super) struct Orders {
-    reader: Reader<Told>,
+    reader: Watcher<Told>,
     cancels: u64,
     bursts: usize,
 }
 
 impl Orders {
     /// Of a session that has seen nothing yet.
-    pub(super) fn new(reader: Reader<Told>) -> Orders {
+    pub(super) fn new(reader: Watcher<Told>) -> Orders {
         Orders { reader, cancels: 0, bursts: 0 }
     }
 

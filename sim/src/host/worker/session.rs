@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use cp::world::World;
+use lastcall_world::World;
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete};
 use pgwire::messages::response::{EmptyQueryResponse, NotificationResponse, ReadyForQuery};

@@ -5,8 +5,8 @@ mod copy;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cp::world::World;
 use futures_util::TryStreamExt;
+use lastcall_world::World;
 use pgwire::messages::Message;
 use pgwire::messages::extendedquery::{Bind, Describe, Execute, Flush, Parse, Sync};
 use pgwire::messages::simplequery::Query;

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use cp::core::{Settings, Time};
+use lastcall_core::{Settings, Time};
 
 use super::super::story::{Batch, Connection, Moment, Request, Statement};
 use crate::history::{Outcome, RequestKind};

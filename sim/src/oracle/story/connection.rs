@@ -1,6 +1,6 @@
 //! One connection attempt, as its client saw it.
 
-use cp::core::Time;
+use lastcall_core::Time;
 
 use super::Moment;
 use crate::history::Conn;

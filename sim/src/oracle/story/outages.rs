@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cp::core::Time;
+use lastcall_core::Time;
 
 use crate::history::{Conn, Fault};
 

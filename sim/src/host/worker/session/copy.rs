@@ -4,7 +4,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use cp::world::World;
+use lastcall_world::World;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
 
 use super::{Protocol, Session};

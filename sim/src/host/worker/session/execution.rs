@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, BytesMut};
-use cp::core::Time;
-use cp::world::World;
+use lastcall_core::Time;
+use lastcall_world::World;
 use pgwire::messages::data::{DataRow, FieldDescription, RowDescription};
 use pgwire::messages::extendedquery::PortalSuspended;
 use pgwire::messages::response::{CommandComplete, NoticeResponse};

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use cp::world::World;
+use lastcall_world::World;
 use pgwire::messages::copy::{CopyBothResponse, CopyData, CopyDone};
 
 use super::Session;

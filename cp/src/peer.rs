@@ -1,0 +1,191 @@
+//! The other end of a socket: what it has sent, what it has taken and acknowledged, whether it is still there.
+//!
+//! One value for each end of a session, the client's and the worker's, in whose hands everything lies that has to do with the
+//! machine over there. The last words to a client are spoken here, too, so that they arrive ([`Peer::part`]).
+
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+
+use crate::connection::{Front, poll_patience};
+use lastcall_world::alarm::Alarm;
+use lastcall_world::{PeerState, Stream, World};
+
+/// Bytes thrown away in one read. A simulated socket opens its window again only after a read of 16 KiB.
+const DISCARD: usize = 16 * 1024;
+
+/// Reads in one go, before one that never stops sending must wait for the others.
+const DISCARDS: usize = 16;
+
+/// Pauses between two looks at what has been acknowledged of the last words: the first, and the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Peer<S> {
+    stream: S,
+    /// Its side, as far as it is known.
+    peer: PeerState,
+    /// It was read to its end.
+    ended: bool,
+    /// It takes nothing any more.
+    deaf: bool,
+    /// Our side has ended.
+    shut: bool,
+}
+
+impl<S: Stream> Peer<S> {
+    pub(crate) const fn new(stream: S) -> Self {
+        Peer { stream, peer: PeerState::Open, ended: false, deaf: false, shut: false }
+    }
+
+    /// The bare stream, for whoever wants nothing of this.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
+    }
+
+    /// What is known of its side.
+    pub(crate) const fn peer(&self) -> PeerState {
+        self.peer
+    }
+
+    /// Whether it was read to its end.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether it takes nothing any more.
+    pub(crate) const fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// Reads what there is. Nothing read is the end of its side: [`Peer::peer`] says which.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<usize> {
+        let before = bytes.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, bytes) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if bytes.filled().len() > before => {}
+            Poll::Ready(Ok(())) => self.peer = self.peer.max(PeerState::Closed),
+            Poll::Ready(Err(_)) => self.peer = PeerState::Gone,
+        }
+        self.ended |= bytes.filled().len() == before;
+        Poll::Ready(bytes.filled().len() - before)
+    }
+
+    /// Writes as much of `bytes` as it takes now, and wakes the task when it takes more.
+    pub(crate) fn write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.deaf {
+            match Pin::new(&mut self.stream).poll_write(cx, &bytes[taken..]) {
+                Poll::Ready(Ok(0) | Err(_)) => self.deaf = true,
+                Poll::Ready(Ok(more)) => taken += more,
+                Poll::Pending => break,
+            }
+        }
+        if taken > 0 {
+            // A socket has nothing to flush; a stream with a buffer of its own is woken when it has.
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        taken
+    }
+
+    /// Ends our side, behind everything written. Says so once.
+    pub(crate) fn shut(&mut self, cx: &mut Context<'_>) {
+        if !self.shut {
+            // One that can't be told is gone, which its reads will say.
+            self.shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+        }
+    }
+
+    /// Ready when more is known of its side than before. Reads nothing, and so sees past what is not wanted yet.
+    pub(crate) fn poll_peer(&mut self, cx: &mut Context<'_>) -> Poll<PeerState> {
+        self.stream.poll_peer(self.peer, cx).map(|peer| {
+            self.peer = peer;
+            peer
+        })
+    }
+
+    /// Bytes written that its machine has not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.stream.unacknowledged()
+    }
+
+    /// The next read asks the kernel itself: what has arrived in time counts, also where the process was stopped meanwhile.
+    pub(crate) fn refresh(&mut self) {
+        self.stream.refresh();
+    }
+
+    /// The last words: sends `words` and the end of our side, and closes when the client's machine has acknowledged all of
+    /// it and the client has ended its own side; or when it has acknowledged nothing for `close_linger`, or too little for
+    /// too long.
+    ///
+    /// What the client goes on sending is read and thrown away: a connection closed over unread bytes is reset by the
+    /// kernel, and a reset destroys what the client has not read. And nothing may be left in a send buffer of ours: it goes
+    /// with this machine.
+    pub(crate) async fn part<W: World<Stream = S>, M>(mut self, front: &Front<W, M>, words: &[u8]) {
+        let rules = &front.settings;
+        let mut lifecycle = front.lifecycle.subscribe();
+        let mut alarm = Alarm::new(front.world.clone());
+        let begun = front.world.now();
+        let mut linger = begun + rules.close_linger;
+        let mut pause = FIRST_LOOK;
+        let mut look = begun + pause;
+        let mut unacknowledged = usize::MAX;
+        let mut sent = 0;
+        std::future::poll_fn(|cx| {
+            // A client that is itself stuck in a write reads nothing: its bytes must be taken before ours can go.
+            let ended = self.poll_discard(cx);
+            sent += self.write(&words[sent..], cx);
+            // Nothing is read any more that could tell.
+            let _ = ended && self.poll_peer(cx).is_ready();
+            if self.deaf || self.peer == PeerState::Gone {
+                return Poll::Ready(());
+            }
+            if sent == words.len() {
+                self.shut(cx);
+            }
+            loop {
+                let now = front.world.now();
+                if unacknowledged > 0 && (look <= now || ended && sent == words.len()) {
+                    let left = self.unacknowledged() + words.len() - sent;
+                    if left < unacknowledged {
+                        linger = now + rules.close_linger;
+                    }
+                    unacknowledged = left;
+                    look = now + pause;
+                    pause = (pause * 2).min(LONGEST_LOOK);
+                }
+                if ended && unacknowledged == 0 {
+                    return Poll::Ready(());
+                }
+                let deadline = linger.min(lifecycle.value().drain.farewell_deadline(begun));
+                if poll_patience(&mut alarm, &mut lifecycle, deadline, cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                if unacknowledged == 0 || !alarm.poll_at(look.min(deadline), cx) {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Throws away what can be read. Returns whether its side has ended.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..DISCARDS {
+            if self.ended {
+                return true;
+            }
+            let mut space = [const { MaybeUninit::uninit() }; DISCARD];
+            if self.poll_read(cx, &mut ReadBuf::uninit(&mut space)).is_pending() {
+                return false;
+            }
+        }
+        cx.waker().wake_by_ref();
+        false
+    }
+}

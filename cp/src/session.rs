@@ -1,0 +1,310 @@
+//! One connection from accept to close, stage by stage.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::cancel;
+use crate::connection::{Connection, Front, poll_patience};
+use crate::peer::Peer;
+use crate::pending::Stand;
+use crate::records::{EndRecord, Meter};
+use crate::registry::Slot;
+use crate::relay;
+use crate::startup::{self, NoOpening, Opening, Startup};
+use crate::supervisor::LATE_LAST;
+use crate::throttle::Kind;
+use crate::who::Who;
+use crate::worker;
+use lastcall_core::EndReason;
+use lastcall_core::fatal::Fatal;
+use lastcall_core::wire::CancelKey;
+use lastcall_world::World;
+use lastcall_world::alarm::{Alarm, within};
+
+/// How long a worker that is let go of may take to end what a cancel request has ended, before the next request goes out: it
+/// may have begun another statement meanwhile.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+
+/// Serves a connection that has a place in the registry.
+///
+/// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
+/// Nor is this an `async fn`: that has room for its arguments twice.
+pub(crate) fn serve<W: World, M: Meter>(
+    front: Front<W, M>,
+    client: W::Stream,
+    slot: Slot,
+    stand: Stand,
+) -> impl Future<Output = ()> + Send {
+    let mut client = Peer::new(client);
+    let mut connection = Connection::new(&front, slot);
+    async move {
+        let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
+            Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
+            Poll::Pending => connection.poll_end(cx),
+        })
+        .await;
+        drop(stand);
+        let startup = match opening {
+            Ok(Opening::Session(startup)) => startup,
+            Ok(Opening::Cancel(key)) => {
+                connection.slot.vacate();
+                return Box::pin(cancel::serve(&front, client.into_stream(), &key)).await;
+            }
+            Err(why) => return Box::pin(turn_away(&front, connection, client, why)).await,
+        };
+        let mut about = About { startup, worker: None, torn: false };
+        let (reason, unsent) = {
+            let mut session = pin!(session(&front, &mut connection, &mut client, &mut about));
+            // A fault of this program's costs the session, and neither its record nor its count.
+            std::future::poll_fn(|cx| {
+                catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)))
+                    .unwrap_or_else(|_| Poll::Ready((EndReason::Panicked, Vec::new())))
+            })
+            .await
+        };
+        Box::pin(end(&front, connection, client, about, reason, unsent)).await;
+    }
+}
+
+/// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
+pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, peer: SocketAddr, stand: Stand) {
+    let mut client = Peer::new(client);
+    let accepted = front.world.now();
+    let deadline = accepted + front.settings.close_linger;
+    let mut alarm = Alarm::new(front.world.clone());
+    let mut lifecycle = front.lifecycle.subscribe();
+    let opening = startup::read(&mut client, |cx| {
+        let closing = lifecycle.poll_until(|lifecycle| lifecycle.closing, cx).is_ready();
+        let deadline = if closing { deadline.min(accepted + LATE_LAST) } else { deadline };
+        let over = stand.poll_gone(cx).is_ready() || poll_patience(&mut alarm, &mut lifecycle, deadline, cx).is_ready();
+        if over { Poll::Ready(EndReason::ShuttingDown) } else { Poll::Pending }
+    })
+    .await;
+    drop(stand);
+    match opening {
+        Ok(Opening::Cancel(key)) => cancel::serve(&front, client.into_stream(), &key).await,
+        Ok(Opening::Session(startup)) => {
+            front.registry.count_refused();
+            let (who, reason) = (Who { peer, names: Some(startup.names) }, EndReason::ShuttingDown);
+            front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
+            front.pending.enter().while_here(part(&front, client, Vec::new(), reason.fatal(None))).await;
+        }
+        Err(why) => say_why(&front, &Who::unnamed(peer), &why),
+    }
+}
+
+/// What is known of a session besides its connection.
+struct About<S> {
+    startup: Startup,
+    worker: Option<Peer<S>>,
+    /// What the worker was sent stops inside a message.
+    torn: bool,
+}
+
+/// From the startup packet to the end of the session: why it ended, and what the client has not taken yet.
+async fn session<W: World, M: Meter>(
+    front: &Front<W, M>,
+    connection: &mut Connection<W, M>,
+    client: &mut Peer<W::Stream>,
+    about: &mut About<W::Stream>,
+) -> (EndReason, Vec<u8>) {
+    let (session, drain, now) = connection.parts();
+    session.handle_startup(drain, now);
+    // The signal may be newer than the last look at it.
+    connection.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
+    if !connection.drain().accepts(connection.now()) {
+        return (EndReason::ShuttingDown, Vec::new());
+    }
+    if !connection.slot.become_session(about.startup.names.clone(), front.settings.max_connections) {
+        return (EndReason::TooManyConnections, Vec::new());
+    }
+    let mut early = Vec::new();
+    let mut worker = match Box::pin(worker::acquire(front, connection, client, &mut early)).await {
+        Ok(worker) => Peer::new(worker),
+        Err(reason) => return (reason, Vec::new()),
+    };
+    let (session, drain, now) = connection.parts();
+    session.handle_worker_found(drain, now);
+    let packet = std::mem::take(&mut about.startup.packet);
+    let over = relay::run(connection, client, &mut worker, packet, early).await;
+    about.worker = Some(worker);
+    about.torn = over.torn;
+    (over.reason, over.unsent)
+}
+
+/// The end of a session: the record is written, the worker let go, the client told. The place is kept until both are done.
+async fn end<W: World, M: Meter>(
+    front: &Front<W, M>,
+    mut connection: Connection<W, M>,
+    client: Peer<W::Stream>,
+    about: About<W::Stream>,
+    reason: EndReason,
+    unsent: Vec<u8>,
+) {
+    let runs = connection.session.worker_runs();
+    connection.close(reason);
+    record(front, &connection, &about.startup, reason);
+    if reason == EndReason::ShuttingDown {
+        front.registry.count_refused();
+    }
+    let fatal = connection.session.farewell(&front.worker);
+    let key = connection.session.worker_key().cloned().filter(|_| runs && reason != EndReason::Quit);
+    let release = async {
+        if let Some(worker) = about.worker {
+            release(front, worker, !runs && !about.torn, key).await;
+        }
+    };
+    let tell = async {
+        // One that is cut inside a message has nobody who could make sense of more; one that has all of its answer, and no
+        // word to wait for, may be let go at once.
+        let can_hear =
+            reason != EndReason::Quit && reason != EndReason::ClientReset && !connection.session.is_mid_answer();
+        let said = fatal.is_some() || connection.session.worker_said_fatal() || !unsent.is_empty();
+        if can_hear && (said || client.unacknowledged() > 0) {
+            let parting = part(front, client, unsent, fatal);
+            if matches!(reason, EndReason::ShuttingDown | EndReason::TooManyConnections) {
+                // It never was a session: it takes no more room than others who never were.
+                return front.pending.enter().while_here(parting).await;
+            }
+            parting.await;
+        }
+    };
+    both(release, tell).await;
+    connection.leave(reason);
+}
+
+/// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, request after request, until it is
+/// gone, for `close_linger` at most. It is said goodbye only if it `listens`: inside a message the goodbye's bytes would be
+/// taken for the client's, and could complete a request that the client was told is not executed.
+async fn release<W: World, M: Meter>(
+    front: &Front<W, M>,
+    mut worker: Peer<W::Stream>,
+    listens: bool,
+    key: Option<CancelKey>,
+) {
+    // A goodbye that the socket doesn't take at once is not worth waiting for: the end behind it says the same.
+    if listens {
+        worker.write(&worker::TERMINATE, &mut Context::from_waker(Waker::noop()));
+    }
+    let Some(key) = key else { return worker.shut(&mut Context::from_waker(Waker::noop())) };
+    let deadline = front.world.now() + front.settings.close_linger;
+    loop {
+        // Before the connection is closed: a pooler forgets the key with it.
+        cancel::pass_on(front, &key, deadline).await;
+        worker.shut(&mut Context::from_waker(Waker::noop()));
+        let now = front.world.now();
+        let again = deadline.min(now + CANCEL_AGAIN);
+        let gone = std::future::poll_fn(|cx| if worker.poll_discard(cx) { Poll::Ready(()) } else { Poll::Pending });
+        if within(&front.world, again, front.unless_exiting(gone)).await.is_some() || front.world.now() >= deadline {
+            return;
+        }
+    }
+}
+
+/// Completes when both have; neither waits for the other.
+async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let mut left = (true, true);
+    std::future::poll_fn(|cx| {
+        left.0 = left.0 && one.as_mut().poll(cx).is_pending();
+        left.1 = left.1 && other.as_mut().poll(cx).is_pending();
+        if left == (false, false) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn record<W: World, M: Meter>(
+    front: &Front<W, M>,
+    connection: &Connection<W, M>,
+    startup: &Startup,
+    reason: EndReason,
+) {
+    let session = connection.slot.number();
+    let Some(began) = connection.session.began() else {
+        let who = Who { names: Some(startup.names.clone()), ..connection.slot.who() };
+        return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
+    };
+    front.meter.session_ended(&EndRecord {
+        session,
+        user: startup.names.user.clone(),
+        database: startup.names.database.clone(),
+        application: startup.names.application.clone(),
+        peer: connection.slot.who().peer,
+        worker_pid: connection.session.worker_key().map(CancelKey::process_id),
+        began,
+        ended: front.world.now(),
+        reason,
+        executing: connection.session.executing(),
+        waiting: connection.session.waiting(),
+        statements: connection.session.answered(),
+        received: connection.session.received(),
+        sent: connection.session.sent(),
+    });
+}
+
+/// Ends a connection whose startup packet never came, or can't be used.
+async fn turn_away<W: World, M: Meter>(
+    front: &Front<W, M>,
+    mut connection: Connection<W, M>,
+    client: Peer<W::Stream>,
+    why: NoOpening,
+) {
+    say_why(front, &connection.slot.who(), &why);
+    let (reason, fatal) = match why {
+        NoOpening::Ended(reason) => (reason, None),
+        NoOpening::Gone | NoOpening::NoEncryption => (EndReason::ClientClosed, None),
+        // Whoever sent this does not speak the protocol.
+        NoOpening::Malformed(_) => (EndReason::Malformed, None),
+        NoOpening::Version(major) => {
+            let message = format!("unsupported frontend protocol {major}: server supports 3.0");
+            (EndReason::Malformed, Some(Fatal { code: "0A000", message, detail: None }))
+        }
+    };
+    connection.close(reason);
+    if let Some(fatal) = fatal {
+        front.pending.enter().while_here(part(front, client, Vec::new(), Some(fatal))).await;
+    }
+    connection.leave(reason);
+}
+
+/// Lets the log say why there is no session. A connection that came and went without a word is a probe, and no event.
+fn say_why<W: World, M: Meter>(front: &Front<W, M>, who: &Who, why: &NoOpening) {
+    let now = front.world.now();
+    let say = |kind, reason, detail: Option<&str>| front.throttle.no_session(kind, who, reason, detail, now);
+    match why {
+        NoOpening::Gone => {}
+        NoOpening::NoEncryption => {
+            say(
+                Kind::NoEncryption,
+                EndReason::ClientClosed,
+                Some("it asked for encryption, which is not offered here"),
+            );
+        }
+        NoOpening::Ended(reason) => say(Kind::NoSession(*reason), *reason, None),
+        NoOpening::Malformed(malformed) => {
+            say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&malformed.to_string()));
+        }
+        NoOpening::Version(major) => {
+            let detail = format!("it asked for protocol {major}");
+            say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&detail));
+        }
+    }
+}
+
+/// Sends what is left and the last word, and lets the client read it.
+async fn part<W: World, M: Meter>(
+    front: &Front<W, M>,
+    client: Peer<W::Stream>,
+    mut words: Vec<u8>,
+    fatal: Option<Fatal>,
+) {
+    words.extend(fatal.map(|fatal| fatal.encode()).unwrap_or_default());
+    client.part(front, &words).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! The supervisor of the process, from its first order to stop to its end.
+//!
+//! The one place where the lifecycle changes: signals and orders come in, the registry empties, and the process is over as
+//! soon as that is true. What a drain then does to each connection is not decided here but in
+//! [`core::drain`](lastcall_core::drain).
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::connection::Front;
+use crate::lifecycle::{Cause, Lifecycle};
+use crate::log::RECORD;
+use crate::orders::{Answer, Ask, Order};
+use crate::records::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
+use crate::status::Status;
+use lastcall_core::settings::FLUSH_LIMIT;
+use lastcall_core::{DrainPolicy, EndReason, Time};
+use lastcall_world::alarm::{Alarm, within};
+use lastcall_world::{Signal, World};
+
+/// How often a drain says what it waits for.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How many connections it names each time, those that wait longest first.
+const REPORT_AT_MOST: usize = 10;
+/// How long those may take that came when the drain was over: to say what they want, and to be told.
+pub(crate) const LATE_LAST: Duration = Duration::from_millis(500);
+/// How long the last tasks may take to end, once nothing is left for them to do.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+/// How long the exit waits for its own last lines, and SIGQUIT for the records of those that it ended. A reader that reads
+/// takes them at once.
+const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// See the module's text.
+pub(crate) struct Supervisor<W: World, M> {
+    front: Front<W, M>,
+    orders: mpsc::Receiver<Order>,
+    /// SIGINTs so far.
+    interrupts: u32,
+    /// For the end of the lame duck, and for the next report.
+    lame_duck: Alarm<W>,
+    report: Alarm<W>,
+    next_report: Time,
+}
+
+enum Happened {
+    Signal(Signal),
+    Order(Order),
+    Drained,
+    TimeToReport,
+}
+
+impl<W: World, M: Meter> Supervisor<W, M> {
+    pub(crate) fn new(front: Front<W, M>, orders: mpsc::Receiver<Order>) -> Self {
+        Supervisor {
+            orders,
+            interrupts: 0,
+            lame_duck: Alarm::new(front.world.clone()),
+            report: Alarm::new(front.world.clone()),
+            next_report: Time::EPOCH,
+            front,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Exit {
+        let world = self.front.world.clone();
+        let mut signals = Box::pin(world.next_signal());
+        loop {
+            match std::future::poll_fn(|cx| self.poll(signals.as_mut(), cx)).await {
+                Happened::Signal(Signal::Quit) => return self.quit().await,
+                Happened::Signal(signal @ (Signal::Hup | Signal::Other(_))) => {
+                    ignore(signal);
+                    signals = Box::pin(world.next_signal());
+                }
+                Happened::Signal(signal) => {
+                    self.handle_signal(signal);
+                    signals = Box::pin(world.next_signal());
+                }
+                Happened::Order(Order { ask, answer }) => {
+                    // Whoever asked may have hung up; it is done all the same.
+                    let _ = answer.send(self.handle_order(ask));
+                }
+                Happened::TimeToReport => self.say_what_it_waits_for(),
+                Happened::Drained => {
+                    // One caller at a time takes signals: from here on that is the exit.
+                    drop(signals);
+                    return self.exit().await;
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, signals: Pin<&mut impl Future<Output = Signal>>, cx: &mut Context<'_>) -> Poll<Happened> {
+        if let Poll::Ready(signal) = signals.poll(cx) {
+            return Poll::Ready(Happened::Signal(signal));
+        }
+        if let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
+            return Poll::Ready(Happened::Order(order));
+        }
+        let Some(earliest_exit) = self.front.lifecycle.value().drain.earliest_exit() else {
+            return Poll::Pending;
+        };
+        let lame_duck_over = self.lame_duck.poll_at(earliest_exit, cx);
+        if lame_duck_over && self.front.registry.poll_close_if_empty(cx).is_ready() {
+            return Poll::Ready(Happened::Drained);
+        }
+        if self.report.poll_at(self.next_report, cx) {
+            self.next_report = self.next_report + REPORT_EVERY;
+            return Poll::Ready(Happened::TimeToReport);
+        }
+        Poll::Pending
+    }
+
+    fn handle_signal(&mut self, signal: Signal) {
+        self.interrupts += u32::from(signal == Signal::Int);
+        let mut lifecycle = self.front.lifecycle.value();
+        if lifecycle.drain.signal().is_none() {
+            return self.begin(Cause::Signal(signal));
+        }
+        let first = lifecycle.signal.replace(lifecycle.signal.unwrap_or(signal));
+        if self.interrupts == 2 {
+            tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
+            lifecycle.drain.handle_wall(self.front.world.now());
+        } else if let Some(first) = first {
+            return tracing::info!(%signal, %first, "signal ignored: the drain is under way");
+        } else {
+            tracing::info!(%signal, "the drain by request can't be taken back any more");
+        }
+        self.front.lifecycle.change(lifecycle);
+    }
+
+    fn handle_order(&mut self, ask: Ask) -> Answer {
+        let mut lifecycle = self.front.lifecycle.value();
+        match (ask, lifecycle.drain.signal()) {
+            (Ask::Begin, Some(_)) => Answer::UnderWay,
+            (Ask::Begin, None) => {
+                self.begin(Cause::Request);
+                Answer::Begun
+            }
+            (Ask::Recall, None) => Answer::NoDrain,
+            (Ask::Recall, Some(since)) => {
+                if let Some(signal) = lifecycle.signal {
+                    return Answer::Signalled(signal);
+                }
+                if self.front.settings.drain_policy != DrainPolicy::IdleAware {
+                    return Answer::Deaf;
+                }
+                let lasted = self.front.world.now().since(since);
+                tracing::info!(
+                    lasted = %Rounded(lasted),
+                    connections = self.front.registry.connections(),
+                    "drain taken back"
+                );
+                lifecycle.recall();
+                self.front.lifecycle.change(lifecycle);
+                Answer::Recalled
+            }
+        }
+    }
+
+    fn begin(&mut self, cause: Cause) {
+        let now = self.front.world.now();
+        self.next_report = now + REPORT_EVERY;
+        let connections = self.front.registry.begin_tally();
+        let mut lifecycle = self.front.lifecycle.value();
+        lifecycle.begin(cause, now);
+        // Everything above is settled before any other task learns of the drain.
+        self.front.lifecycle.change(lifecycle);
+        let rules = &self.front.settings;
+        tracing::info!(
+            %cause,
+            policy = %rules.drain_policy,
+            connections,
+            lame_duck = %Rounded(rules.lame_duck),
+            idle_grace = %Rounded(rules.idle_grace),
+            "drain begins"
+        );
+    }
+
+    fn say_what_it_waits_for(&self) {
+        let now = self.front.world.now();
+        let lifecycle = self.front.lifecycle.value();
+        let status = Status::new(&lifecycle, &self.front.registry, now, REPORT_AT_MOST);
+        tracing::info!(
+            phase = %lifecycle.drain.phase(now).name(),
+            draining_for = %Rounded(now.since(lifecycle.drain.signal().unwrap_or(now))),
+            connections = status.connections,
+            waiting_for = %status.in_one_line(),
+            "drain waits"
+        );
+    }
+
+    /// Nothing is left to wait for.
+    async fn exit(mut self) -> Exit {
+        // From here on nothing is taken back: whoever asks is told so.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
+        self.front.lifecycle.change(Lifecycle { closing: true, ..self.front.lifecycle.value() });
+        let ended = self.front.world.now();
+        // Bounded like everything else in a drain: whoever takes the records may take nothing any more, and late clients may
+        // not read what they are told.
+        let flush = within(&self.front.world, ended + FLUSH_LIMIT, self.front.meter.flush());
+        let told = within(&self.front.world, ended + LATE_LAST, self.front.late.gone());
+        let last = async {
+            let flushed = flush.await;
+            let _ = told.await;
+            flushed
+        };
+        match unless_quit(&self.front.world, last).await {
+            None => return self.quit().await,
+            Some(None) => tracing::error!(limit = %Rounded(FLUSH_LIMIT), "the meter did not flush in time"),
+            Some(Some(())) => {}
+        }
+        let tally = self.front.registry.tally();
+        let walled = tally.cut > 0 || tally.ended_by.contains_key(EndReason::Wall.name());
+        end_tasks(&self.front).await;
+        self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended).await
+    }
+
+    /// SIGQUIT: every session is ended where it stands, and recorded.
+    async fn quit(mut self) -> Exit {
+        // Whoever still asks something is told that the process exits.
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
+        tracing::warn!(connections = self.front.registry.connections(), "SIGQUIT: exiting at once");
+        let ended = self.front.world.now();
+        end_tasks(&self.front).await;
+        self.report(EXIT_QUIT, ended).await
+    }
+
+    /// Tells the drain's story, and gives what is still to be written a moment.
+    async fn report(self, code: u8, ended: Time) -> Exit {
+        let report = self.drain_report(ended);
+        match &report {
+            Some(report) => tell(report, code),
+            None => {
+                let lost = self.front.meter.lost();
+                tracing::info!(
+                    target: RECORD,
+                    code,
+                    lost_lines = lost.lines,
+                    lost_records = lost.records,
+                    "exit without a drain"
+                );
+            }
+        }
+        let deadline = self.front.world.now() + LAST_LINES;
+        // Who doesn't read by now will not read that it was not read.
+        let _ = within(&self.front.world, deadline, self.front.meter.flush()).await;
+        Exit { code, report }
+    }
+
+    fn drain_report(&self, ended: Time) -> Option<DrainReport> {
+        let tally = self.front.registry.tally();
+        let Lifecycle { drain, cause, .. } = self.front.lifecycle.value();
+        Some(DrainReport {
+            cause: cause?,
+            policy: self.front.settings.drain_policy,
+            started: drain.signal()?,
+            ended,
+            connections_at_signal: tally.here,
+            connections_since: tally.came,
+            ended_by: tally.ended_by,
+            refused: tally.refused,
+            cancels: tally.cancels,
+            lost: self.front.meter.lost(),
+            last: tally.last,
+        })
+    }
+}
+
+/// Says that a signal came, and does no more.
+fn ignore(signal: Signal) {
+    match signal {
+        // For whoever rotates logs or renews certificates and expects an effect.
+        Signal::Hup => tracing::info!(%signal, "nothing to reload: the configuration is read at start only"),
+        _ => tracing::info!(%signal, "signal ignored"),
+    }
+}
+
+/// Does the last of the work, unless SIGQUIT comes first. Other signals change nothing any more.
+async fn unless_quit<W: World, T>(world: &W, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        let mut signals = pin!(world.next_signal());
+        let happened = std::future::poll_fn(|cx| match signals.as_mut().poll(cx) {
+            Poll::Ready(signal) => Poll::Ready(Err(signal)),
+            Poll::Pending => work.as_mut().poll(cx).map(Ok),
+        });
+        match happened.await {
+            Ok(done) => return Some(done),
+            Err(Signal::Quit) => return None,
+            Err(signal) => tracing::info!(%signal, "signal ignored: the process is exiting"),
+        }
+    }
+}
+
+async fn end_tasks<W: World, M: Meter>(front: &Front<W, M>) {
+    front.lifecycle.change(Lifecycle { exiting: true, ..front.lifecycle.value() });
+    let gone = async {
+        front.tasks.gone().await;
+        front.late.gone().await;
+    };
+    if within(&front.world, front.world.now() + LAST_TASKS, gone).await.is_none() {
+        tracing::error!(tasks = front.tasks.count() + front.late.count(), "tasks are left at exit");
+    }
+}
+
+/// The drain's whole story in one line.
+fn tell(report: &DrainReport, code: u8) {
+    let ended_by: Vec<String> = report.ended_by.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    let last = report.last.as_ref().map(|last| {
+        let held = Rounded(last.at.since(report.started));
+        format!("{:?} ({}) left last, after {held}: {}", last.who, last.session, last.reason)
+    });
+    tracing::info!(
+        target: RECORD,
+        code,
+        cause = %report.cause,
+        policy = %report.policy,
+        took = %Rounded(report.ended.since(report.started)),
+        connections_at_signal = report.connections_at_signal,
+        connections_since = report.connections_since,
+        ended_by = %ended_by.join(", "),
+        refused = report.refused,
+        cancels = report.cancels,
+        lost_lines = report.lost.lines,
+        lost_records = report.lost.records,
+        last = %last.as_deref().unwrap_or("nobody was here"),
+        "drain over"
+    );
+}
