@@ -13,9 +13,9 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lastcall_core::Time;
 use lastcall_world::{Listener, World};
-use sim::engine::{Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
-use sim::run::EngineName;
+use sim::cast::run::EngineName;
 use sim::scenario::{self, ScenarioFile};
+use sim::stage::{Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Clients that each do a round trip every `period` until the end.
@@ -81,7 +81,9 @@ fn scenarios(criterion: &mut Criterion) {
     let paths = scenario::find(&root).expect("the acceptance scenarios are there");
     let files: Vec<_> = paths.iter().map(|path| scenario::load(path).expect("they are good files")).collect();
     for engine in EngineName::ALL {
-        let go = |file: &ScenarioFile| sim::run::run(&file.scenario, &sim::run::settings(&file.scenario), 1, engine);
+        let go = |file: &ScenarioFile| {
+            sim::cast::run::run(&file.scenario, &sim::cast::run::settings(&file.scenario), 1, engine)
+        };
         let mut group = criterion.benchmark_group(format!("{} with cp", engine.name()));
         for file in &files {
             group.throughput(Throughput::Elements(go(file).simulated().as_secs()));

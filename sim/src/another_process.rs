@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::run::EngineName;
+use crate::cast::run::EngineName;
 use crate::scenario::ScenarioFile;
 
 /// Runs `sim log` for the file in a process of its own and returns the event log that it prints.

@@ -1,25 +1,23 @@
 //! Deterministic simulation of the control plane, driven by scenario files.
 //!
-//! A [`scenario`] says who connects, what each client does and what happens to the pod. [`run`] lets the control plane's own
-//! code meet that under simulated time, on one of two [`engine`]s, and gives a [`history`]: a typed log of what every host
-//! saw. The [`oracle`] reads the history and nothing else, and says which promises of the contract it breaks. [`gate`] is the
-//! verdict on a whole file.
+//! Room after room, each seeing only those before it:
+//!
+//! 1. [`scenario`]: what an engineer writes: who connects, what each client does, what happens to the pod.
+//! 2. [`stage`]: the simulators that it can be played on, each behind the same interface.
+//! 3. [`cast`]: who plays: the pod, its kubelet, the clients, the workers, the faults; and the typed log of what they saw.
+//! 4. [`story`]: what happened, read from that log once.
+//! 5. [`judge`]: what must hold: the promises, the file's expectations, what a suite has covered.
+//!
+//! Behind them are the commands: [`suite`], [`report`], [`sabotage`].
 
 pub mod another_process;
-pub mod coverage;
-pub mod engine;
-pub mod gate;
-pub mod history;
-pub mod holders;
-pub mod host;
-pub mod oracle;
+pub mod cast;
+pub mod judge;
 pub mod parallel;
-pub mod random;
 pub mod report;
-pub mod run;
 pub mod sabotage;
 pub mod scenario;
-pub mod stays;
+pub mod stage;
+pub mod stopwatch;
+pub mod story;
 pub mod suite;
-pub mod timeline;
-pub mod wall;

@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lastcall_core::settings;
+use sim::cast::run::{self, EngineName};
 use sim::report;
-use sim::run::{self, EngineName};
 use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, Purpose, ScenarioFile};
+use sim::stopwatch::timed;
 use sim::suite::{self, Asked, Scope, Seeds};
-use sim::wall::timed;
 
 /// A promise or an expectation is broken.
 const BROKEN: u8 = 1;
@@ -145,7 +145,9 @@ fn main() -> ExitCode {
         Some(Command::Run { files, options }) => run_files(&files, options),
         Some(Command::Check { files }) => check_files(&files),
         Some(Command::Schema) => print(&scenario::schema()),
-        Some(Command::Timeline { file, options }) => show(&file, options, |run| sim::timeline::whole(&run.history)),
+        Some(Command::Timeline { file, options }) => {
+            show(&file, options, |run| sim::story::timeline::whole(&run.history))
+        }
         Some(Command::Log { file, options }) => show(&file, options, |run| run.history.to_lines()),
         Some(Command::Sabotage { names, update, format }) => sabotages(&names, update, format),
         Some(Command::Hunt { breaks, name, from, to }) => hunt_for(&Quarry { breaks, name, seeds: (from, to) }),

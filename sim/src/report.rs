@@ -6,9 +6,10 @@ use std::time::Duration;
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
-use crate::gate::{Failure, Judgement, Verdict};
+use crate::judge::coverage;
+use crate::judge::gate::{Failure, Judgement, Verdict};
+use crate::story::holders;
 use crate::suite::{self, Asked, Line, Scope, Seeds};
-use crate::{coverage, holders};
 
 /// The report in words. Plain text; `colour` adds colours to verdicts.
 pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> String {

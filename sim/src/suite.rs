@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::coverage::Coverage;
-use crate::gate::{self, Elsewhere, Judgement, Trial};
+use crate::cast::run::{self, EngineName};
+use crate::judge::coverage::Coverage;
+use crate::judge::gate::{self, Elsewhere, Judgement, Trial};
 use crate::parallel;
-use crate::run::{self, EngineName};
 use crate::scenario::ScenarioFile;
-use crate::wall::timed;
+use crate::stopwatch::timed;
 
 /// What was asked for: it goes into the commands that repeat a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //!
 //! A bound that no run comes near could hide a drain that waits twice as long as it should.
 
-use sim::oracle::{Judged, bounded_exit, check_promises};
-use sim::run::{self, EngineName};
+use sim::cast::run::{self, EngineName};
+use sim::judge::{Judged, bounded_exit, check_promises};
 use sim::scenario::{self, Scenario};
 
 /// What a drain takes, as a part of what it may take, is to be no less.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use sim::gate::{Verdict, judge};
+use sim::cast::run::EngineName;
+use sim::judge::gate::{Verdict, judge};
 use sim::report;
-use sim::run::EngineName;
 use sim::scenario::{self, Action, Promise, ScenarioFile, Step};
 use sim::suite::{Asked, Scope};
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use sim::gate::{Verdict, judge};
-use sim::run::EngineName;
+use sim::cast::run::EngineName;
+use sim::judge::gate::{Verdict, judge};
 use sim::scenario;
 use sim::suite::{Asked, Scope};
 

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 use loom::future::block_on;
 use loom::thread;
 
+use crate::watched::{Watched, Watcher};
 use crate::with_three_threads;
-use lastcall_world::watched::{Watched, Watcher};
 
 /// Sleeps until the notice reads `wanted`.
 fn wait_for(mut reader: Watcher<u8>, wanted: u8) {

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use loom::future::block_on;
 use loom::thread;
 
+use crate::tasks::Tasks;
 use crate::with_three_threads;
 use lastcall_core::Time;
-use lastcall_world::tasks::Tasks;
 use lastcall_world::{Listener, Signal, TokioStream, World};
 
 /// A world that runs tasks, each in a thread of loom's, and has nothing else.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate;
+use crate::cast::run::{self, EngineName};
+use crate::judge::gate;
 use crate::parallel;
-use crate::run::{self, EngineName};
 use crate::scenario::ScenarioFile;
 
 /// What is hunted for, and how far.

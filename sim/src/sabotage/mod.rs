@@ -25,7 +25,7 @@ use std::time::Duration;
 use lastcall_core::settings;
 
 use crate::scenario::Promise;
-use crate::wall::timed;
+use crate::stopwatch::timed;
 
 pub mod hunt;
 pub mod patch;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::host::statement::{self, Statement, Work};
+use crate::cast::statement::{self, Statement, Work};
 
 /// A client `c` that does `steps`.
 fn client(steps: &str) -> String {

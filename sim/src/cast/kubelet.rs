@@ -1,0 +1,155 @@
+//! The kubelet: probes readiness, asks for drains, sends signals, and SIGKILL when the termination grace is over. It is also
+//! the clock of everything else that a scenario lets happen ([`super::faults`]).
+//!
+//! Two liberties, both stated: a real kubelet probes a terminating pod to its end, this one stops after three negative
+//! answers behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends
+//! SIGTERM once, while scenarios may send any signal at any time.
+
+use std::time::Duration;
+
+use lastcall_core::Time;
+use lastcall_world::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::cast::history::{Event, Recorder};
+use crate::cast::worker::Worker;
+use crate::cast::{faults, pod};
+use crate::scenario::{Action, Pod, Scenario};
+use crate::stage::SimWorld;
+
+/// The kubelet's name as a host.
+pub const NAME: &str = "kubelet";
+
+/// `terminationGracePeriodSeconds` of a pod that doesn't say: the production system's.
+pub const TERMINATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Kubernetes' own default period of a readiness probe.
+const READINESS_PERIOD: Duration = Duration::from_secs(10);
+/// How often a metrics scraper asks over the connection that it keeps.
+const SCRAPE_PERIOD: Duration = Duration::from_secs(15);
+/// Negative answers behind the signal after which there is nothing more to learn.
+const NEGATIVES: u32 = 3;
+/// The largest answer of the admin port.
+const ANSWER: usize = 16 * 1024;
+
+/// Starts the probes, and lets happen what the scenario says. Returns when all of it has.
+pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, worker: Worker) {
+    let probes = probe(world.clone(), recorder.clone(), scenario.pod.clone());
+    world.spawn("readiness probe", probes);
+    if scenario.pod.admin_keepalive {
+        world.spawn("scraper", scrape(world.clone()));
+    }
+    let grace = scenario.pod.termination_grace.map_or(TERMINATION_GRACE, |span| span.0);
+    let mut events = scenario.events.clone();
+    events.sort_by_key(|event| event.at);
+    let mut killing = false;
+    for event in events {
+        world.sleep_until(Time::from_epoch(event.at.0)).await;
+        if recorder.is_pod_gone() {
+            continue;
+        }
+        let signal = match event.action {
+            Action::Sigterm => Signal::Term,
+            Action::Sigint => Signal::Int,
+            Action::Sigquit => Signal::Quit,
+            Action::Sigkill => {
+                kill(&world, &recorder);
+                continue;
+            }
+            Action::Drain | Action::Undrain => {
+                let asks = ask_to_drain(world.clone(), recorder.clone(), event.action == Action::Drain);
+                world.spawn("preStop hook", asks);
+                continue;
+            }
+            _ => {
+                faults::befall(&world, &recorder, &worker, &event);
+                continue;
+            }
+        };
+        recorder.record(world.now(), Event::SignalSent { signal });
+        world.send_signal(pod::NAME, signal);
+        if event.action == Action::Sigterm && !killing {
+            killing = true;
+            let (killer, recorder, at) = (world.clone(), recorder.clone(), world.now() + grace);
+            world.spawn("sigkill", async move {
+                killer.sleep_until(at).await;
+                kill(&killer, &recorder);
+            });
+        }
+    }
+}
+
+/// SIGKILL, if the pod is still there.
+fn kill<W: SimWorld>(world: &W, recorder: &Recorder) {
+    if !recorder.is_pod_gone() {
+        recorder.record(world.now(), Event::Killed);
+        world.kill(pod::NAME);
+    }
+}
+
+/// Asks the admin port for a drain, or to take that back.
+async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool) {
+    let method = if begin { "POST" } else { "DELETE" };
+    let answer = match world.connect(pod::ADMIN_ADDRESS).await {
+        Ok(mut connection) => ask(&mut connection, method, "/drain", "close").await,
+        Err(_) => None,
+    };
+    let status = answer.and_then(|answer| answer.split(' ').nth(1)?.parse().ok());
+    recorder.record(world.now(), Event::DrainAsked { begin, status });
+}
+
+/// Probes readiness and liveness, each time over a connection of its own, as a kubelet does.
+async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
+    let period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
+    let mut negatives = 0;
+    while negatives < NEGATIVES && !recorder.is_pod_gone() {
+        let next = world.now() + period;
+        if let Some(ready) = says_ok(&world, "/readyz").await {
+            recorder.record(world.now(), Event::ReadinessProbed { ready });
+            if let Some(live) = says_ok(&world, "/livez").await {
+                recorder.record(world.now(), Event::LivenessProbed { live });
+            }
+            if recorder.is_pod_signalled() && !ready {
+                negatives += 1;
+            }
+        }
+        world.sleep_until(next).await;
+    }
+}
+
+/// Whether the answer to one question, over a connection of its own, is HTTP 200; `None` if nobody listens.
+async fn says_ok<W: SimWorld>(world: &W, path: &str) -> Option<bool> {
+    let mut connection = world.connect(pod::ADMIN_ADDRESS).await.ok()?;
+    let answer = ask(&mut connection, "GET", path, "close").await;
+    Some(answer.is_some_and(|answer| answer.contains(" 200 ")))
+}
+
+/// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.
+async fn scrape<W: SimWorld>(world: W) {
+    let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
+    while ask(&mut connection, "GET", "/livez", "keep-alive").await.is_some() {
+        let next = world.now() + SCRAPE_PERIOD;
+        world.sleep_until(next).await;
+    }
+}
+
+/// One request; the head of the answer, or `None` if the connection gave none.
+async fn ask<S>(connection: &mut S, method: &str, path: &str, keep: &str) -> Option<String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-lastcall: drain\r\nconnection: {keep}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = vec![0; ANSWER];
+    let mut length = 0;
+    while length < ANSWER {
+        match connection.read(&mut answer[length..]).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => length += read,
+        }
+        if answer[..length].windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            break;
+        }
+    }
+    (length > 0).then(|| String::from_utf8_lossy(&answer[..length]).into_owned())
+}

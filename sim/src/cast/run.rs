@@ -1,0 +1,277 @@
+//! One run: a scenario, settings, a seed and an engine in; a history out.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lastcall_core::{Settings, Time};
+use lastcall_world::watched::Watched;
+
+use crate::cast::history::{Event, History, Recorder};
+use crate::cast::{client, kubelet, pod, worker};
+use crate::scenario::{self, Action, Scenario, Step};
+use crate::stage::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
+
+/// How long the hosts may still move bytes once everything that the scenario asks for has happened.
+const SETTLE: Duration = Duration::from_secs(2);
+/// The longest that a run waits for packets that are still on their way then.
+const REST: Duration = Duration::from_secs(60);
+/// How much later than expected an exit may be and still be seen.
+const LATE: u32 = 3;
+/// Simulated time beyond that, or the SIGKILL.
+const RESERVE: Duration = Duration::from_secs(2 * 60);
+
+/// The engines, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineName {
+    /// Event-driven on turmoil-net: skips idle time.
+    #[default]
+    TurmoilNet,
+    /// turmoil: fixed ticks.
+    Turmoil,
+}
+
+impl EngineName {
+    /// Both.
+    pub const ALL: [EngineName; 2] = [EngineName::TurmoilNet, EngineName::Turmoil];
+
+    /// The name on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EngineName::TurmoilNet => TurmoilNet::NAME,
+            EngineName::Turmoil => Turmoil::NAME,
+        }
+    }
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What happened.
+    pub history: History,
+    /// How the simulation ended.
+    pub ending: Ending,
+    /// The settings under which the control plane ran.
+    pub settings: Settings,
+    /// The pod's termination grace.
+    pub termination_grace: Duration,
+    /// The shortest time that the engine told apart.
+    pub resolution: Duration,
+}
+
+/// What the scenario needs and the engine can't do, in words. Empty: it can run.
+pub fn lacks(scenario: &Scenario, engine: EngineName) -> Vec<&'static str> {
+    let needed = needs(scenario);
+    match engine {
+        EngineName::TurmoilNet => TurmoilNet::SUPPORTS.lacks(needed),
+        EngineName::Turmoil => Turmoil::SUPPORTS.lacks(needed),
+    }
+}
+
+/// Runs `scenario` under `settings`.
+pub fn run(scenario: &Scenario, settings: &Settings, seed: u64, engine: EngineName) -> Run {
+    match engine {
+        EngineName::TurmoilNet => run_on::<TurmoilNet>(scenario, settings, seed),
+        EngineName::Turmoil => run_on::<Turmoil>(scenario, settings, seed),
+    }
+}
+
+/// The settings of the scenario: the defaults, and what its `[drain]` says.
+pub fn settings(scenario: &Scenario) -> Settings {
+    let mut settings = Settings::default();
+    scenario.drain.apply(&mut settings);
+    settings
+}
+
+/// How far a run has got, as far as its end depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Progress {
+    clients_left: u32,
+    /// Everything that the scenario lets happen has happened.
+    events_done: bool,
+    pod_gone: bool,
+}
+
+fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
+    let termination_grace = scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0);
+    let limit = limit(scenario, settings, termination_grace);
+    let recorder = Recorder::default();
+    let clients_left = scenario.clients.iter().map(|client| client.count).sum();
+    let progress = Progress { clients_left, events_done: false, pod_gone: false };
+    let worker = worker::Worker::default();
+    let shared = Shared { recorder: recorder.clone(), progress: Watched::new(progress) };
+    let world = Arc::new(Mutex::new(None));
+
+    let hosts = vec![
+        Host::new(worker::NAME, {
+            let (recorder, worker) = (recorder.clone(), worker.clone());
+            move |world| worker::run(world, recorder, worker)
+        }),
+        Host::new(pod::NAME, {
+            let (recorder, settings) = (recorder.clone(), settings.clone());
+            move |world| pod::run(world, recorder, settings)
+        })
+        .on(pod::machine()),
+        Host::new(kubelet::NAME, {
+            let (shared, scenario) = (shared.clone(), scenario.clone());
+            move |world| async move {
+                kubelet::run(world, shared.recorder.clone(), scenario, worker).await;
+                shared.change(|progress| progress.events_done = true);
+            }
+        }),
+        // All clients on one host: on some engines each host costs time of its own.
+        Host::new("clients", {
+            let (shared, scenario, world_out) = (shared.clone(), scenario.clone(), world.clone());
+            move |world: E::World| {
+                *world_out.lock().expect("nothing panics while it holds this") = Some(world.clone());
+                direct(world, shared, scenario)
+            }
+        }),
+    ];
+    let ending = E::simulate(Plan { seed, limit }, hosts);
+    let panics = world.lock().expect("the simulation is over").as_ref().map(SimWorld::panics).unwrap_or_default();
+    for panic in panics {
+        let task = format!("{}/{}", panic.host, panic.task);
+        recorder.record(ending.at(), Event::Panicked { task, message: panic.message });
+    }
+    if !matches!(ending, Ending::Finished { .. }) {
+        recorder.record(ending.at(), Event::OutOfTime);
+    }
+    Run {
+        history: recorder.history(),
+        ending,
+        settings: settings.clone(),
+        termination_grace,
+        resolution: E::resolution(limit),
+    }
+}
+
+/// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to some time behind the exit
+/// that it expects, and some more. Engines that count ticks choose them by it, and a hot client that is never closed costs no
+/// more than it.
+fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) -> Duration {
+    let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
+    let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
+    let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| LATE * within.0);
+    let own = *settings == self::settings(scenario);
+    last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
+}
+
+#[derive(Clone)]
+struct Shared {
+    recorder: Recorder,
+    progress: Watched<Progress>,
+}
+
+impl Shared {
+    /// All of a run's tasks are on one thread: nobody changes it between the look and the change.
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        let mut progress = self.progress.value();
+        change(&mut progress);
+        self.progress.change(progress);
+    }
+}
+
+/// Starts the clients, waits until nothing more can happen that the scenario asks for, and ends the run.
+async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
+    let ends_pod = scenario.events.iter().any(|event| event.action.ends_pod());
+    for client in &scenario.clients {
+        // Only faults of its own ask who a connection belongs to.
+        let named = scenario.events.iter().any(|event| event.between.iter().flatten().any(|end| *end == client.name));
+        let home = if named { world.alias(&client.name) } else { world.clone() };
+        for copy in 1..=client.count {
+            let (task, shared) = (client.clone(), shared.clone());
+            let steps = client::run(home.clone(), shared.recorder.clone(), task, copy, pod::ADDRESS);
+            world.spawn("client", async move {
+                steps.await;
+                shared.change(|progress| progress.clients_left -= 1);
+            });
+        }
+    }
+    let watch = shared.clone();
+    shared.recorder.on_pod_gone(move || watch.change(|progress| progress.pod_gone = true));
+    let mut progress = shared.progress.subscribe();
+    let over = |progress: &Progress| {
+        let happened = if ends_pod { progress.pod_gone } else { progress.events_done };
+        progress.clients_left == 0 && happened
+    };
+    std::future::poll_fn(|cx| progress.poll_until(over, cx)).await;
+    // A network whose packets take seconds has not come to rest when everybody has ended.
+    let rests_by = world.now() + REST;
+    loop {
+        let end = world.now() + SETTLE;
+        world.sleep_until(end).await;
+        if !world.is_network_busy() || world.now() >= rests_by {
+            break;
+        }
+    }
+    shared.recorder.end();
+    world.finish();
+}
+
+/// What of a network the scenario can't do without.
+fn needs(scenario: &Scenario) -> Capabilities {
+    let mut needed = Capabilities::default();
+    for client in &scenario.clients {
+        visit(&client.steps, &mut |step| match step.word() {
+            // A client that never stops sending is closed over bytes that it has sent and nobody has read.
+            "pipeline" => {
+                needed.reset = true;
+                needed.half_close = true;
+            }
+            "reset" => needed.abortive_close = true,
+            "close" => needed.half_close = true,
+            "vanish" => needed.vanish = true,
+            "read" => needed.backpressure = true,
+            _ => {}
+        });
+    }
+    for event in &scenario.events {
+        match event.action {
+            Action::Partition | Action::Heal => needed.packet_loss = true,
+            Action::Hold | Action::Release => needed.hold = true,
+            Action::Latency => needed.latency = true,
+            Action::Rate => needed.rate = true,
+            Action::WorkerCrash => needed.restart = true,
+            _ => {}
+        }
+    }
+    needed
+}
+
+fn visit(steps: &[Step], see: &mut impl FnMut(&Step)) {
+    for step in steps {
+        see(step);
+        match step {
+            Step::Repeat(repeat) => visit(&repeat.steps, see),
+            Step::Pipeline(pipeline) => visit(&pipeline.pipeline, see),
+            _ => {}
+        }
+    }
+}
+
+impl Run {
+    /// How long the run was, in simulated time.
+    pub fn simulated(&self) -> Duration {
+        self.ending.at().since(Time::EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::gate::{Verdict, judge};
+    use crate::scenario::{ScenarioFile, parse};
+
+    #[test]
+    fn a_file_that_needs_more_than_its_engine_can_do_is_not_supported_and_never_passes() {
+        let text = "title = 't'\n[[event]]\nat = '1m'\ndo = 'partition'\nbetween = ['clients', 'pod']\n\
+                    [[event]]\nat = '2m'\ndo = 'worker_crash'\n[[fails_under]]\nlame_duck = '0s'\nbreaks = ['never-cut']\n";
+        let scenario = parse("t.toml", text).expect("it is a good file");
+        assert!(lacks(&scenario, EngineName::TurmoilNet).is_empty());
+        assert_eq!(lacks(&scenario, EngineName::Turmoil), ["packet loss", "restarts"]);
+        let file = ScenarioFile { path: "t.toml".into(), scenario };
+        let judgement = judge(&file, None, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
+        assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
+        assert!(judgement.simulated.is_zero());
+    }
+}

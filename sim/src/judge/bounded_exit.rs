@@ -1,0 +1,283 @@
+//! `bounded-exit`: the process exited within the contract's bound.
+//!
+//! The sum is the contract's ([`lastcall_core::bound`]); what happened is taken from the log. How it is read here:
+//!
+//! - **L**, the last instant at which a worker was executing or a statement's bytes moved, is in [`moves`].
+//! - **Somebody queued for a worker** if a session that was let in had none when the grace was over.
+//! - **No exit at all** breaks the promise, whether the kubelet's SIGKILL or the end of the run came first. Not so if a
+//!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL or
+//!   the end of the run came before the bound: `cp` was not given the time.
+//! - **SIGQUIT**: at once.
+//!
+//! A pod that exits too early breaks other promises, not this one.
+
+mod moves;
+
+use lastcall_core::{Progress, Settings, Term, Time};
+
+use super::{Judged, Violation, words};
+use crate::scenario::model::Promise;
+use crate::story::Moment;
+
+/// At most one violation.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    let story = &run.story;
+    let (Some(told), Some(bound)) = (story.told(), bound(run)) else {
+        return Vec::new();
+    };
+    let (what, shown) = match story.exit {
+        Some((exit, _)) if exit.at <= bound.at => return Vec::new(),
+        Some((exit, _)) => {
+            (format!("exited {}, but the bound was {} ({})", run.when(exit.at), run.when(bound.at), bound.why), exit)
+        }
+        None => {
+            let end = story.killed.or(story.last).unwrap_or(told);
+            if end.at <= bound.at || bound.waits && moves::still_executing(run, end) {
+                return Vec::new();
+            }
+            let how = if story.killed.is_some() { "was SIGKILLed" } else { "was still there when the run was stopped" };
+            (format!("{how} {}, but the bound was {} ({})", run.when(end.at), run.when(bound.at), bound.why), end)
+        }
+    };
+    let evidence = [Some(told), bound.shown, Some(shown)];
+    vec![Violation::new(Promise::BoundedExit, what, evidence.into_iter().flatten())]
+}
+
+/// When the process has to be gone; none if it was never told to go.
+pub fn bound(run: &Judged) -> Option<Bound> {
+    let story = &run.story;
+    let bounds =
+        [story.quit().map(|quit| Bound::of_quit(run, quit)), story.signal().map(|signal| Bound::of_drain(run, signal))];
+    bounds.into_iter().flatten().min_by_key(|bound| bound.at)
+}
+
+/// When the process has to be gone, and why then.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The time.
+    pub at: Time,
+    /// The terms of the sum, for people.
+    pub why: String,
+    /// The entry that sets it, if there is one.
+    shown: Option<Moment>,
+    /// Whether it may be late as long as a worker is executing.
+    waits: bool,
+}
+
+impl Bound {
+    fn of_quit(run: &Judged, quit: Moment) -> Bound {
+        Bound { at: quit.at + run.slack(), why: "SIGQUIT: at once".to_owned(), shown: Some(quit), waits: false }
+    }
+
+    fn of_drain(run: &Judged, signal: Moment) -> Bound {
+        let rules = run.settings;
+        let moved = moves::last(run, signal);
+        let queued = queued(run, signal);
+        let progress = Progress {
+            signal: signal.at,
+            moved: moved.map(|last| last.at),
+            queued: queued.is_some(),
+            wall: run.wall(),
+        };
+        let bound = progress.bound(rules);
+        let linger = format!("close_linger {}, flush", words(rules.close_linger));
+        let (why, shown) = match bound.term {
+            Term::IdleGrace => (format!("idle_grace {}, {linger}", words(rules.idle_grace)), None),
+            Term::WorkerQueue => {
+                let Settings { lame_duck, worker_queue_timeout, .. } = *rules;
+                let wait = words(worker_queue_timeout);
+                (format!("lame_duck {}, worker_queue_timeout {wait}, {linger}", words(lame_duck)), queued)
+            }
+            Term::LastMove => {
+                let last = moved.map_or(signal, |last| last);
+                let clock = words(rules.transaction_grace.max(rules.stall_grace));
+                (format!("last move {}, a clock of {clock}, {linger}", run.when(last.at)), Some(last))
+            }
+            Term::Wall => {
+                let budget = words(rules.teardown_budget);
+                let wall = run.wall().map_or(String::new(), |wall| run.when(wall));
+                (format!("a wall {wall}, teardown_budget {budget}"), None)
+            }
+        };
+        // A process that is stopped can't do anything in time.
+        let stopped = run.story.outages.stopped_since(signal.at, run.story.last.unwrap_or(signal).at);
+        Bound { at: bound.at + run.slack() + stopped, why, shown, waits: progress.wall.is_none() }
+    }
+}
+
+/// Of a session that was let in and had no worker when the grace was over: its startup packet.
+fn queued(run: &Judged, signal: Moment) -> Option<Moment> {
+    let Settings { lame_duck, idle_grace, .. } = *run.settings;
+    let story = &run.story;
+    let grace_over = signal.at + idle_grace;
+    story.connections.iter().find_map(|connection| {
+        let startup = connection.startup.filter(|startup| startup.at <= signal.at + lame_duck + run.slack())?;
+        let application = connection.conn.application();
+        let taken = story.worker_sessions.values().any(|session| {
+            session.application == application && session.began > startup && session.began.at + run.slack() < grace_over
+        });
+        let left = connection.ending().is_some_and(|(end, _)| end.at < grace_over);
+        (!taken && !left).then_some(startup)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::fixture::{Log, conn};
+    use super::*;
+    use crate::cast::history::Event;
+    use crate::cast::history::RequestKind::{Begin, Commit, Query};
+
+    fn idle() -> Log {
+        Log::default().session(1.0, "idle.1").answered(2.0, 3.0, "idle.1/1", Query).term(60.0)
+    }
+
+    fn holds(log: &Log) -> bool {
+        log.judge(check).is_empty()
+    }
+
+    #[test]
+    fn a_batch_without_its_sync_has_a_clock_from_the_signal_on() {
+        let began = Log::default().session(1.0, "etl.1").event(50.0, Event::BatchBegan { worker_session: 1 });
+        assert!(holds(&began.clone().term(60.0).exit(364.0, 0)));
+        assert!(!holds(&began.clone().term(60.0).exit(366.0, 0)));
+        let synced = began.event(51.0, Event::BatchSynced { worker_session: 1 });
+        assert!(!holds(&synced.term(60.0).exit(364.0, 0)));
+    }
+
+    #[test]
+    fn a_pod_of_idle_clients_is_gone_after_idle_grace_and_linger() {
+        assert!(holds(&idle().goodbye(90.0, "idle.1").exit(95.0, 0)));
+        let late = idle().goodbye(90.0, "idle.1").exit(95.2, 0).judge(check);
+        assert_eq!(
+            late,
+            ["exited 35s 200ms after the signal, but the bound was 35s 108ms after the signal (idle_grace 30s, \
+              close_linger 5s, flush)"]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_idle_clients_hold_to_its_sigkill_breaks_it() {
+        assert_eq!(idle().killed(86_460.0).run(|run| check(run)[0].evidence.clone()), [8, 9]);
+        assert!(!holds(&idle().out_of_time(86_460.0)));
+    }
+
+    #[test]
+    fn a_statement_moves_the_bound_to_its_end_and_a_clock() {
+        let worked = |end: f64| Log::default().session(1.0, "a.1").answered(5.0, end, "a.1/1", Query);
+        let drained = |exit| worked(50.0).term(60.0).goodbye(61.0, "a.1").exit(exit, 0);
+        assert!(!holds(&drained(96.0)));
+        let running = |exit| {
+            let log = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+            log.complete(1_000.0, "a.1/1").goodbye(1_000.0, "a.1").exit(exit, 0)
+        };
+        assert!(holds(&running(1_305.0)));
+        assert!(!holds(&running(1_306.0)));
+    }
+
+    #[test]
+    fn what_waits_for_its_client_excuses_no_pod_that_does_not_exit() {
+        let waiting = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
+        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1, for_input: true });
+        assert!(!holds(&waiting.clone().killed(86_460.0)));
+        assert!(holds(&waiting.event(101.0, Event::WorkerGoesOn { worker_session: 1 }).killed(86_460.0)));
+    }
+
+    #[test]
+    fn what_waits_for_its_client_moves_the_bound_no_further_than_its_last_byte() {
+        let waiting = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
+        let waiting = waiting.event(100.0, Event::WorkerWaits { worker_session: 1, for_input: true });
+        assert!(holds(&waiting.clone().exit(404.0, 0)));
+        assert!(!holds(&waiting.clone().exit(406.0, 0)));
+        let moved = waiting.event(200.0, Event::WorkerGoesOn { worker_session: 1 });
+        assert!(holds(
+            &moved.clone().event(200.0, Event::WorkerWaits { worker_session: 1, for_input: true }).exit(504.0, 0)
+        ));
+        let ended = moved.statement_ended(300.0, "a.1/1", crate::cast::history::StatementEnd::Complete);
+        assert!(holds(&ended.exit(604.0, 0)));
+    }
+
+    #[test]
+    fn a_reader_that_stops_moves_the_bound_to_where_it_stopped() {
+        let stopped = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
+        let stopped = stopped.statement_ended(61.0, "a.1/1", crate::cast::history::StatementEnd::Complete);
+        let stopped = stopped.event(500.0, Event::ReadingStopped { conn: conn("a.1") });
+        assert!(holds(&stopped.clone().exit(804.0, 0)));
+        assert!(!holds(&stopped.exit(806.0, 0)));
+    }
+
+    #[test]
+    fn a_session_that_was_let_in_may_wait_for_its_worker() {
+        let waiting = Log::default().term(60.0).connecting(62.0, "a.1");
+        let waiting = waiting.event(62.0, Event::StartupSent { conn: conn("a.1") });
+        assert!(holds(&waiting.clone().exit(129.0, 0)));
+        assert!(!holds(&waiting.exit(131.0, 0)));
+        let late = Log::default().term(60.0).connecting(67.0, "a.1");
+        assert!(!holds(&late.event(67.0, Event::StartupSent { conn: conn("a.1") }).exit(129.0, 0)));
+    }
+
+    #[test]
+    fn a_transaction_that_is_open_at_the_signal_may_use_its_clock() {
+        let open =
+            |exit| Log::default().session(1.0, "a.1").answered(5.0, 6.0, "a.1/1", Begin).term(60.0).exit(exit, 0);
+        assert!(holds(&open(364.0)));
+        assert!(!holds(&open(366.0)));
+        let closed = Log::default().session(1.0, "a.1").answered(5.0, 6.0, "a.1/1", Begin);
+        assert!(!holds(&closed.answered(7.0, 8.0, "a.1/2", Commit).term(60.0).exit(364.0, 0)));
+    }
+
+    #[test]
+    fn a_running_statement_excuses_a_pod_that_does_not_exit_and_a_hot_client_does_not() {
+        let running = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+        assert!(holds(&running.clone().killed(86_460.0)));
+        assert!(holds(&running.out_of_time(86_460.0)));
+        let hot = Log::default().session(1.0, "a.1").term(60.0).begun(91.0, "a.1/1", Query);
+        assert!(!holds(&hot.clone().killed(86_460.0)));
+        assert!(!holds(&hot.complete(86_000.0, "a.1/1").exit(86_001.0, 0)));
+    }
+
+    #[test]
+    fn work_in_a_transaction_counts_even_when_it_is_sent_after_the_last_due_time() {
+        let log = Log::default().session(1.0, "a.1").term(60.0).answered(70.0, 71.0, "a.1/1", Begin);
+        let log = log.answered(300.0, 400.0, "a.1/2", Query).answered(401.0, 402.0, "a.1/3", Commit);
+        assert!(holds(&log.clone().exit(700.0, 0)));
+        let again = log.answered(403.0, 404.0, "a.1/4", Begin).answered(690.0, 700.0, "a.1/5", Query);
+        assert!(!holds(&again.exit(720.0, 0)));
+    }
+
+    #[test]
+    fn work_in_a_transaction_counts_until_its_pauses_have_used_up_the_budget() {
+        let ping = |log: Log, minute: u32| {
+            let at = 60.0 * f64::from(minute);
+            log.answered(at, at + 1.0, &format!("a.1/{}", minute + 2), Query)
+        };
+        let begun = Log::default().session(1.0, "a.1").answered(2.0, 3.0, "a.1/1", Begin).term(60.0);
+        let to = |last: u32| (2..=last).step_by(4).fold(begun.clone(), ping).exit(60.0 * f64::from(last) + 5.0, 0);
+        assert!(holds(&to(58)));
+        assert!(!holds(&to(90)));
+        assert!(holds(&to(90).with(|settings| settings.transaction_budget = Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_wall_bounds_even_a_running_statement() {
+        let running = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+        let walled = running.with(|settings| settings.handover_drain_timeout = Duration::from_secs(900));
+        assert!(holds(&walled.clone().exit(980.0, 3)));
+        assert!(!holds(&walled.clone().exit(981.0, 3)));
+        assert!(!holds(&walled.killed(86_460.0)));
+    }
+
+    #[test]
+    fn a_sigkill_before_the_bound_left_no_time_to_keep_it() {
+        assert!(holds(&idle().killed(80.0)));
+    }
+
+    #[test]
+    fn a_sigquit_is_obeyed_at_once() {
+        assert!(holds(&idle().quit(70.0).exit(70.05, 131)));
+        assert!(!holds(&idle().quit(70.0).exit(71.0, 131)));
+        assert!(!holds(&Log::default().quit(70.0).exit(71.0, 131)));
+    }
+}

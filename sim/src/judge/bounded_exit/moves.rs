@@ -1,0 +1,201 @@
+//! The contract's L: the last instant at which a worker was executing or a statement's bytes moved.
+//!
+//! - **The signal itself**, where a transaction, a statement, a batch or an undelivered answer was open then: its clock starts
+//!   there, however long its client had been silent before.
+//! - **Not every statement counts**, or a hot client could move L for ever, which the contract rules out. After
+//!   `idle_grace` every connection is due and gets no new work at a boundary. So a request counts if it was sent by then, or
+//!   inside a transaction or a batch that was open by then and whose pauses since the signal come to no more than
+//!   `transaction_budget`.
+//! - **A byte that a client's machine takes moves**, and one that the client sends in a COPY or a batch. A reader that never
+//!   pauses moves L to its answer's end, however slow; one that stops moves it to where it stopped.
+//! - **A client that is gone waits for nothing**: its statements count to its reset, to its FIN (or the signal, where that
+//!   came later: its clock starts there), or until a machine that has vanished is given up.
+
+use std::time::Duration;
+
+use lastcall_core::{Settings, Time};
+
+use crate::cast::history::{Outcome, RequestKind};
+use crate::judge::Judged;
+use crate::story::{Batch, Connection, Moment, Request, Statement};
+
+/// A machine that has vanished is given up after 60 s of silence and three probes.
+const VANISHED: Duration = Duration::from_secs(90);
+
+/// Where bytes to it are not acknowledged, it is given up later (Linux: `tcp_retries2`).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15 * 60);
+
+/// The last move, at the signal or after it; none if nothing was open then and nothing moved.
+pub(super) fn last(run: &Judged, signal: Moment) -> Option<Moment> {
+    let story = &run.story;
+    let pod_end = story.gone().or(story.last)?;
+    let moves = story.connections.iter().flat_map(|connection| {
+        let requests = counted(run, connection).flat_map(move |request| moves_of(run, connection, request, pod_end));
+        let open = is_open(run, connection, signal).then_some(signal);
+        let batches = batches_of(run, connection).filter(|batch| batch.ended.is_none_or(|ended| ended >= signal));
+        requests
+            .chain(open)
+            .chain(vanished(connection, signal))
+            .chain(batches.flat_map(|batch| fed(run, connection, batch)).collect::<Vec<_>>())
+    });
+    moves.filter(|moment| moment.at >= signal.at).max_by_key(|moment| moment.at)
+}
+
+/// Whether a statement that counts was running at this moment.
+pub(super) fn still_executing(run: &Judged, at: Moment) -> bool {
+    run.story.connections.iter().any(|connection| {
+        let until = waited_for(run, connection, at);
+        let running = |statement: &Statement| statement.began < at && executed(connection, statement, until) == at;
+        counted(run, connection).any(|request| run.story.statements_of(request).any(running))
+    })
+}
+
+/// When the bytes of a request moved, and until when its worker executed it.
+fn moves_of<'r>(
+    run: &'r Judged,
+    connection: &'r Connection,
+    request: &'r Request,
+    pod_end: Moment,
+) -> impl Iterator<Item = Moment> {
+    let until = waited_for(run, connection, pod_end);
+    let executed = run.story.statements_of(request).map(move |statement| executed(connection, statement, until));
+    let end = request.end().map(|(end, _)| end);
+    let answered = request.end().filter(|(end, outcome)| {
+        // Whatever its worker said was on its way for longer, and its end was not `cp`'s to decide.
+        let late = run.story.outages.of_worker(request.sent.at, end.at);
+        **outcome == Outcome::Complete || late && !request.statements.is_empty()
+    });
+    let read = connection.reading.iter().map(|(changed, _)| *changed);
+    let read = read.filter(move |changed| *changed > request.sent && end.is_none_or(|end| end > *changed));
+    let reads_on = request.end().is_none() && !request.statements.is_empty() && connection.deaf_at(until).is_none();
+    let reading = connection.reads_late().then_some(until).filter(|_| reads_on);
+    executed.chain(read).chain(answered.map(|(end, _)| end)).chain(reading).map(move |moment| moment.min(until))
+}
+
+/// Until when a worker executed a statement, or bytes of it moved, up to `until`.
+fn executed(connection: &Connection, statement: &Statement, until: Moment) -> Moment {
+    let end = statement.end.map_or(until, |(end, _)| end.min(until));
+    match (statement.waited_at(end), connection.deaf_at(end)) {
+        (Some(wait), Some(stopped)) if !wait.for_input => wait.began.max(stopped),
+        // It waits for a client that takes something all the time.
+        (Some(wait), None) if !wait.for_input => end,
+        (Some(wait), _) => wait.began,
+        (None, _) => end,
+    }
+}
+
+/// Until when the process had to wait for this connection's work: its own end, or when its client was gone.
+fn waited_for(run: &Judged, connection: &Connection, pod_end: Moment) -> Moment {
+    let ended = connection.ending().map_or(pod_end, |(end, _)| end).min(pod_end);
+    let fin = |fin: Moment| fin.max(run.story.signal().unwrap_or(fin)).min(pod_end);
+    let ended = connection.half_closed.map_or(ended, |closed| fin(closed).min(ended));
+    let Some((left, how)) = connection.left else {
+        return ended;
+    };
+    let late = |patience: Duration| Moment { index: pod_end.index, at: (left.at + patience).min(pod_end.at) };
+    match how {
+        "close" => fin(left),
+        "vanish" => {
+            let requests = run.story.requests_of(connection);
+            let unread =
+                requests.flat_map(|it| run.story.statements_of(it)).any(|it| it.end.is_some_and(|end| end.0 > left));
+            late(if unread { UNACKNOWLEDGED } else { VANISHED })
+        }
+        _ => left.min(pod_end),
+    }
+}
+
+/// Whether a transaction, a statement, a batch or an undelivered answer was open at the signal.
+fn is_open(run: &Judged, connection: &Connection, signal: Moment) -> bool {
+    let waits = run.story.requests_of(connection).any(|request| {
+        let begun = run.story.statements_of(request).any(|statement| statement.began <= signal);
+        let given_up = connection.left.is_some_and(|(left, how)| left < signal && how != "close");
+        begun && !given_up && request.end().is_none_or(|(end, _)| end > signal)
+    });
+    let there = connection.ending().is_none_or(|(end, _)| end >= signal) || connection.left.is_some();
+    waits && there
+        || in_transaction(run, connection, signal.at)
+        || batches_of(run, connection)
+            .any(|batch| batch.began <= signal && batch.ended.is_none_or(|ended| ended >= signal))
+}
+
+/// When the clock began of what a machine that has vanished did not acknowledge, its greeting perhaps: then, or at the signal.
+fn vanished(connection: &Connection, signal: Moment) -> Option<Moment> {
+    let (left, how) = connection.left.filter(|_| connection.began.is_some())?;
+    (how == "vanish" && left.at + UNACKNOWLEDGED > signal.at).then(|| left.max(signal))
+}
+
+/// The begun requests of a connection that the drain had to wait for.
+fn counted<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<Item = &'r Request<'r>> {
+    let Settings { idle_grace, transaction_budget, .. } = *run.settings;
+    let signal = run.story.signal().map(|signal| signal.at);
+    let last_due = signal.map(|signal| signal + idle_grace + run.slack());
+    let (mut in_transaction, mut counts) = (false, true);
+    let (mut paused, mut answered) = (Duration::ZERO, None);
+    run.story.requests_of(connection).filter(move |request| {
+        if in_transaction && let Some((answered, signal)) = answered.zip(signal) {
+            paused += request.sent.at.since(std::cmp::max(answered, signal));
+        }
+        answered = request.end().map(|(end, _)| end.at);
+        let lasts = transaction_budget.is_zero() || paused <= transaction_budget;
+        let in_batch = || fed_in_batch(run, connection, request);
+        counts = last_due.is_none_or(|due| request.sent.at <= due) || in_transaction && counts && lasts || in_batch();
+        match request.kind {
+            RequestKind::Begin => in_transaction = !matches!(request.end(), Some((_, Outcome::Error(_)))),
+            RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
+            _ => {}
+        }
+        counts
+    })
+}
+
+/// Whether a request is part of a batch that the drain had to let through to its Sync.
+fn fed_in_batch(run: &Judged, connection: &Connection, request: &Request) -> bool {
+    let in_batch = matches!(request.kind, RequestKind::Execute | RequestKind::ExecuteInsert);
+    in_batch && batches_of(run, connection).any(|batch| fed(run, connection, batch).contains(&request.sent))
+}
+
+/// The batches of a connection that were open when it fell due, or before.
+fn batches_of<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<Item = &'r Batch<'r>> {
+    let last_due = run.story.signal().map(|signal| signal.at + run.settings.idle_grace + run.slack());
+    let application = connection.conn.application();
+    run.story.batches.iter().filter(move |batch| {
+        let its = batch.application == Some(application.as_str()) && batch.began > connection.connecting;
+        let there = connection.ending().is_none_or(|(end, _)| batch.began < end);
+        its && there && last_due.is_none_or(|due| batch.began.at <= due)
+    })
+}
+
+/// When a batch began and when its client sent more of it, until its pauses since the signal came to `transaction_budget`.
+fn fed(run: &Judged, connection: &Connection, batch: &Batch) -> Vec<Moment> {
+    let (story, budget) = (&run.story, run.settings.transaction_budget);
+    let requests = || story.requests_of(connection);
+    let sent = requests().map(|request| request.sent).chain(connection.fed.iter().copied());
+    let within = |moment: &Moment| *moment > batch.began && batch.ended.is_none_or(|ended| *moment < ended);
+    let mut fed: Vec<Moment> = sent.filter(within).collect();
+    fed.sort_unstable();
+    let signal = story.signal().map_or(Time::EPOCH, |signal| signal.at);
+    let (mut paused, mut last) = (Duration::ZERO, batch.began.at);
+    fed.retain(|moment| {
+        let statements = requests().flat_map(|request| story.statements_of(request));
+        let done =
+            statements.filter_map(|statement| statement.end).filter(|(end, _)| end < moment).map(|(end, _)| end.at);
+        paused += moment.at.since(done.chain([last, signal]).max().unwrap_or(last));
+        last = moment.at;
+        budget.is_zero() || paused <= budget
+    });
+    fed.insert(0, batch.began);
+    fed
+}
+
+/// Whether a connection was inside a transaction at this time.
+fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
+    let answered =
+        run.story.requests_of(connection).filter(|request| request.end().is_some_and(|(end, _)| end.at <= at));
+    let state = answered.fold(false, |open, request| match request.kind {
+        RequestKind::Begin => open || request.complete(),
+        RequestKind::Commit | RequestKind::Rollback => false,
+        _ => open,
+    });
+    state && connection.open_at(at)
+}

@@ -1,0 +1,243 @@
+//! `clean-goodbye`: every closed client that was reading got a well-formed FATAL and then EOF, at a message boundary,
+//! exactly one.
+//!
+//! Judged is every connection that its client did not end itself. A FATAL inside another message, a second one, a reset
+//! before the EOF, an EOF without a FATAL, and a session that the process forgot (its exit told the client nothing)
+//! break it. A reset after FATAL and EOF does not: by then everything has been said. Neither a deploy nor an idle timeout is
+//! an administrator's doing: a FATAL for either must have a DETAIL that says so. The worker's own, which is passed on, need not.
+//!
+//! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word; if it was
+//! told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
+//! nobody is.
+
+use super::{Judged, Violation};
+use crate::scenario::model::Promise;
+use crate::story::{Connection, FatalRead, Moment};
+
+/// The SQLSTATEs of an end by the drain, of a refusal by it, and of an idle timeout.
+const EXPLAINED: [&str; 3] = ["57P01", "57P03", "57P05"];
+
+/// At most one violation for each connection.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    run.story.connections.iter().filter_map(|connection| goodbye(run, connection)).collect()
+}
+
+fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
+    let (what, shown) = flaw(run, connection)?;
+    let reads = connection.deaf_at(shown).is_none();
+    let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger;
+    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away {
+        return None;
+    }
+    let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
+    let evidence: Vec<Moment> = connection.began.into_iter().chain(fatals).chain([shown]).collect();
+    let what = format!("{} {what} {}", connection.conn, run.when(shown.at));
+    Some(Violation::new(Promise::CleanGoodbye, what, evidence))
+}
+
+/// The first thing that is wrong with the end of this connection, and the entry that shows it.
+fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)> {
+    let told = connection.fatals.first();
+    if let Some(fatal) = connection.fatals.iter().find(|fatal| fatal.mid_message) {
+        return Some(("read a FATAL inside another message", fatal.moment));
+    }
+    if let Some(second) = connection.fatals.get(1) {
+        return Some(("read a second FATAL", second.moment));
+    }
+    if let Some(fatal) = told.filter(|fatal| is_unexplained(run, connection, fatal)) {
+        return Some(("read a FATAL without a DETAIL", fatal.moment));
+    }
+    let owed = connection.startup.is_some() || connection.began.is_some() || told.is_some();
+    match (connection.eof, connection.reset) {
+        (None, Some(reset)) if owed => Some(("was reset", reset)),
+        (Some((eof, _)), Some(reset)) if owed && reset < eof => Some(("was reset", reset)),
+        // Whose worker crashed in the middle of a message can't be told anything.
+        (Some((_, true)), _) if crashed(run, connection) => None,
+        (Some((eof, true)), _) if owed => Some(("read the end of the stream inside a message", eof)),
+        // Who has closed its side has said goodbye itself.
+        (Some((eof, false)), _) if connection.half_closed.is_some_and(|closed| closed < eof) => None,
+        (Some((eof, _)), _) if owed && told.is_none_or(|fatal| fatal.moment > eof) => {
+            Some(("read the end of the stream without a FATAL", eof))
+        }
+        (None, None) if owed => unfinished(run, connection),
+        _ => None,
+    }
+}
+
+/// Whether this FATAL should say why, and does not. What the worker may have said itself is left alone.
+fn is_unexplained(run: &Judged, connection: &Connection, fatal: &FatalRead) -> bool {
+    let at = fatal.moment.at;
+    let of_worker = if fatal.code == "57P03" {
+        [connection.connecting.at, at].iter().any(|at| run.story.worker_refuses_at(*at))
+    } else {
+        run.story.dismissed(connection, connection.connecting.at, at)
+    };
+    EXPLAINED.contains(&fatal.code) && fatal.detail.is_none_or(str::is_empty) && !of_worker
+}
+
+fn crashed(run: &Judged, connection: &Connection) -> bool {
+    let story = &run.story;
+    story.requests_of(connection).flat_map(|request| story.statements_of(request)).any(|it| story.crashed(it))
+}
+
+/// A connection whose client never saw its end, although the process is gone or has said that it is closing.
+fn unfinished(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)> {
+    let last = run.story.last?;
+    if let Some((exit, _)) = run.story.exit {
+        return Some(("was still open when the process exited", exit));
+    }
+    let fatal = connection.fatals.first()?.moment;
+    let due = fatal.at + run.settings.close_linger + run.slack();
+    (last.at > due).then_some(("read a FATAL, but no end of the stream followed", fatal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Log, conn};
+    use super::*;
+    use crate::cast::history::{Event, Fault};
+
+    const WHY: Option<&str> = Some("It was time.");
+
+    fn client() -> Log {
+        Log::default().session(1.0, "a.1").term(60.0)
+    }
+
+    fn told() -> Log {
+        client().fatal(80.0, "a.1", "57P01", WHY)
+    }
+
+    #[test]
+    fn one_fatal_and_then_the_end_of_the_stream_is_a_goodbye() {
+        assert_eq!(told().eof(80.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(told().eof(80.0, "a.1").reset(85.0, "a.1").judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn an_end_without_a_fatal_is_none() {
+        assert_eq!(
+            client().eof(80.0, "a.1").judge(check),
+            ["a.1#1 read the end of the stream without a FATAL 20s after the signal"]
+        );
+    }
+
+    #[test]
+    fn a_reset_is_none_with_or_without_a_fatal_before_it() {
+        assert_eq!(client().reset(80.0, "a.1").judge(check), ["a.1#1 was reset 20s after the signal"]);
+        assert_eq!(told().reset(80.0, "a.1").judge(check).len(), 1);
+        assert_eq!(told().reset(80.0, "a.1").eof(80.0, "a.1").judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_is_owed_a_goodbye_from_its_startup_packet_on() {
+        let connecting = Log::default().connecting(1.0, "a.1").term(60.0);
+        assert_eq!(connecting.clone().eof(80.0, "a.1").judge(check), [""; 0]);
+        let started = connecting.event(61.0, Event::StartupSent { conn: conn("a.1") });
+        assert_eq!(started.clone().eof(80.0, "a.1").judge(check).len(), 1);
+        assert_eq!(started.fatal(80.0, "a.1", "57P03", WHY).eof(80.0, "a.1").judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_owed_nothing() {
+        let deaf = client().event(70.0, Event::ReadingStopped { conn: conn("a.1") });
+        assert_eq!(deaf.clone().exit(100.0, 0).judge(check), [""; 0]);
+        let reads = deaf.event(75.0, Event::ReadingResumed { conn: conn("a.1") });
+        assert_eq!(reads.exit(100.0, 0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_is_out_of_reach_is_owed_nothing() {
+        let between = ["a", "pod"].map(str::to_owned);
+        let away = client().event(70.0, Event::Fault { what: Fault::Partition { between } });
+        assert_eq!(away.clone().exit(75.0, 0).judge(check), [""; 0]);
+        assert_eq!(away.exit(74.0, 0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_has_closed_its_side_needs_no_fatal() {
+        let closed = client().event(70.0, Event::HalfClosed { conn: conn("a.1") });
+        assert_eq!(closed.clone().eof(80.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(closed.reset(80.0, "a.1").judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_fatal_of_a_drain_or_a_clock_says_why() {
+        let told = |code, why| client().fatal(80.0, "a.1", code, why).eof(80.0, "a.1").judge(check);
+        for code in EXPLAINED {
+            assert_eq!(told(code, WHY), [""; 0]);
+            assert_eq!(told(code, None), ["a.1#1 read a FATAL without a DETAIL 20s after the signal"]);
+            assert_eq!(told(code, Some("")).len(), 1);
+        }
+        assert_eq!(told("08006", None), [""; 0]);
+    }
+
+    #[test]
+    fn a_fatal_of_the_workers_own_need_not_say_why() {
+        let told = |what: Fault, code| {
+            client()
+                .event(79.0, Event::Fault { what })
+                .fatal(80.0, "a.1", code, None)
+                .eof(80.0, "a.1")
+                .judge(check)
+                .len()
+        };
+        let terminate = |client: &str| Fault::Terminate { client: client.to_owned(), stays_open: false };
+        assert_eq!(told(terminate("a"), "57P01"), 0);
+        assert_eq!(told(terminate("b"), "57P01"), 1);
+        assert_eq!(told(Fault::WorkerShutdown, "57P01"), 0);
+        assert_eq!(told(Fault::WorkerDrain, "57P03"), 0);
+        assert_eq!(told(Fault::WorkerDrain, "57P01"), 1);
+    }
+
+    #[test]
+    fn two_fatals_are_one_too_many() {
+        assert_eq!(told().fatal(80.0, "a.1", "57P01", WHY).eof(80.0, "a.1").judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_fatal_or_an_end_inside_a_message_is_not_well_formed() {
+        let inside = |event: fn(bool) -> Event| client().event(80.0, event(true)).eof(80.0, "a.1").judge(check);
+        let fatal = |mid_message| Event::FatalRead {
+            conn: conn("a.1"),
+            code: "57P01".to_owned(),
+            message: String::new(),
+            detail: None,
+            mid_message,
+        };
+        assert_eq!(inside(fatal), ["a.1#1 read a FATAL inside another message 20s after the signal"]);
+        let eof = Event::EofRead { conn: conn("a.1"), mid_message: true };
+        assert_eq!(told().event(80.0, eof).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn an_end_must_follow_its_fatal_within_the_linger() {
+        assert_eq!(told().out_of_time(84.0).judge(check), [""; 0]);
+        assert_eq!(told().out_of_time(86.0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_session_that_the_exit_forgot_breaks_it() {
+        let forgotten = client().exit(80.0, 0).judge(check);
+        assert_eq!(forgotten, ["a.1#1 was still open when the process exited 20s after the signal"]);
+    }
+
+    #[test]
+    fn a_client_that_leaves_is_owed_nothing() {
+        assert_eq!(client().left(70.0, "a.1", "disconnect").eof(70.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(client().left(70.0, "a.1", "close").exit(80.0, 0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn before_startup_there_is_nobody_to_tell() {
+        let silent = Log::default().connecting(1.0, "tcp.1").term(60.0);
+        assert_eq!(silent.clone().eof(80.0, "tcp.1").judge(check), [""; 0]);
+        assert_eq!(silent.clone().reset(80.0, "tcp.1").judge(check), [""; 0]);
+        assert_eq!(silent.fatal(80.0, "tcp.1", "57P03", WHY).reset(80.0, "tcp.1").judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_that_was_shot_says_nothing() {
+        assert_eq!(client().killed(70.0).reset(70.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(client().quit(70.0).eof(70.0, "a.1").judge(check), [""; 0]);
+    }
+}

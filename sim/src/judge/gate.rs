@@ -1,0 +1,323 @@
+//! The verdict on a scenario file: does what it promises hold, and could it have failed?
+//!
+//! A file passes if every promise of the contract and every expectation of the file holds under its own settings, if its run
+//! is the same in another process, and if under each of its `fails_under` exactly the promises named there break. A file
+//! that can't fail proves nothing, so the last is as much a condition as the first.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::cast::run::{self, EngineName, Run};
+use crate::judge::coverage::Coverage;
+use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
+use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
+use crate::story::holders::{self, Holder};
+use crate::story::timeline;
+use crate::suite::{self, Asked, Scope, Seeds};
+
+/// What came out for one file.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The file's path, as it was given.
+    pub file: String,
+    /// Its title.
+    pub title: String,
+    /// Pass, fail, or not supported.
+    pub verdict: Verdict,
+    /// How many seeds it was run under.
+    pub seeds: usize,
+    /// How long the longest run under the file's own settings was, in simulated time.
+    pub simulated: Duration,
+    /// How many promises were checked.
+    pub promises: usize,
+    /// How many expectations of its own the file has.
+    pub expectations: usize,
+    /// How many `fails_under` it has.
+    pub fails_under: usize,
+    /// The sabotages that it catches.
+    pub catches: Vec<String>,
+    /// What its runs reached.
+    pub coverage: Coverage,
+    /// Who held the pod in the first of them.
+    pub holders: Vec<Holder>,
+}
+
+/// The verdict on a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything holds.
+    Pass,
+    /// Something does not: at least one.
+    Fail(Vec<Failure>),
+    /// The engine can't do what the file needs: these. Never counted as passed.
+    NotSupported(Vec<&'static str>),
+}
+
+/// One thing that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What broke: the promise's name, the expectation's key, or `fails_under`.
+    pub broke: String,
+    /// One sentence.
+    pub what: String,
+    /// The few events that show it, one a line.
+    pub evidence: String,
+    /// The seed of the run that shows it.
+    pub seed: u64,
+    /// Under how many more seeds the same broke.
+    pub more_seeds: usize,
+}
+
+/// One run of a file under its own settings, judged.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Everything drawn by chance was drawn from this.
+    pub seed: u64,
+    /// How long it was, in simulated time.
+    pub simulated: Duration,
+    /// What does not hold.
+    pub failures: Vec<Failure>,
+    /// What it reached.
+    pub coverage: Coverage,
+    /// Who held the pod.
+    pub holders: Vec<Holder>,
+}
+
+/// How a run's log in another process is had: given the file, the seed and the engine.
+pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName) -> Result<String, String> + Sync + 'a;
+
+/// Runs a file under all its seeds, or under the one that is asked for, and judges it. `elsewhere` runs the same in another
+/// process and returns its event log.
+pub fn judge(file: &ScenarioFile, seed: Option<u64>, engine: EngineName, elsewhere: &Elsewhere<'_>) -> Judgement {
+    let asked = Asked { seeds: seed.map(Seeds::Only), engine, scope: Scope::Files };
+    let lines = suite::judge(std::slice::from_ref(file), asked, elsewhere, || {});
+    lines.into_iter().map(|line| line.judgement).next().expect("a line for each file")
+}
+
+/// The seeds of a file, or those that are asked for.
+pub fn seeds(scenario: &Scenario, asked: Option<Seeds>) -> RangeInclusive<u64> {
+    let own = u64::from(scenario.seeds);
+    match asked {
+        None => 1..=own,
+        Some(Seeds::Only(seed)) => seed..=seed,
+        Some(Seeds::AtLeast(seeds)) => 1..=own.max(seeds),
+    }
+}
+
+/// Runs a file once and judges the run. With `proof` also by what a file is asked once, whatever the number of its seeds:
+/// whether the run is the same in another process, and whether the file can fail.
+pub fn trial(file: &ScenarioFile, seed: u64, engine: EngineName, proof: Option<&Elsewhere<'_>>) -> Trial {
+    let scenario = &file.scenario;
+    let run = run_of(scenario, seed, engine);
+    let mut failures = failures_of(scenario, &run, seed);
+    if let Some(elsewhere) = proof {
+        failures.extend(differences(file, &run, seed, engine, elsewhere));
+        failures.extend(scenario.fails_under.iter().filter_map(|other| survives(scenario, other, seed, engine)));
+    }
+    let coverage = Coverage::of(&run.history, &run.settings);
+    Trial { seed, simulated: run.simulated(), failures, coverage, holders: holders::of(&run.history) }
+}
+
+/// What does not hold in one run of a file. The proof is not asked for.
+pub fn broken(file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
+    failures_of(&file.scenario, &run_of(&file.scenario, seed, engine), seed)
+}
+
+/// A run under the file's own settings.
+fn run_of(scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
+    run::run(scenario, &run::settings(scenario), seed, engine)
+}
+
+impl Judgement {
+    /// Whether something shows that the file can fail: a policy under which it must, or a sabotage.
+    pub fn is_proven(&self) -> bool {
+        self.fails_under > 0 || !self.catches.is_empty()
+    }
+
+    /// The judgement that follows from these runs, of which the first was put to the proof. No runs at all: the engine can't
+    /// do what the file needs.
+    pub fn new(file: &ScenarioFile, engine: EngineName, trials: Vec<Trial>) -> Judgement {
+        let scenario = &file.scenario;
+        let mut judgement = Judgement {
+            file: file.path.display().to_string(),
+            title: scenario.title.clone(),
+            verdict: Verdict::Pass,
+            seeds: trials.len(),
+            simulated: trials.iter().map(|trial| trial.simulated).max().unwrap_or_default(),
+            promises: Promise::ALL.len(),
+            expectations: expectations(scenario),
+            fails_under: scenario.fails_under.len(),
+            catches: scenario.catches.clone(),
+            coverage: Coverage::default(),
+            holders: trials.first().map(|trial| trial.holders.clone()).unwrap_or_default(),
+        };
+        if trials.is_empty() {
+            judgement.verdict = Verdict::NotSupported(run::lacks(scenario, engine));
+            return judgement;
+        }
+        let mut failures: Vec<Failure> = Vec::new();
+        for trial in trials {
+            judgement.coverage.add(&trial.coverage);
+            let (again, new): (Vec<Failure>, Vec<Failure>) = trial
+                .failures
+                .into_iter()
+                .partition(|failure| failures.iter().any(|first| first.broke == failure.broke));
+            // The first run shows it; of the others only how many there are is of interest.
+            for first in &mut failures {
+                first.more_seeds += usize::from(again.iter().any(|failure| failure.broke == first.broke));
+            }
+            failures.extend(new);
+        }
+        if !failures.is_empty() {
+            judgement.verdict = Verdict::Fail(failures);
+        }
+        judgement
+    }
+}
+
+/// How many things the file expects.
+fn expectations(scenario: &Scenario) -> usize {
+    let Expect { exit, timeline, client } = &scenario.expect;
+    let of_exit = exit.iter().flat_map(|exit| [exit.within.is_some(), exit.after.is_some(), exit.code.is_some()]);
+    let of_clients = client.values().flat_map(|client| {
+        [
+            client.answered.is_some(),
+            client.committed.is_some(),
+            client.ends.is_some(),
+            client.told.is_some(),
+            client.between.is_some(),
+            client.errors.is_some(),
+            client.killed,
+        ]
+    });
+    of_exit.chain(of_clients).chain([!timeline.is_empty()]).filter(|expected| *expected).count()
+}
+
+/// What does not hold in a run under the file's own settings.
+fn failures_of(scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
+    let judged = judged(run, scenario);
+    let broken = check_promises(&judged).into_iter().map(|violation| Failure {
+        broke: violation.promise.to_string(),
+        what: violation.what,
+        evidence: timeline::of(&run.history, &violation.evidence),
+        seed,
+        more_seeds: 0,
+    });
+    let unmet = check_expectations(scenario, &judged).into_iter().map(|unmet| Failure {
+        broke: format!("expect.{}", unmet.key),
+        what: unmet.what,
+        evidence: timeline::of(&run.history, &unmet.evidence),
+        seed,
+        more_seeds: 0,
+    });
+    broken.chain(unmet).collect()
+}
+
+/// Whether the same run in another process came out differently.
+fn differences(
+    file: &ScenarioFile,
+    run: &Run,
+    seed: u64,
+    engine: EngineName,
+    elsewhere: &Elsewhere<'_>,
+) -> Vec<Failure> {
+    let failure = |what| Failure {
+        broke: Promise::SameSeedSameRun.to_string(),
+        what,
+        evidence: String::new(),
+        seed,
+        more_seeds: 0,
+    };
+    match elsewhere(file, seed, engine) {
+        Ok(log) => {
+            let differ = same_seed_same_run::check(&run.history.to_lines(), &log);
+            differ.into_iter().map(|violation| failure(violation.what)).collect()
+        }
+        Err(error) => vec![failure(format!("the run in another process gave no log: {error}"))],
+    }
+}
+
+/// What is wrong with what breaks under other settings, if anything.
+fn survives(scenario: &Scenario, other: &FailsUnder, seed: u64, engine: EngineName) -> Option<Failure> {
+    let mut settings = run::settings(scenario);
+    other.settings.apply(&mut settings);
+    let run = run::run(scenario, &settings, seed, engine);
+    let violations = check_promises(&judged(&run, scenario));
+    let broken: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
+    let named: BTreeSet<Promise> = other.breaks.iter().copied().collect();
+    if broken == named {
+        return None;
+    }
+    let evidence: Vec<String> = violations
+        .iter()
+        .filter(|violation| !named.contains(&violation.promise))
+        .map(|violation| format!("{violation}\n{}", timeline::of(&run.history, &violation.evidence)))
+        .collect();
+    Some(Failure {
+        broke: "fails_under".to_owned(),
+        what: format!(
+            "under {} exactly {} should break, and what breaks is {}",
+            other.settings,
+            list(&named),
+            list(&broken)
+        ),
+        evidence: evidence.join("\n"),
+        seed,
+        more_seeds: 0,
+    })
+}
+
+fn list(promises: &BTreeSet<Promise>) -> String {
+    if promises.is_empty() {
+        return "nothing".to_owned();
+    }
+    promises.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn judged<'a>(run: &'a Run, scenario: &'a Scenario) -> Judged<'a> {
+    Judged::new(&run.history, &run.settings, run.termination_grace, run.resolution).of_file(scenario)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario;
+
+    /// A pod without clients, under three seeds.
+    fn file(expect: &str) -> ScenarioFile {
+        let text = format!("title = \"t\"\nseeds = 3\n[[event]]\nat = \"1s\"\ndo = \"sigterm\"\n[expect]\n{expect}\n");
+        ScenarioFile { path: Path::new("t.toml").to_owned(), scenario: scenario::parse("t.toml", &text).unwrap() }
+    }
+
+    /// The log of another process, which is none: the very same run.
+    fn here(file: &ScenarioFile, seed: u64, engine: EngineName) -> Result<String, String> {
+        Ok(run_of(&file.scenario, seed, engine).history.to_lines())
+    }
+
+    #[test]
+    fn a_file_is_run_under_each_of_its_seeds_or_under_the_one_that_is_asked_for() {
+        let judgement = judge(&file("exit = { code = 0 }"), None, EngineName::default(), &here);
+        assert_eq!((judgement.verdict, judgement.seeds), (Verdict::Pass, 3));
+        assert_eq!(judge(&file("exit = { code = 0 }"), Some(7), EngineName::default(), &here).seeds, 1);
+    }
+
+    #[test]
+    fn what_breaks_under_many_seeds_is_told_once_with_the_first_and_how_many_more_there_are() {
+        let judgement = judge(&file("exit = { code = 3 }"), None, EngineName::default(), &here);
+        let Verdict::Fail(failures) = judgement.verdict else { panic!("no exit has this code") };
+        let told: Vec<_> =
+            failures.iter().map(|failure| (failure.broke.as_str(), failure.seed, failure.more_seeds)).collect();
+        assert_eq!(told, [("expect.exit.code", 1, 2)]);
+    }
+
+    #[test]
+    fn another_log_from_another_process_is_told_once_for_the_file() {
+        let judgement =
+            judge(&file("exit = { code = 0 }"), None, EngineName::default(), &|_, _, _| Ok("{}".to_owned()));
+        let Verdict::Fail(failures) = judgement.verdict else { panic!("the logs differ") };
+        assert_eq!((failures.len(), failures[0].broke.as_str()), (1, "same-seed-same-run"));
+    }
+}

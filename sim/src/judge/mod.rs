@@ -1,0 +1,261 @@
+//! The oracle: what must hold after every simulated run, whatever its scenario expects besides.
+//!
+//! It reads the run's typed event log and nothing else, and knows the contract, not the code that is judged. One file for
+//! each promise of the contract:
+//!
+//! | promise | holds when | file |
+//! |---|---|---|
+//! | `never-cut` | no statement that a worker began was ended before its answer was complete and acknowledged: by `cp`, by the process's exit, or by the kubelet's SIGKILL; unless its client cancelled, vanished, half-closed or stalled past its clock, or a wall that is set was reached, or the file says that this client is killed | [`never_cut`] |
+//! | `bounded-exit` | the process exited within the contract's bound | [`bounded_exit`] |
+//! | `answered-or-not-run` | every request was answered, or refused with a SQLSTATE and never began at a worker; none ran twice; a COMMIT is told done exactly if it was done | [`answered_or_not_run`] |
+//! | `clean-goodbye` | every closed client that was reading got a well-formed FATAL and then EOF, at a message boundary, exactly one | [`clean_goodbye`] |
+//! | `no-late-session` | no session began after lame duck; the refusal was 57P03 | [`no_late_session`] |
+//! | `cancel-works` | every cancel request reached its statement | [`cancel_works`] |
+//! | `one-record-each` | every session that began has exactly one end record, with the right reason and times; none is lost short of SIGKILL | [`one_record_each`] |
+//! | `nothing-leaks` | at exit no task, socket, worker session or registry entry is left | [`nothing_leaks`] |
+//! | `honest-signs` | readiness was false from the signal on; the exit code and the drain report tell what happened | [`honest_signs`] |
+//! | `same-seed-same-run` | the same scenario and seed give the same event log, byte for byte | [`same_seed_same_run`] |
+//!
+//! Two rules hold for all of them:
+//!
+//! - **A fault is reported once.** A statement that was cut is `never-cut`'s, and its missing answer is not also
+//!   `answered-or-not-run`'s: whoever reads the failure should see one defect as one.
+//! - **The old policies are judged by the default policy's contract.** `flat`'s cap is what the promises were written
+//!   against, so it excuses nothing.
+//!
+//! What the scenario itself expects is judged in [`expect`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use lastcall_core::{DrainPolicy, Settings, Time};
+use lastcall_world::Signal;
+
+use crate::cast::history::History;
+use crate::scenario::model::{Promise, Scenario};
+use crate::story::timeline;
+
+pub mod answered_or_not_run;
+pub mod bounded_exit;
+pub mod cancel_works;
+pub mod clean_goodbye;
+pub mod coverage;
+pub mod expect;
+pub mod gate;
+pub mod honest_signs;
+pub mod never_cut;
+pub mod no_late_session;
+pub mod nothing_leaks;
+pub mod one_record_each;
+pub mod same_seed_same_run;
+
+#[cfg(test)]
+mod fixture;
+
+pub use expect::{Unmet, check_expectations};
+
+use crate::story::{Drain, Moment, ROUND_TRIP_BYTES, Story};
+
+/// A finished run, ready to be judged.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// What happened.
+    pub history: &'a History,
+    /// The settings that `cp` ran with.
+    pub settings: &'a Settings,
+    /// The pod's real `terminationGracePeriodSeconds`, whether `cp` knew it or not.
+    pub termination_grace: Duration,
+    /// The engine's tick: no time in the log is finer than this.
+    pub resolution: Duration,
+    /// The clients of which the file says that a SIGKILL ends them.
+    pub killed: BTreeSet<&'a str>,
+    story: Story<'a>,
+}
+
+/// A promise, broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub promise: Promise,
+    /// What happened: one sentence, with names and with times relative to the signal.
+    pub what: String,
+    /// The few entries of the log that show it, in order.
+    pub evidence: Vec<usize>,
+}
+
+/// Judges a run by every promise that one run alone can break, in the contract's order.
+///
+/// [`same_seed_same_run`] takes two runs; call it yourself.
+pub fn check_promises(run: &Judged) -> Vec<Violation> {
+    [
+        never_cut::check,
+        bounded_exit::check,
+        answered_or_not_run::check,
+        clean_goodbye::check,
+        no_late_session::check,
+        cancel_works::check,
+        one_record_each::check,
+        nothing_leaks::check,
+        honest_signs::check,
+    ]
+    .into_iter()
+    .flat_map(|check| check(run))
+    .collect()
+}
+
+/// What the path between two hosts and the scheduling on them may add to a moment, besides the engine's ticks.
+const LATENCY: Duration = Duration::from_millis(100);
+
+/// How many ways between two hosts such a chain may have: there and back, twice.
+const WAYS: u32 = 4;
+
+/// How many of the engine's ticks a round trip takes that moves [`ROUND_TRIP_BYTES`]: two each way, and one in which the reader
+/// is busy.
+const ROUND_TRIP_TICKS: u32 = 5;
+
+/// How many of the engine's ticks a chain of messages may take on top: four there, four back.
+const LATENCY_TICKS: u32 = 8;
+
+impl<'a> Judged<'a> {
+    /// Sorts the log, once for all checks.
+    pub fn new(
+        history: &'a History,
+        settings: &'a Settings,
+        termination_grace: Duration,
+        resolution: Duration,
+    ) -> Judged<'a> {
+        let (story, killed) = (Story::of(history), BTreeSet::new());
+        Judged { history, settings, termination_grace, resolution, killed, story }
+    }
+
+    /// The same, of a file that says so much of its clients.
+    pub fn of_file(self, scenario: &'a Scenario) -> Judged<'a> {
+        let killed = scenario.expect.client.iter().filter(|(_, expect)| expect.killed);
+        Judged { killed: killed.map(|(name, _)| name.as_str()).collect(), ..self }
+    }
+
+    /// How far what one host did and what another saw of it may lie apart; also the time to flush the meter.
+    fn slack(&self) -> Duration {
+        LATENCY + LATENCY_TICKS * self.resolution + WAYS * self.story.latency
+    }
+
+    /// How long so many bytes of one connection are on their way between two hosts.
+    fn transit(&self, bytes: u64) -> Duration {
+        let round_trips = u32::try_from(bytes / ROUND_TRIP_BYTES).unwrap_or(u32::MAX);
+        (ROUND_TRIP_TICKS * self.resolution + 2 * self.story.latency).saturating_mul(round_trips)
+    }
+
+    /// When the contract's wall stands in the drain that was not taken back, if it is set: work that still runs then may be
+    /// ended.
+    fn wall(&self) -> Option<Time> {
+        self.wall_of(self.story.drain()?)
+    }
+
+    /// When the wall of this drain stands. A second SIGINT is a wall under every policy. A SIGINT after a SIGTERM is a first
+    /// one.
+    fn wall_of(&self, drain: &Drain) -> Option<Time> {
+        let signal = drain.began.at;
+        let interrupts = self.story.signals.iter().filter(|(_, signal)| *signal == Signal::Int);
+        let second_interrupt = interrupts.map(|(moment, _)| moment.at).nth(1);
+        let aware = self.settings.drain_policy == DrainPolicy::IdleAware;
+        let of_drain = Some(self.settings.handover_drain_timeout).filter(|timeout| aware && !timeout.is_zero());
+        let of_grace = self.settings.termination_grace.filter(|_| aware);
+        let of_grace = of_grace.map(|grace| grace.saturating_sub(self.settings.teardown_budget));
+        let set = of_drain.into_iter().chain(of_grace).map(|wall| signal + wall);
+        set.chain(second_interrupt).min()
+    }
+
+    /// When the old `flat` policy tears everything down. No excuse, but `cp` must be honest about it.
+    fn flat_cap(&self) -> Option<Time> {
+        let flat = self.settings.drain_policy == DrainPolicy::Flat && !self.settings.handover_drain_timeout.is_zero();
+        self.story.signal().filter(|_| flat).map(|signal| signal.at + self.settings.handover_drain_timeout)
+    }
+
+    /// Whether a wall stood at this moment, or one had fallen just before its drain was taken back.
+    fn at_wall(&self, moment: Moment) -> bool {
+        self.story.drains.iter().any(|drain| {
+            let stood = |wall: Time| {
+                moment.at + self.resolution >= wall
+                    && drain
+                        .recalled
+                        .is_none_or(|recalled| wall <= recalled.at && moment.at <= recalled.at + self.slack())
+            };
+            self.wall_of(drain).is_some_and(stood)
+        })
+    }
+
+    /// A time in words, relative to the signal.
+    fn when(&self, at: Time) -> String {
+        timeline::since_signal(self.history, at)
+    }
+}
+
+impl Violation {
+    /// Puts the evidence in the log's order.
+    fn new(promise: Promise, what: String, evidence: impl IntoIterator<Item = Moment>) -> Violation {
+        Violation { promise, what, evidence: indices(evidence) }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.what)
+    }
+}
+
+/// The indices of some entries, in the log's order, each once.
+fn indices(moments: impl IntoIterator<Item = Moment>) -> Vec<usize> {
+    let mut indices: Vec<usize> = moments.into_iter().map(|moment| moment.index).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    indices
+}
+
+/// How far two times are apart.
+fn apart(one: Time, other: Time) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+/// A duration in words: `1m 30s`.
+fn words(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::Log;
+    use super::*;
+    use crate::cast::history::RequestKind;
+
+    #[test]
+    fn an_ordinary_drain_keeps_every_promise() {
+        let log = Log::default()
+            .session(1.0, "etl.1")
+            .session(1.0, "dashboard.1")
+            .answered(2.0, 2.02, "dashboard.1/1", RequestKind::Query)
+            .begun(5.0, "etl.1/1", RequestKind::Query)
+            .term(60.0)
+            .ready(60.0, false)
+            .goodbye(80.0, "dashboard.1")
+            .complete(3_605.0, "etl.1/1")
+            .goodbye(3_605.0, "etl.1")
+            .exit(3_605.0, 0);
+        assert_eq!(log.judge(check_promises), [""; 0]);
+    }
+
+    #[test]
+    fn the_wall_is_the_earlier_of_the_two_that_can_be_set() {
+        let wall = |log: Log| log.run(|run| run.wall()).map(|wall| wall.since_epoch().as_secs());
+        let term = Log::default().term(60.0);
+        assert_eq!(wall(term.clone()), None);
+        let both = term.with(|settings| {
+            settings.handover_drain_timeout = Duration::from_secs(900);
+            settings.termination_grace = Some(Duration::from_secs(600));
+        });
+        assert_eq!(wall(both.clone()), Some(60 + 580));
+        assert_eq!(wall(both.with(|settings| settings.drain_policy = DrainPolicy::Flat)), None);
+        assert_eq!(wall(Log::default().int(60.0).int(70.0)), Some(70));
+        assert_eq!(wall(Log::default().term(60.0).int(70.0)), None);
+    }
+}

@@ -1,0 +1,376 @@
+//! `never-cut`: no statement that a worker began was ended before its answer was complete and acknowledged: by `cp`, by the
+//! process's exit, or by the kubelet's SIGKILL.
+//!
+//! A begun statement must end for its client's machine with a complete answer, with the statement's own error, or with 57014
+//! after a cancel request of its session. Anything else is a cut: a FATAL, an answer of another's making, or silence. It does
+//! not matter whether the worker had finished: an answer that never arrived is a cut too, and so is one that a FATAL
+//! overtook. Of a client that does not read, what its machine had at the end of the run is what arrived.
+//!
+//! A cancel request ends what its session runs when it arrives, which need not be the request that it was meant for; each
+//! ends one statement at most.
+//!
+//! Excused is what `cp` did not decide or was told to do:
+//!
+//! - the client left first; it half-closed, let `stall_grace` pass while a drain ran, or was out of reach for so long that its
+//!   machine counts as gone;
+//! - the worker crashed, ended its session with a FATAL of its own, or was out of reach and its client read 08006;
+//! - a wall that is set was reached, in a drain that was taken back later too; `flat`'s cap is not such a wall;
+//! - SIGQUIT; or SIGKILL, if the file says that this client is killed.
+//!
+//! A statement that still runs when the run is stopped was not cut. Before the signal the promise holds as well.
+
+use std::time::Duration;
+
+use lastcall_core::EndReason;
+
+use super::{Judged, Violation, words};
+use crate::cast::history::{Outcome, RequestKind, StatementEnd};
+use crate::scenario::model::Promise;
+use crate::story::{Connection, Moment, Request, Statement};
+
+/// A machine that nothing reaches is gone after that much time: 60 s of silence, and three probes, 10 s apart.
+const GONE: Duration = Duration::from_secs(90);
+
+/// What the client reads when its worker is lost or out of reach.
+const WORKER_LOST: &str = "08006";
+
+/// What a cancelled statement fails with.
+const CANCELLED: &str = "57014";
+
+/// One violation for each statement that was cut.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    run.story.requests.iter().filter_map(|request| cut(run, request)).collect()
+}
+
+/// The violation, if this request's statement was cut.
+fn cut(run: &Judged, request: &Request) -> Option<Violation> {
+    let story = &run.story;
+    let statement = story.statements_of(request).next()?;
+    let connection = story.connection_of(request);
+    let (ended, saw, code) = match request.delivered() {
+        Some((_, Outcome::Complete)) => return None,
+        Some((ended, Outcome::Error(code))) => match story.refused_by_fatal(request) {
+            Some(_) => (ended, format!("its client read FATAL {code}"), Some(code.as_str())),
+            None if failed_by_itself(run, request, code) || cancelled(run, request, ended, code) => return None,
+            None => (ended, format!("its client read ERROR {code}, which is not the statement's own"), None),
+        },
+        Some((ended, Outcome::Lost)) => (ended, "its client never got an answer".to_owned(), None),
+        None => {
+            let over = connection.ending().map(|(moment, _)| moment).or(story.gone())?;
+            (over, "its client never got an answer".to_owned(), None)
+        }
+    };
+    if excused(run, connection, statement, ended, code)
+        || half_closed(run, request, ended)
+        || stalled(run, request, ended)
+    {
+        return None;
+    }
+    let what = format!(
+        "{} was cut {}, when it had run for {}: {saw}",
+        request.tag,
+        run.when(ended.at),
+        words(ended.at - statement.began.at)
+    );
+    let worker = statement.end.map(|(moment, _)| moment);
+    let fatal = connection.fatals.first().map(|fatal| fatal.moment);
+    let killed = story.killed.filter(|killed| *killed <= ended);
+    let evidence = [Some(request.sent), Some(statement.began), worker, killed, fatal, Some(ended)];
+    Some(Violation::new(Promise::NeverCut, what, evidence.into_iter().flatten()))
+}
+
+/// Whether the statement, whose end its client saw at `ended` with this code of a FATAL, was ended by others or as `cp` was
+/// told.
+fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: Moment, fatal: Option<&str>) -> bool {
+    let story = &run.story;
+    let over = statement.end.map_or(ended, |(end, _)| end.min(ended));
+    let condemning = run.killed.contains(connection.conn.client.as_str());
+    // Nobody looked into its machine.
+    let unknown = connection.unread.is_none() && connection.deaf_at(ended).is_some() && connection.ending().is_none();
+    story.crashed(statement)
+        || story.quit().is_some_and(|quit| quit < ended)
+        || condemning && story.killed.is_some_and(|killed| killed <= ended)
+        || connection.left_before(ended)
+        || run.at_wall(ended)
+        || run.at_wall(over)
+        || fatal == Some(WORKER_LOST) && story.outages.worker_lost(statement.began.at, ended.at)
+        || [over, ended].iter().any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GONE)
+        || unknown && story.killed.is_none()
+        || fatal.is_some() && story.dismissed(connection, statement.began.at, ended.at)
+}
+
+/// Whether the client had closed its side, so that the worker, whom the end is passed on to, threw an answer away that it held
+/// back for the Sync; or `stall_grace` has passed since in a drain.
+fn half_closed(run: &Judged, request: &Request, ended: Moment) -> bool {
+    let closed = run.story.connection_of(request).half_closed.filter(|closed| *closed < ended);
+    let in_batch = matches!(request.kind, RequestKind::Execute | RequestKind::ExecuteInsert);
+    closed.is_some_and(|closed| {
+        let mut drains = run.story.drains.iter().filter(|drain| drain.began < ended);
+        in_batch
+            || drains.any(|drain| drain.began.at.max(closed.at) + run.settings.stall_grace <= ended.at + run.slack())
+    })
+}
+
+/// Whether the error is the one that the statement failed with at its worker.
+fn failed_by_itself(run: &Judged, request: &Request, code: &str) -> bool {
+    run.story
+        .statements_of(request)
+        .any(|statement| matches!(statement.end, Some((_, StatementEnd::Failed(own))) if own == code))
+}
+
+/// Whether the error is what a cancel request of its session asked for: there was one for each statement that ended so.
+fn cancelled(run: &Judged, request: &Request, ended: Moment, code: &str) -> bool {
+    let of_session = || run.story.requests_of(run.story.connection_of(request));
+    let asked = of_session().flat_map(|other| &other.cancels).filter(|cancel| **cancel < ended).count();
+    let statements = of_session().flat_map(|other| run.story.statements_of(other));
+    let over = statements
+        .filter(|statement| matches!(statement.end, Some((moment, StatementEnd::Cancelled)) if moment < ended));
+    code == CANCELLED && asked > 0 && over.count() <= asked
+}
+
+/// Whether the client let `stall_grace` pass while a drain ran: the worker waited for it all that time, to send the data of
+/// a COPY; or it did not read, or was out of reach, and bytes of its answer were still on their way. A client that reads is
+/// never stalled, however slow.
+fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
+    let story = &run.story;
+    let connection = story.connection_of(request);
+    let stall_grace = run.settings.stall_grace;
+    story.drains.iter().filter(|drain| drain.began < ended).any(|drain| {
+        let goes_on = drain.recalled.is_none_or(|recalled| ended.at <= recalled.at + run.slack());
+        let long_ago = |since: Moment| since.at.max(drain.began.at) + stall_grace <= ended.at + run.slack();
+        let kept_waiting = story.statements_of(request).any(|statement| {
+            let end = statement.end.map_or(ended, |(end, _)| end.min(ended));
+            statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(wait.began))
+        });
+        let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));
+        // Who reads again behind its end has been given up before.
+        let given_up = story.records.iter().find(|(_, record)| {
+            record.reason == EndReason::StallGrace && record.application == connection.conn.application()
+        });
+        let ends = given_up.map(|(moment, _)| *moment).filter(|moment| *moment < ended).into_iter().chain([ended]);
+        let deaf = ends.into_iter().any(|end| {
+            let since = connection.deaf_at(end);
+            since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
+        });
+        goes_on && (kept_waiting || deaf || away + run.slack() >= stall_grace)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lastcall_core::DrainPolicy;
+
+    use super::super::fixture::{Log, conn, error};
+    use super::*;
+    use crate::cast::history::RequestKind::Query;
+    use crate::cast::history::{Event, Fault};
+
+    /// A query that began before the signal and that FATAL 57P01 ended 15 minutes after it.
+    fn cut_at_the_cap() -> Log {
+        running().statement_ended(960.0, "etl.1/1", StatementEnd::Aborted).fatal(960.0, "etl.1", "57P01", None).ended(
+            960.0,
+            "etl.1/1",
+            error("57P01"),
+        )
+    }
+
+    fn running() -> Log {
+        Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query).term(60.0)
+    }
+
+    #[test]
+    fn a_statement_that_is_answered_after_the_signal_was_not_cut() {
+        assert_eq!(running().complete(10_000.0, "etl.1/1").goodbye(10_000.0, "etl.1").judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_statement_that_a_fatal_ended_was_cut_and_the_evidence_shows_it() {
+        assert_eq!(
+            cut_at_the_cap().judge(check),
+            ["etl.1/1 was cut 15m after the signal, when it had run for 15m 55s: its client read FATAL 57P01"]
+        );
+        assert_eq!(cut_at_the_cap().run(|run| check(run)[0].evidence.clone()), [4, 5, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_wall_excuses_a_cut_from_its_time_on_and_the_flat_cap_never() {
+        let wall = |secs| {
+            move |settings: &mut lastcall_core::Settings| {
+                settings.handover_drain_timeout = Duration::from_secs(secs);
+            }
+        };
+        assert_eq!(cut_at_the_cap().with(wall(900)).judge(check), [""; 0]);
+        assert_eq!(cut_at_the_cap().with(wall(901)).judge(check).len(), 1);
+        let flat = cut_at_the_cap().with(wall(900)).with(|settings| settings.drain_policy = DrainPolicy::Flat);
+        assert_eq!(flat.judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_statement_that_ended_without_an_answer_was_cut() {
+        let aborted = running().statement_ended(70.0, "etl.1/1", StatementEnd::Aborted);
+        assert_eq!(aborted.clone().reset(70.0, "etl.1").ended(70.0, "etl.1/1", Outcome::Lost).judge(check).len(), 1);
+        assert_eq!(aborted.clone().eof(70.0, "etl.1").judge(check).len(), 1);
+        assert_eq!(aborted.exit(70.0, 0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_fatal_that_overtook_the_answer_of_a_finished_statement_cut_it() {
+        let finished = running().statement_ended(70.0, "etl.1/1", StatementEnd::Complete);
+        let overtaken = finished.fatal(70.0, "etl.1", "57P01", None).ended(70.0, "etl.1/1", error("57P01"));
+        assert_eq!(overtaken.judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_statement_that_still_runs_when_the_run_is_stopped_was_not_cut() {
+        assert_eq!(running().out_of_time(100_000.0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_statement_may_fail_by_itself_but_not_with_an_error_of_another() {
+        assert_eq!(running().failed(70.0, "etl.1/1", "22012").judge(check), [""; 0]);
+        let own = StatementEnd::Failed("22012".to_owned());
+        let other = running().statement_ended(70.0, "etl.1/1", own).ended(70.0, "etl.1/1", error("58000"));
+        assert_eq!(other.judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_cancel_is_an_excuse_for_its_own_statement_only() {
+        let end = |log: Log| {
+            log.statement_ended(70.0, "etl.1/1", StatementEnd::Cancelled).ended(70.0, "etl.1/1", error("57014"))
+        };
+        assert_eq!(end(running().cancel(69.9, "etl.1/1")).judge(check), [""; 0]);
+        let of_another = Log::default().session(1.0, "bi.1").sent(1.0, "bi.1/1", Query).session(1.0, "etl.1");
+        let of_another = of_another.begun(5.0, "etl.1/1", Query).cancel(69.9, "bi.1/1");
+        assert_eq!(end(of_another).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_cancel_ends_what_its_session_runs_and_one_statement_only() {
+        let two = || running().sent(61.0, "etl.1/2", Query).cancel(69.9, "etl.1/2");
+        let cancelled = |log: Log, at: f64, tag: &str| {
+            log.statement_ended(at, tag, StatementEnd::Cancelled).ended(at, tag, error("57014"))
+        };
+        let first = cancelled(two(), 70.0, "etl.1/1");
+        assert_eq!(first.judge(check), [""; 0]);
+        let both = cancelled(first.began(70.0, "etl.1/2"), 71.0, "etl.1/2");
+        assert_eq!(both.judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_that_reads_is_never_stalled_however_slow() {
+        let slow = running().event(61.0, Event::ReadingSlowed { conn: conn("etl.1") });
+        let waits = slow.event(62.0, Event::WorkerWaits { worker_session: 1, for_input: false });
+        let cut = waits.statement_ended(500.0, "etl.1/1", StatementEnd::Aborted).fatal(500.0, "etl.1", "57P01", None);
+        assert_eq!(cut.ended(500.0, "etl.1/1", error("57P01")).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_client_for_whom_the_worker_waited_through_stall_grace_cut_itself() {
+        let waits = |at: f64| running().event(at, Event::WorkerWaits { worker_session: 1, for_input: true });
+        let closed = |log: Log, at: f64| {
+            let log = log.statement_ended(at, "etl.1/1", StatementEnd::Aborted).fatal(at, "etl.1", "57P01", None);
+            log.ended(at, "etl.1/1", error("57P01")).judge(check).len()
+        };
+        assert_eq!(closed(waits(100.0), 400.0), 0);
+        assert_eq!(closed(waits(100.0), 399.0), 1);
+        let moved = waits(100.0).event(300.0, Event::WorkerGoesOn { worker_session: 1 });
+        assert_eq!(closed(moved.clone(), 400.0), 1);
+        assert_eq!(closed(moved.event(300.0, Event::WorkerWaits { worker_session: 1, for_input: true }), 600.0), 0);
+    }
+
+    #[test]
+    fn before_the_signal_no_stall_is_too_long() {
+        let log = Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query);
+        let log = log.event(6.0, Event::WorkerWaits { worker_session: 1, for_input: true }).term(1000.0);
+        let closed = |at: f64| {
+            let log = log.clone().statement_ended(at, "etl.1/1", StatementEnd::Aborted);
+            log.fatal(at, "etl.1", "57P01", None).ended(at, "etl.1/1", error("57P01")).judge(check).len()
+        };
+        assert_eq!(closed(1100.0), 1);
+        assert_eq!(closed(1300.0), 0);
+    }
+
+    #[test]
+    fn a_reader_that_stopped_for_stall_grace_gave_its_answer_up() {
+        let stopped = running().event(70.0, Event::ReadingStopped { conn: conn("etl.1") });
+        let finished = stopped.statement_ended(71.0, "etl.1/1", StatementEnd::Complete);
+        let closed =
+            |at: f64| finished.clone().reset(at, "etl.1").ended(at, "etl.1/1", Outcome::Lost).judge(check).len();
+        assert_eq!(closed(370.0), 0);
+        assert_eq!(closed(369.0), 1);
+    }
+
+    #[test]
+    fn nothing_is_cut_under_a_client_that_left_or_in_a_pod_that_was_shot() {
+        let lost = |log: Log| log.eof(70.0, "etl.1").ended(70.0, "etl.1/1", Outcome::Lost);
+        assert_eq!(lost(running().left(70.0, "etl.1", "close")).judge(check), [""; 0]);
+        assert_eq!(lost(running().killed(70.0).condemning("etl")).judge(check), [""; 0]);
+        assert_eq!(lost(running().quit(70.0)).judge(check), [""; 0]);
+        assert_eq!(lost(running()).killed(70.0).condemning("etl").judge(check).len(), 1, "the SIGKILL came later");
+    }
+
+    #[test]
+    fn a_sigkill_cuts_what_runs_unless_the_file_says_that_its_client_is_killed() {
+        let killed = running().killed(90.0);
+        let cut = "etl.1/1 was cut 30s after the signal, when it had run for 1m 25s: its client never got an answer";
+        assert_eq!(killed.judge(check), [cut], "the machine is gone, and its client hears nothing");
+        let reset = killed.clone().reset(90.0, "etl.1").ended(90.0, "etl.1/1", Outcome::Lost);
+        assert_eq!(reset.judge(check), [cut]);
+        assert_eq!(killed.clone().condemning("dashboard").judge(check), [cut]);
+        assert_eq!(killed.condemning("etl").judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_wall_that_stands_before_the_sigkill_excuses_it() {
+        let known = |settings: &mut lastcall_core::Settings| settings.termination_grace = Some(Duration::from_secs(30));
+        assert_eq!(running().with(known).killed(90.0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_client_that_does_not_read_has_in_its_machine_is_delivered_and_nothing_else() {
+        let deaf = running().event(61.0, Event::ReadingStopped { conn: conn("etl.1") });
+        let exited = deaf.statement_ended(70.0, "etl.1/1", StatementEnd::Complete).exit(80.0, 0);
+        assert_eq!(exited.clone().machine_has(82.0, "etl.1", &["etl.1/1"]).judge(check), [""; 0]);
+        assert_eq!(exited.clone().machine_has(82.0, "etl.1", &[]).judge(check).len(), 1);
+        assert_eq!(exited.judge(check), [""; 0], "nobody looked");
+    }
+
+    #[test]
+    fn a_wall_that_fell_before_its_drain_was_taken_back_excuses_what_it_ended() {
+        let asked = |log: Log, at: f64, begin| log.event(at, Event::DrainAsked { begin, status: Some(202) });
+        let running = || Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query);
+        let cancelled = |log: Log, at: f64| {
+            let log = log.statement_ended(at, "etl.1/1", StatementEnd::Cancelled);
+            log.ended(at, "etl.1/1", error("57014"))
+        };
+        let wall = |settings: &mut lastcall_core::Settings| settings.handover_drain_timeout = Duration::from_secs(5);
+        let drained = asked(running(), 60.0, true);
+        assert_eq!(asked(cancelled(drained.clone(), 65.0), 66.0, false).with(wall).judge(check), [""; 0]);
+        assert_eq!(cancelled(asked(drained.clone(), 64.0, false), 65.0).with(wall).judge(check).len(), 1);
+        assert_eq!(cancelled(asked(drained, 66.0, false), 70.0).with(wall).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_worker_out_of_reach_is_told_as_08006_and_nothing_else() {
+        let between = ["pod", "worker"].map(str::to_owned);
+        let lost = running().event(61.0, Event::Fault { what: Fault::Partition { between } });
+        let told = |log: &Log, code| {
+            let log = log.clone().fatal(150.0, "etl.1", code, None);
+            log.ended(150.0, "etl.1/1", error(code)).judge(check).len()
+        };
+        assert_eq!((told(&lost, "08006"), told(&lost, "57P01"), told(&running(), "08006")), (0, 1, 1));
+    }
+
+    #[test]
+    fn a_machine_that_nothing_reaches_is_gone_after_90_seconds() {
+        let between = ["etl", "pod"].map(str::to_owned);
+        let away = running().event(61.0, Event::Fault { what: Fault::Partition { between } });
+        let reset = |at: f64| {
+            let log = away.clone().statement_ended(at, "etl.1/1", StatementEnd::Cancelled).reset(at, "etl.1");
+            log.ended(at, "etl.1/1", Outcome::Lost).judge(check).len()
+        };
+        assert_eq!((reset(151.0), reset(150.0)), (0, 1));
+    }
+}

@@ -1,0 +1,117 @@
+//! `no-late-session`: no session began after lame duck; the refusal was 57P03.
+//!
+//! Late is a client that started to connect after lame duck, or whose startup packet came after it. One that was let in
+//! before, and waits for its worker, may have its session afterwards. A
+//! late one is told 57P03 or, if it never sent a whole startup packet, nothing; no other FATAL will do. It must reach
+//! the listener: that stays open to the end, for this answer and for cancel requests, so a connection that could not be
+//! opened while the process was there and the network whole breaks it too, from the signal on.
+//!
+//! The old policies stop accepting at the signal, and promise nothing here.
+
+use lastcall_core::DrainPolicy;
+
+use super::{Judged, Violation};
+use crate::scenario::model::Promise;
+use crate::story::{Connection, Moment};
+
+/// At most one violation for each connection.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    let Some(signal) = run.story.signal().filter(|_| run.settings.drain_policy == DrainPolicy::IdleAware) else {
+        return Vec::new();
+    };
+    let since_signal = run.story.connections.iter().filter(|connection| connection.connecting >= signal);
+    since_signal.filter_map(|connection| refusal(run, signal, connection)).collect()
+}
+
+fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Violation> {
+    let lame_duck_over = signal.at + run.settings.lame_duck;
+    let came_late = |moment: Moment| moment.at >= lame_duck_over + run.slack();
+    let late = came_late(connection.connecting) || connection.startup.is_some_and(came_late);
+    let told = connection.fatals.first().filter(|fatal| fatal.code != "57P03");
+    let (what, shown) = match (connection.began, told, connection.failed) {
+        (Some(began), ..) if late => ("had its session".to_owned(), began),
+        (_, Some(fatal), _) if late && !run.story.shot_before(fatal.moment) => {
+            (format!("was refused with {}, not 57P03,", fatal.code), fatal.moment)
+        }
+        (.., Some(failed))
+            if run.story.gone().is_none_or(|gone| failed.at + run.slack() < gone.at)
+                && !run.story.outages.of_client(connection.conn, connection.connecting.at, failed.at) =>
+        {
+            ("found no listener".to_owned(), failed)
+        }
+        _ => return None,
+    };
+    let what = format!(
+        "{} started to connect {} and {what} {}",
+        connection.conn,
+        run.when(connection.connecting.at),
+        run.when(shown.at)
+    );
+    Some(Violation::new(Promise::NoLateSession, what, [signal, connection.connecting, shown]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Log, conn};
+    use super::*;
+    use crate::cast::history::{Event, Fault};
+
+    fn signalled() -> Log {
+        Log::default().term(60.0)
+    }
+
+    #[test]
+    fn a_startup_packet_that_comes_late_is_refused_like_a_late_connection() {
+        let startup = |at: f64| {
+            let log = Log::default().term(60.0).connecting(64.0, "b.1");
+            log.event(at, Event::StartupSent { conn: conn("b.1") })
+                .event(70.0, Event::SessionBegan { conn: conn("b.1") })
+        };
+        assert_eq!(startup(64.0).judge(check), [""; 0]);
+        assert_eq!(startup(69.0).judge(check).len(), 1);
+    }
+
+    fn failed(log: Log, at: f64) -> Log {
+        log.event(at, Event::ConnectFailed { conn: conn("b.1"), error: "refused".to_owned() })
+    }
+
+    #[test]
+    fn a_session_may_begin_during_lame_duck_and_not_after_it() {
+        assert_eq!(signalled().session(64.9, "a.1").judge(check), [""; 0]);
+        assert_eq!(
+            signalled().session(66.0, "a.1").judge(check),
+            ["a.1#1 started to connect 6s after the signal and had its session 6s after the signal"]
+        );
+    }
+
+    #[test]
+    fn who_came_during_lame_duck_may_have_a_session_after_it() {
+        let began = Event::SessionBegan { conn: conn("a.1") };
+        assert_eq!(signalled().connecting(64.0, "a.1").event(90.0, began).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn the_refusal_is_57p03_or_silence_before_startup() {
+        let late = signalled().connecting(66.0, "a.1");
+        assert_eq!(late.clone().fatal(66.0, "a.1", "57P03", None).judge(check), [""; 0]);
+        assert_eq!(late.clone().eof(90.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(late.fatal(66.0, "a.1", "57P01", None).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn the_listener_is_there_until_the_process_is_not() {
+        let refused = |exit| failed(signalled().connecting(66.0, "b.1"), 66.0).exit(exit, 0).judge(check);
+        assert_eq!(refused(66.05), [""; 0]);
+        assert_eq!(refused(70.0).len(), 1);
+        let between = ["clients", "pod"].map(str::to_owned);
+        let cut_off = signalled().event(65.0, Event::Fault { what: Fault::Partition { between } });
+        assert_eq!(failed(cut_off.connecting(66.0, "b.1"), 66.0).exit(70.0, 0).judge(check), [""; 0]);
+        assert_eq!(failed(signalled().exit(65.0, 0).connecting(66.0, "b.1"), 66.0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn the_old_policies_promise_nothing_here() {
+        let unbounded = signalled().with(|settings| settings.drain_policy = DrainPolicy::Unbounded);
+        assert_eq!(unbounded.session(66.0, "a.1").judge(check), [""; 0]);
+    }
+}

@@ -1,0 +1,113 @@
+//! `nothing-leaks`: at exit no task, socket, worker session or registry entry is left.
+//!
+//! A worker's session that is still there behind the exit may still run a statement that nobody waits for: of a pipeline, the
+//! second. Seen from outside: the process's own tasks when its main function returned, and every worker's session, which must be
+//! over as soon as the news of the exit can have arrived. A task that panicked leaked whatever it held. Sockets to clients
+//! are `clean-goodbye`'s: each must have been closed with a word.
+//!
+//! After a SIGKILL there is nothing to ask of the process; a panic before it counts. A SIGQUIT is obeyed at once, without a
+//! word to the workers: they find out by themselves.
+
+use super::{Judged, Violation};
+use crate::cast::history::Event;
+use crate::scenario::model::Promise;
+use crate::story::Moment;
+
+/// One violation for the tasks that are left, and one for each worker session and each panic.
+pub fn check(run: &Judged) -> Vec<Violation> {
+    let events = run.history.entries.iter().enumerate();
+    let by_event = events.filter_map(|(index, entry)| {
+        let what = match &entry.event {
+            Event::Panicked { task, message } => {
+                format!("task {task} panicked {}: {message}", run.when(entry.at))
+            }
+            Event::PodExited { tasks, .. } if !tasks.is_empty() => {
+                format!("at the exit {} these tasks were left: {}", run.when(entry.at), tasks.join(", "))
+            }
+            _ => return None,
+        };
+        Some(Violation::new(Promise::NothingLeaks, what, [Moment { index, at: entry.at }]))
+    });
+    by_event.chain(worker_sessions(run)).collect()
+}
+
+fn worker_sessions(run: &Judged) -> Vec<Violation> {
+    let Some((exit, _)) = run.story.exit.filter(|(exit, _)| !run.story.shot_before(*exit)) else {
+        return Vec::new();
+    };
+    let deadline = exit.at + run.slack();
+    // A worker that has hung can't end anything, and one that is out of reach hears of nothing.
+    if run.story.outages.of_worker(exit.at, deadline) {
+        return Vec::new();
+    }
+    let left = run.story.worker_sessions.values();
+    let left = left.filter(|session| session.began < exit && session.ended.is_none_or(|ended| ended.at > deadline));
+    left.map(|session| {
+        let what = format!("the worker's session of {} outlived the exit {}", session.application, run.when(exit.at));
+        Violation::new(
+            Promise::NothingLeaks,
+            what,
+            [Some(session.began), Some(exit), session.ended].into_iter().flatten(),
+        )
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cp::records::Exit;
+
+    use super::super::fixture::Log;
+    use super::*;
+    use crate::cast::history::Fault;
+
+    fn client() -> Log {
+        Log::default().session(1.0, "a.1").term(60.0)
+    }
+
+    #[test]
+    fn nothing_is_left_when_every_session_and_task_is_over() {
+        assert_eq!(client().goodbye(80.0, "a.1").exit(80.0, 0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_task_that_is_left_breaks_it() {
+        let tasks = vec!["relay".to_owned(), "ticker".to_owned()];
+        let exit = Event::PodExited { exit: Exit { code: 0, report: None }, tasks };
+        assert_eq!(
+            Log::default().term(60.0).event(61.0, exit).judge(check),
+            ["at the exit 1s after the signal these tasks were left: relay, ticker"]
+        );
+    }
+
+    #[test]
+    fn a_worker_session_that_outlives_the_exit_breaks_it() {
+        assert_eq!(
+            client().exit(80.0, 0).judge(check),
+            ["the worker's session of a.1 outlived the exit 20s after the signal"]
+        );
+        let end = |at| client().exit(80.0, 0).event(at, Event::WorkerSessionEnded { worker_session: 1 }).judge(check);
+        assert_eq!(end(80.05), [""; 0]);
+        assert_eq!(end(81.0).len(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_is_out_of_reach_at_the_exit_is_left_to_itself() {
+        let cut_off = |what| client().event(75.0, Event::Fault { what }).exit(80.0, 0).judge(check).len();
+        assert_eq!(cut_off(Fault::Partition { between: ["worker", "pod"].map(str::to_owned) }), 0);
+        assert_eq!(cut_off(Fault::WorkerHang), 0);
+        assert_eq!(cut_off(Fault::WorkerDrain), 1);
+    }
+
+    #[test]
+    fn a_sigquit_leaves_the_workers_to_themselves() {
+        assert_eq!(client().quit(70.0).exit(70.0, 131).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_panic_breaks_it_even_if_the_pod_is_killed_later() {
+        let panicked = Event::Panicked { task: "relay".to_owned(), message: "oh".to_owned() };
+        assert_eq!(client().event(70.0, panicked).killed(80.0).judge(check).len(), 1);
+        assert_eq!(client().killed(80.0).judge(check), [""; 0]);
+    }
+}

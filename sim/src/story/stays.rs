@@ -1,0 +1,94 @@
+//! Each of the control plane's connections from its accept to its end, read from the log of a run: what it did when, and how
+//! it left.
+//!
+//! Only what the control plane itself says of them is read here. It sorts and does not judge.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cp::records::Left;
+use lastcall_core::{Activity, EndReason, Time};
+
+use crate::cast::history::{Event, History};
+
+/// One connection's stay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stay<'a> {
+    /// Its number, unique in a run.
+    pub connection: u32,
+    /// What it did, one after the other, without a gap.
+    pub stages: Vec<Stage>,
+    /// How it left; `None` if it was there when the process was gone.
+    pub left: Option<&'a Left>,
+}
+
+/// What a connection did for some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// What.
+    pub activity: Activity,
+    /// Since when.
+    pub from: Time,
+    /// Until when, that instant not included.
+    pub to: Time,
+}
+
+/// Where the log does not say otherwise.
+const OPEN_END: Time = Time::from_epoch(Duration::MAX);
+
+/// All stays of a run, in the order of the accepts.
+pub fn of(history: &History) -> Vec<Stay<'_>> {
+    let mut stays: Vec<Stay> = Vec::new();
+    let mut open: BTreeMap<u32, usize> = BTreeMap::new();
+    for entry in &history.entries {
+        match &entry.event {
+            Event::ActivityChanged { connection, activity } => {
+                let index = *open.entry(*connection).or_insert_with(|| {
+                    stays.push(Stay { connection: *connection, stages: Vec::new(), left: None });
+                    stays.len() - 1
+                });
+                stays[index].end_at(entry.at);
+                stays[index].stages.push(Stage { activity: *activity, from: entry.at, to: OPEN_END });
+            }
+            Event::ConnectionLeft { left } => {
+                if let Some(index) = open.remove(&left.session) {
+                    stays[index].end_at(entry.at);
+                    stays[index].left = Some(left);
+                }
+            }
+            Event::PodExited { .. } | Event::Killed | Event::OutOfTime => {
+                for index in std::mem::take(&mut open).into_values() {
+                    stays[index].end_at(entry.at);
+                }
+            }
+            _ => {}
+        }
+    }
+    for index in open.into_values() {
+        stays[index].end_at(history.entries.last().map_or(Time::EPOCH, |entry| entry.at));
+    }
+    stays
+}
+
+impl Stay<'_> {
+    /// The last thing that it did before it was closed; `None` if it only ever was.
+    pub fn before_close(&self) -> Option<Stage> {
+        self.stages.iter().rfind(|stage| stage.activity != Activity::Closing).copied()
+    }
+
+    /// Since when it was being closed.
+    pub fn closing(&self) -> Option<Stage> {
+        self.stages.last().filter(|stage| stage.activity == Activity::Closing).copied()
+    }
+
+    /// Why it ended.
+    pub fn reason(&self) -> Option<EndReason> {
+        self.left.map(|left| left.reason)
+    }
+
+    fn end_at(&mut self, at: Time) {
+        if let Some(last) = self.stages.last_mut() {
+            last.to = last.to.min(at);
+        }
+    }
+}
