@@ -15,7 +15,7 @@ use lastcall_core::Time;
 use lastcall_world::{Listener, World};
 use sim::cast::run::EngineName;
 use sim::scenario::{self, ScenarioFile};
-use sim::stage::{Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
+use sim::stage::{Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Clients that each do a round trip every `period` until the end.
@@ -51,7 +51,7 @@ const HORIZONS: [(&str, Duration); 3] = [
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = engine::<TurmoilNet>, engine::<Turmoil>, horizons, scenarios
+    targets = engine::<TurmoilNet>, engine::<Turmoil>, engine::<Madsim>, horizons, scenarios
 }
 criterion_main!(benches);
 

@@ -162,6 +162,7 @@ fn main() -> ExitCode {
 type Complaint = String;
 
 fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complaint> {
+    must_be_built(options.engine)?;
     let scope = if files.is_empty() { Scope::Suite } else { Scope::Files };
     let files = if files.is_empty() { load(files)? } else { load_to_try(files)? };
     let asked = Asked {
@@ -177,6 +178,11 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
         Format::Json => print(&report::json(&lines, asked, wall))?,
     };
     Ok(if report::is_green(&lines, asked) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+/// An engine that this program lacks is a mistake in how it was built, and never skipped.
+fn must_be_built(engine: EngineName) -> Result<(), Complaint> {
+    engine.missing().map_or(Ok(()), |remedy| Err(format!("error: there is no engine {}: {remedy}", engine.name())))
 }
 
 /// The event log of the same run, in a process of its own.
@@ -195,6 +201,7 @@ fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
 }
 
 fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String) -> Result<ExitCode, Complaint> {
+    must_be_built(options.engine)?;
     let files = load_to_try(&[file.to_owned()])?;
     for ScenarioFile { path, scenario } in &files {
         let lacks = run::lacks(scenario, options.engine);

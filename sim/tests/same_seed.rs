@@ -19,7 +19,7 @@ fn log(scenario: &str, engine: &str, seed: u64) -> Vec<u8> {
 
 #[test]
 fn two_processes_write_the_same_log_for_the_same_seed_and_different_ones_for_different_seeds() {
-    for engine in ["turmoil-net", "turmoil"] {
+    for engine in ["turmoil-net", "turmoil", "madsim"] {
         for scenario in ["acceptance/idle-clients-cannot-hold-the-pod.toml", "hazards/h13-connect-at-the-signal.toml"] {
             let first = log(scenario, engine, 7);
             assert!(first == log(scenario, engine, 7), "{scenario} on {engine}: the same seed, two logs");

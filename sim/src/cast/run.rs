@@ -9,7 +9,7 @@ use lastcall_world::watched::Watched;
 use crate::cast::history::{Event, History, Recorder};
 use crate::cast::{client, kubelet, pod, worker};
 use crate::scenario::{self, Action, Scenario, Step};
-use crate::stage::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
+use crate::stage::{Capabilities, Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
 
 /// How long the hosts may still move bytes once everything that the scenario asks for has happened.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -28,17 +28,29 @@ pub enum EngineName {
     TurmoilNet,
     /// turmoil: fixed ticks.
     Turmoil,
+    /// madsim: takes tasks in any order.
+    Madsim,
 }
 
 impl EngineName {
-    /// Both.
-    pub const ALL: [EngineName; 2] = [EngineName::TurmoilNet, EngineName::Turmoil];
+    /// All of them.
+    pub const ALL: [EngineName; 3] = [EngineName::TurmoilNet, EngineName::Turmoil, EngineName::Madsim];
 
     /// The name on the command line and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             EngineName::TurmoilNet => TurmoilNet::NAME,
             EngineName::Turmoil => Turmoil::NAME,
+            EngineName::Madsim => Madsim::NAME,
+        }
+    }
+
+    /// What to do about it, if this program was built without it.
+    pub const fn missing(self) -> Option<&'static str> {
+        match self {
+            #[cfg(not(madsim))]
+            EngineName::Madsim => Some(crate::stage::madsim::REMEDY),
+            _ => None,
         }
     }
 }
@@ -64,6 +76,7 @@ pub fn lacks(scenario: &Scenario, engine: EngineName) -> Vec<&'static str> {
     match engine {
         EngineName::TurmoilNet => TurmoilNet::SUPPORTS.lacks(needed),
         EngineName::Turmoil => Turmoil::SUPPORTS.lacks(needed),
+        EngineName::Madsim => Madsim::SUPPORTS.lacks(needed),
     }
 }
 
@@ -72,6 +85,7 @@ pub fn run(scenario: &Scenario, settings: &Settings, seed: u64, engine: EngineNa
     match engine {
         EngineName::TurmoilNet => run_on::<TurmoilNet>(scenario, settings, seed),
         EngineName::Turmoil => run_on::<Turmoil>(scenario, settings, seed),
+        EngineName::Madsim => run_on::<Madsim>(scenario, settings, seed),
     }
 }
 

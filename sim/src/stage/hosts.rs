@@ -4,7 +4,7 @@
 //! before each poll, and before the drop, whose turn it is; panics are caught and reported (tokio's own handling of them in
 //! these runtimes is to forget them); a task that is polled again and again without time moving is found out.
 //!
-//! **Kill** aborts the tasks' tokio handles. The scheduler of the host's own runtime then drops each future when it comes to
+//! **Kill** aborts the tasks. The scheduler of the host's own runtime then drops each future when it comes to
 //! it, inside the host's turn, so that its sockets are closed by the right kernel whichever host asked for the kill. No
 //! flag has to be looked at, and no waker kept.
 #![expect(clippy::disallowed_methods, reason = "the engines' only way to tokio's tasks")]
@@ -22,7 +22,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use lastcall_core::Time;
 use lastcall_world::{Signal, World};
-use tokio::task::AbortHandle;
 
 use super::{Life, Link, SimWorld, TaskPanic};
 use crate::stage::random::Streams;
@@ -170,8 +169,8 @@ struct HostState {
 
 struct Running {
     name: &'static str,
-    /// Set as soon as tokio has the task.
-    abort: Option<AbortHandle>,
+    /// Set as soon as the scheduler has the task.
+    abort: Option<Abort>,
 }
 
 impl Hosts {
@@ -222,8 +221,8 @@ impl Hosts {
             host.tasks.insert(id, Running { name, abort: None });
             id
         };
-        let task = Task { hosts: self.clone(), turn, host, name, id, future: Some(future) };
-        let abort = tokio::spawn(task).abort_handle();
+        let task = Task { hosts: self.clone(), turn: turn.clone(), host, name, id, future: Some(future) };
+        let abort = turn.start(task);
         // Gone already if the runtime is shutting down.
         if let Some(running) = self.lock().hosts[host].tasks.get_mut(&id) {
             running.abort = Some(abort);
@@ -258,7 +257,7 @@ impl Hosts {
     }
 
     fn kill(&self, host: usize) {
-        let aborts: Vec<AbortHandle> = {
+        let aborts: Vec<Abort> = {
             let host = &mut self.lock().hosts[host];
             host.alive = false;
             host.frozen = None;
@@ -266,7 +265,7 @@ impl Hosts {
             host.tasks.values().filter_map(|task| task.abort.clone()).collect()
         };
         for abort in aborts {
-            abort.abort();
+            abort();
         }
     }
 
@@ -417,12 +416,20 @@ impl PartialOrd for Rank {
 }
 
 /// What an engine does when a host's turn begins and ends.
-pub(super) trait Turn: Send + Unpin + 'static {
+pub(super) trait Turn: Clone + Send + Unpin + 'static {
     /// Before each poll of a task of this host, and before its drop.
     fn begin(&self);
     /// After it.
     fn end(&self);
+    /// Gives a task to the scheduler of this host: the tokio runtime that this is called in, unless the engine has another.
+    fn start(&self, task: impl Future<Output = ()> + Send + 'static) -> Abort {
+        let handle = tokio::spawn(task).abort_handle();
+        Arc::new(move || handle.abort())
+    }
 }
+
+/// Makes a scheduler drop a task.
+pub(super) type Abort = Arc<dyn Fn() + Send + Sync>;
 
 /// A future of a host, and where it belongs.
 struct Task<T: Turn> {

@@ -4,23 +4,29 @@
 //! it is over. Nothing outside this module knows which engine it runs on; what an engine can't do it says in
 //! [`Engine::SUPPORTS`], so that a scenario that needs it is reported as not supported and never counted as passed.
 //!
-//! | | [`TurmoilNet`] | [`Turmoil`] |
-//! |---|---|---|
-//! | cost grows with | events and open sockets | simulated time and hosts |
-//! | time | exact to 1 ms, always | exact to the tick: 1 ms up to 10 min, 144 ms for 24 h |
-//! | latency | 1 ms, and by the seed 1 ms more | one tick |
-//! | the seed decides | latency of each packet; in which order everything happens that is due in the same millisecond | order between hosts |
-//! | a reset | destroys what the other side has not read | comes after what the other side has not read |
-//! | sockets | TCP's own states and windows | messages, with a window of ours on top |
-//! | what is acknowledged | exact | what was sent two ticks ago and fits into the peer's buffer |
-//! | a machine that dies with its process | takes its buffers along | lives on |
-//! | behind a SIGCONT | timers first, then sockets | all at once |
+//! | | [`TurmoilNet`] | [`Madsim`] | [`Turmoil`] |
+//! |---|---|---|---|
+//! | cost grows with | events and open sockets | events | simulated time and hosts |
+//! | time | exact to 1 ms, always | exact to 1 ms, always | exact to the tick: 1 ms up to 10 min, 144 ms for 24 h |
+//! | latency | 1 ms, and by the seed 1 ms more | 1 ms, and by the seed 1 ms more | one tick |
+//! | the seed decides | latency of each packet; in which order everything happens that is due in the same millisecond | the same; and which task runs next, of all that can | order between hosts |
+//! | a reset | destroys what the other side has not read | destroys what the other side has not read | comes after what the other side has not read |
+//! | sockets | TCP's own states and windows | ours: segments, windows and acknowledgements | messages, with a window of ours on top |
+//! | what is acknowledged | exact | exact | what was sent two ticks ago and fits into the peer's buffer |
+//! | what is written leaves | at the end of the millisecond | at once | at once |
+//! | a machine that dies with its process | takes its buffers along | takes its buffers along | lives on |
+//! | behind a SIGCONT | timers first, then sockets | all at once, by the seed | all at once |
 //!
 //! Promises of every engine: the same plan and the same main functions give the same schedule in every process; time moves
 //! only when every task waits; tasks, their panics and signals are the engine's, so nothing of a run is left when it ends.
 //! Not promised: that two engines give the same schedule, nor that a task which never yields can be stopped.
 
 mod hosts;
+#[cfg(madsim)]
+pub mod madsim;
+#[cfg(not(madsim))]
+#[path = "no_madsim.rs"]
+pub mod madsim;
 pub mod random;
 #[cfg(test)]
 mod tests;
@@ -34,6 +40,7 @@ use futures_util::future::BoxFuture;
 use lastcall_core::Time;
 use lastcall_world::{Signal, World};
 
+pub use self::madsim::Madsim;
 pub use self::turmoil::Turmoil;
 pub use self::turmoil_net::TurmoilNet;
 

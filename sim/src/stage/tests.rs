@@ -1,4 +1,4 @@
-//! What both engines promise, each shown on both. Here: time, tasks, signals, seeds; sockets have a file of their own.
+//! What every engine promises, shown on each. Here: time, tasks, signals, seeds; sockets have a file of their own.
 
 mod faults;
 mod machines;
@@ -15,22 +15,28 @@ use lastcall_core::Time;
 use lastcall_world::{Listener, Signal, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Capabilities, Ending, Engine, Host, Plan, SimWorld, Turmoil, TurmoilNet};
+use super::{Capabilities, Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
 
-/// Makes a test of each of these functions for each engine.
-macro_rules! on_both_engines {
-    ($($test:ident)*) => {
+/// Makes a test of each of these functions for each engine. What comes behind `with faults:` is for those that can do all that
+/// networks and machines may suffer, and that draw the order of what is due together from the seed.
+macro_rules! on_every_engine {
+    ($($test:ident)* $(; with faults: $($faulty:ident)*)?) => {
         mod on_turmoil_net {
             $(#[test] fn $test() { super::$test::<crate::stage::TurmoilNet>(); })*
+            $($(#[test] fn $faulty() { super::$faulty::<crate::stage::TurmoilNet>(); })*)?
         }
         mod on_turmoil {
             $(#[test] fn $test() { super::$test::<crate::stage::Turmoil>(); })*
         }
+        mod on_madsim {
+            $(#[test] fn $test() { super::$test::<crate::stage::Madsim>(); })*
+            $($(#[test] fn $faulty() { super::$faulty::<crate::stage::Madsim>(); })*)?
+        }
     };
 }
-use on_both_engines;
+use on_every_engine;
 
-on_both_engines! {
+on_every_engine! {
     kill_ends_the_tasks_and_closes_the_sockets
     a_panic_ends_its_task_and_is_reported
     pending_signals_are_delivered_once_each
@@ -215,6 +221,7 @@ fn what_an_engine_lacks_is_named() {
     let needed = Capabilities { exact_times: true, reset: true, ..Capabilities::default() };
     assert_eq!(Turmoil::SUPPORTS.lacks(needed), ["exact times"]);
     assert!(TurmoilNet::SUPPORTS.lacks(needed).is_empty());
+    assert!(Madsim::SUPPORTS.lacks(needed).is_empty());
     assert_eq!(Capabilities::default().lacks(needed), ["reset", "exact times"]);
 }
 

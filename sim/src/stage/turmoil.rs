@@ -1,4 +1,4 @@
-//! The engine on `turmoil`: a second opinion, from a simulator that knows messages where the other knows sockets.
+//! The engine on `turmoil`: a second opinion, from a simulator that knows messages where the first knows sockets.
 //!
 //! Every host has a runtime of its own and gets one turn a tick, whether anything happens there or not: keep hosts few, and
 //! let clients be tasks of one host. The tick comes from the limit of the run (see `tick`), and everything happens at ticks:
@@ -17,7 +17,7 @@
 //! - A second shutdown is an error. [`Stream`] returns `Ok`, as a socket does.
 //! - A listener has only an async accept. [`Listener`] keeps the future between polls.
 //! - The SYN-ACK takes no time: a connect takes one tick, not two.
-//! - A reset waits behind data that has arrived and is not read; see the other engine for the stricter reading.
+//! - A reset waits behind data that has arrived and is not read; see the other engines for the stricter reading.
 //! - A refused or given up connect leaks its port: some 16,000 of them exhaust a host, and end the run as stuck.
 //! - There is no retransmission: whoever adds faults can hold messages, but not lose them.
 //! - A host is there to the end of a run, whatever its [`Life`].

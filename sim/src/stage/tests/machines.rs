@@ -5,16 +5,29 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::future::poll_fn;
-use lastcall_world::{Listener as _, PeerState, Stream as _, World as _};
+use lastcall_world::{Listener as _, PeerState, Stream as _, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{HOUR, Log, accept, echo_server, on_both_engines, second};
-use crate::stage::turmoil_net::{Stream, World};
+use super::{HOUR, Log, accept, echo_server, on_every_engine, second};
+use crate::stage::turmoil_net;
 use crate::stage::{Buffers, Engine, Host, Life, Link, Machine, Plan, SimWorld, TurmoilNet};
 
-on_both_engines! {
+on_every_engine! {
     a_writer_that_was_refused_is_let_on_when_a_third_of_its_buffer_is_free
+    ;
+    with faults:
+    what_is_not_acknowledged_when_a_pod_exits_is_lost_without_a_word
+    what_has_left_and_what_was_closed_in_good_order_arrives_although_the_pod_is_gone
+    a_pod_that_is_killed_sends_neither_fin_nor_reset_and_answers_nothing
+    a_pod_can_be_started_again_where_one_has_died
+    an_answer_of_megabytes_waits_in_the_senders_buffer
+    a_receive_buffer_can_be_of_megabytes
+    a_link_with_a_rate_is_shared_by_its_connections_and_carries_no_more
+    a_reset_reaches_a_process_that_is_stopped
 }
+
+/// What a process on an engine has of a connection.
+type StreamOf<E> = <<E as Engine>::World as World>::Stream;
 
 fn mortal() -> Machine {
     Machine { life: Life::DiesWithProcess, ..Machine::default() }
@@ -25,9 +38,9 @@ fn small(send: usize) -> Machine {
 }
 
 /// Runs a pod whose machine dies with it, and a client of its.
-fn run<P, C>(
-    pod: impl FnOnce(World, Stream) -> P + Send + 'static,
-    client: impl FnOnce(World, Stream, Log) -> C + Send + 'static,
+fn run<E: Engine, P, C>(
+    pod: impl FnOnce(E::World, StreamOf<E>) -> P + Send + 'static,
+    client: impl FnOnce(E::World, StreamOf<E>, Log) -> C + Send + 'static,
 ) -> Log
 where
     P: Future<Output = ()> + Send + 'static,
@@ -36,23 +49,23 @@ where
     let log = Log::default();
     let seen = log.clone();
     let hosts = vec![
-        Host::new("pod", async move |world: World| {
+        Host::new("pod", async move |world: E::World| {
             let (_listener, stream) = accept(&world).await;
             pod(world, stream).await;
         })
         .on(mortal()),
-        Host::new("client", async move |world: World| {
+        Host::new("client", async move |world: E::World| {
             let stream = world.connect("pod:6432").await.unwrap();
             client(world.clone(), stream, seen).await;
             world.finish();
         }),
     ];
-    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    E::simulate(Plan { seed: 1, limit: HOUR }, hosts);
     log
 }
 
 /// Reads to the end, and says how much came, and how and in which second it ended.
-async fn read_all(world: &World, stream: &mut Stream, seen: &Log) {
+async fn read_all<W: World>(world: &W, stream: &mut W::Stream, seen: &Log) {
     let (mut buf, mut total) = (vec![0; 16 * 1024], 0);
     let end = loop {
         match stream.read(&mut buf).await {
@@ -64,9 +77,8 @@ async fn read_all(world: &World, stream: &mut Stream, seen: &Log) {
     seen.note(world, format!("{total} bytes, {end} at {} s", world.now().since_epoch().as_secs()));
 }
 
-#[test]
-fn what_is_not_acknowledged_when_a_pod_exits_is_lost_without_a_word() {
-    let log = run(
+fn what_is_not_acknowledged_when_a_pod_exits_is_lost_without_a_word<E: Engine>() {
+    let log = run::<E, _, _>(
         async |world, mut stream| {
             world.sleep_until(second(1)).await;
             stream.write_all(&vec![0; 200_000]).await.unwrap();
@@ -85,9 +97,8 @@ fn what_is_not_acknowledged_when_a_pod_exits_is_lost_without_a_word() {
     assert_eq!(end, "connection reset at 95 s");
 }
 
-#[test]
-fn what_has_left_and_what_was_closed_in_good_order_arrives_although_the_pod_is_gone() {
-    let log = run(
+fn what_has_left_and_what_was_closed_in_good_order_arrives_although_the_pod_is_gone<E: Engine>() {
+    let log = run::<E, _, _>(
         async |world, mut stream| {
             world.sleep_until(second(5)).await;
             stream.write_all(b"goodbye").await.unwrap();
@@ -98,13 +109,12 @@ fn what_has_left_and_what_was_closed_in_good_order_arrives_although_the_pod_is_g
     assert_eq!(log.words(), ["7 bytes, end at 5 s"]);
 }
 
-#[test]
-fn a_pod_that_is_killed_sends_neither_fin_nor_reset_and_answers_nothing() {
+fn a_pod_that_is_killed_sends_neither_fin_nor_reset_and_answers_nothing<E: Engine>() {
     let log = Log::default();
     let seen = log.clone();
     let hosts = vec![
         Host::new("pod", echo_server).on(mortal()),
-        Host::new("client", async move |world: World| {
+        Host::new("client", async move |world: E::World| {
             let [mut idle, mut unread, mut writes] = std::array::from_fn(|_| None);
             for stream in [&mut idle, &mut unread, &mut writes] {
                 *stream = Some(world.connect("pod:6432").await.unwrap());
@@ -123,18 +133,17 @@ fn a_pod_that_is_killed_sends_neither_fin_nor_reset_and_answers_nothing() {
             world.finish();
         }),
     ];
-    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    E::simulate(Plan { seed: 1, limit: HOUR }, hosts);
     let refused = format!("{:?}", Some(ErrorKind::ConnectionRefused));
     assert_eq!(log.words(), [&refused, "Gone at 100 s", "0 bytes, connection reset at 910 s"]);
 }
 
-#[test]
-fn a_pod_can_be_started_again_where_one_has_died() {
+fn a_pod_can_be_started_again_where_one_has_died<E: Engine>() {
     let log = Log::default();
     let seen = log.clone();
     let hosts = vec![
         Host::new("pod", echo_server).on(mortal()),
-        Host::new("client", async move |world: World| {
+        Host::new("client", async move |world: E::World| {
             let mut old = world.connect("pod:6432").await.unwrap();
             world.sleep_until(second(10)).await;
             world.kill("pod");
@@ -151,7 +160,7 @@ fn a_pod_can_be_started_again_where_one_has_died() {
             world.finish();
         }),
     ];
-    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    E::simulate(Plan { seed: 1, limit: HOUR }, hosts);
     assert_eq!(log.words(), ["new", "0 bytes, connection reset at 21 s"]);
 }
 
@@ -195,9 +204,8 @@ fn a_writer_that_was_refused_is_let_on_when_a_third_of_its_buffer_is_free<E: Eng
     assert!((40..=50).contains(&at), "{at} s");
 }
 
-#[test]
-fn an_answer_of_megabytes_waits_in_the_senders_buffer() {
-    let log = run(
+fn an_answer_of_megabytes_waits_in_the_senders_buffer<E: Engine>() {
+    let log = run::<E, _, _>(
         async |world, mut stream| {
             stream.write_all(&vec![0; 4 * 1024 * 1024]).await.unwrap();
             world.sleep_until(second(5)).await;
@@ -216,18 +224,17 @@ fn an_answer_of_megabytes_waits_in_the_senders_buffer() {
     assert_eq!(log.words(), ["true"]);
 }
 
-#[test]
-fn a_receive_buffer_can_be_of_megabytes() {
+fn a_receive_buffer_can_be_of_megabytes<E: Engine>() {
     let log = Log::default();
     let seen = log.clone();
     let large = Machine { buffers: Buffers { receive: 1024 * 1024, ..Buffers::default() }, ..Machine::default() };
     let hosts = vec![
-        Host::new("server", async |world: World| {
+        Host::new("server", async |world: E::World| {
             let (_listener, _stream) = accept(&world).await;
             std::future::pending::<()>().await;
         })
         .on(large),
-        Host::new("client", async move |world: World| {
+        Host::new("client", async move |world: E::World| {
             let mut stream = world.connect("server:6432").await.unwrap();
             stream.write_all(&vec![0; 2 * 1024 * 1024]).await.unwrap();
             world.sleep_until(second(5)).await;
@@ -235,16 +242,15 @@ fn a_receive_buffer_can_be_of_megabytes() {
             world.finish();
         }),
     ];
-    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    E::simulate(Plan { seed: 1, limit: HOUR }, hosts);
     assert_eq!(log.words(), ["true"]);
 }
 
-#[test]
-fn a_link_with_a_rate_is_shared_by_its_connections_and_carries_no_more() {
+fn a_link_with_a_rate_is_shared_by_its_connections_and_carries_no_more<E: Engine>() {
     let log = Log::default();
     let reader = |name: &'static str| {
         let seen = log.clone();
-        move |world: World| async move {
+        move |world: E::World| async move {
             let mut stream = world.connect("server:6432").await.unwrap();
             stream.read_exact(&mut vec![0; 1_000_000]).await.unwrap();
             seen.note(&world, name);
@@ -252,7 +258,7 @@ fn a_link_with_a_rate_is_shared_by_its_connections_and_carries_no_more() {
     };
     let (one, other, fast) = (reader("one"), reader("other"), reader("fast"));
     let hosts = vec![
-        Host::new("server", async |world: World| {
+        Host::new("server", async |world: E::World| {
             let mut listener = world.bind("0.0.0.0:6432").await.unwrap();
             loop {
                 let (mut stream, _) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
@@ -262,7 +268,7 @@ fn a_link_with_a_rate_is_shared_by_its_connections_and_carries_no_more() {
                 });
             }
         }),
-        Host::new("clients", async move |world: World| {
+        Host::new("clients", async move |world: E::World| {
             world.link(["clients", "server"], Link::Rate(250_000));
             world.spawn("one", one(world.clone()));
             world.spawn("other", other(world.clone()));
@@ -272,7 +278,7 @@ fn a_link_with_a_rate_is_shared_by_its_connections_and_carries_no_more() {
             world.finish();
         }),
     ];
-    TurmoilNet::simulate(Plan { seed: 1, limit: HOUR }, hosts);
+    E::simulate(Plan { seed: 1, limit: HOUR }, hosts);
     let took: Vec<u64> = log.times().iter().map(|at| at.since_epoch().as_secs()).collect();
     // 2 MB, and 3 % of headers and acknowledgements.
     assert!(took[0] >= 7 && took[1] == 8 && took[2] == 20, "{took:?}");
@@ -284,7 +290,7 @@ fn behind_a_stop_timers_ring_before_sockets_tell_what_has_come() {
         let log = Log::default();
         let seen = log.clone();
         let hosts = vec![
-            Host::new("server", async move |world: World| {
+            Host::new("server", async move |world: turmoil_net::World| {
                 let (_listener, mut stream) = accept(&world).await;
                 let deadline = world.sleep_until(second(3));
                 let mut deadline = std::pin::pin!(deadline);
@@ -307,7 +313,7 @@ fn behind_a_stop_timers_ring_before_sockets_tell_what_has_come() {
                 }
                 world.finish();
             }),
-            Host::new("client", async move |world: World| {
+            Host::new("client", async move |world: turmoil_net::World| {
                 let mut stream = world.connect("server:6432").await.unwrap();
                 world.sleep_until(second(1)).await;
                 world.freeze("server");
@@ -326,9 +332,8 @@ fn behind_a_stop_timers_ring_before_sockets_tell_what_has_come() {
     assert_eq!(sees(true), ["bytes at 5s", "and bytes"]);
 }
 
-#[test]
-fn a_reset_reaches_a_process_that_is_stopped() {
-    let log = run(
+fn a_reset_reaches_a_process_that_is_stopped<E: Engine>() {
+    let log = run::<E, _, _>(
         async |_, stream| {
             // Over bytes that nobody has read.
             let _stream = stream;

@@ -1,4 +1,4 @@
-//! The same instant: on the engine that draws its order from the seed.
+//! The same instant: on the engines that draw its order from the seed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,9 +6,15 @@ use std::time::Duration;
 use lastcall_world::World as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Log, accept, second};
-use crate::stage::turmoil_net::World;
-use crate::stage::{Engine, Host, Plan, SimWorld, TurmoilNet};
+use super::{Log, accept, on_every_engine, second};
+use crate::stage::{Engine, Host, Plan, SimWorld};
+
+on_every_engine! {
+    ;
+    with faults:
+    tasks_of_one_host_that_are_due_together_run_in_every_order
+    a_packet_and_a_timer_come_in_both_orders
+}
 
 /// Enough for every order of three things: each has one chance in six a run.
 const SEEDS: u64 = 64;
@@ -17,12 +23,11 @@ fn orders(run: impl Fn(u64) -> Vec<String>) -> BTreeSet<String> {
     (1..=SEEDS).map(|seed| run(seed).join(" ")).collect()
 }
 
-#[test]
-fn tasks_of_one_host_that_are_due_together_run_in_every_order() {
+fn tasks_of_one_host_that_are_due_together_run_in_every_order<E: Engine>() {
     let run = |seed| {
         let log = Log::default();
         let seen = log.clone();
-        let host = Host::new("pod", async move |world: World| {
+        let host = Host::new("pod", async move |world: E::World| {
             for name in ["a", "b", "c"] {
                 let (world, seen) = (world.clone(), seen.clone());
                 world.clone().spawn("task", async move {
@@ -33,7 +38,7 @@ fn tasks_of_one_host_that_are_due_together_run_in_every_order() {
             world.sleep_until(second(61)).await;
             world.finish();
         });
-        TurmoilNet::simulate(Plan { seed, limit: Duration::from_secs(100) }, vec![host]);
+        E::simulate(Plan { seed, limit: Duration::from_secs(100) }, vec![host]);
         log.words()
     };
     assert_eq!(run(7), run(7));
@@ -42,13 +47,12 @@ fn tasks_of_one_host_that_are_due_together_run_in_every_order() {
 }
 
 /// The server's timer is due in the millisecond in which the client's byte arrives, or one before it: jitter.
-#[test]
-fn a_packet_and_a_timer_come_in_both_orders() {
+fn a_packet_and_a_timer_come_in_both_orders<E: Engine>() {
     let run = |seed| {
         let log = Log::default();
         let seen = log.clone();
         let hosts = vec![
-            Host::new("server", async move |world: World| {
+            Host::new("server", async move |world: E::World| {
                 let (_listener, mut stream) = accept(&world).await;
                 let (clock, ticks) = (world.clone(), seen.clone());
                 world.spawn("timer", async move {
@@ -60,7 +64,7 @@ fn a_packet_and_a_timer_come_in_both_orders() {
                     seen.note(&world, "packet");
                 }
             }),
-            Host::new("client", async |world: World| {
+            Host::new("client", async |world: E::World| {
                 let mut stream = world.connect("server:6432").await.unwrap();
                 world.sleep_until(second(59) + Duration::from_millis(999)).await;
                 stream.write_all(b"?").await.unwrap();
@@ -68,7 +72,7 @@ fn a_packet_and_a_timer_come_in_both_orders() {
                 world.finish();
             }),
         ];
-        TurmoilNet::simulate(Plan { seed, limit: Duration::from_secs(100) }, hosts);
+        E::simulate(Plan { seed, limit: Duration::from_secs(100) }, hosts);
         log.words()
     };
     assert_eq!(orders(run), BTreeSet::from(["timer", "timer packet", "packet timer"].map(str::to_owned)));

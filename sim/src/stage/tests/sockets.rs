@@ -1,4 +1,4 @@
-//! Sockets: what a program may rely on with either engine.
+//! Sockets: what a program may rely on with every engine.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
@@ -10,10 +10,10 @@ use lastcall_core::Time;
 use lastcall_world::{PeerState, Stream as _, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Log, accept, echo_server, on_both_engines, second, simulate};
+use super::{Log, accept, echo_server, on_every_engine, second, simulate};
 use crate::stage::{Ending, Engine, Host, SimWorld};
 
-on_both_engines! {
+on_every_engine! {
     an_echo_crosses_the_hosts
     a_client_that_has_shut_down_its_side_still_reads
     a_stream_dropped_with_unread_bytes_resets_its_peer
