@@ -8,8 +8,9 @@
 //! 4. [`story`]: what happened, read from that log once.
 //! 5. [`judge`]: what must hold: the promises, the file's expectations, what a suite has covered.
 //!
-//! Behind them are the commands: [`suite`], [`report`], [`sabotage`].
+//! Behind them are the commands: [`suite`], [`across`], [`report`], [`sabotage`].
 
+pub mod across;
 pub mod another_process;
 pub mod cast;
 pub mod judge;

@@ -4,17 +4,19 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lastcall_core::settings;
 use sim::cast::run::{self, EngineName};
-use sim::report;
 use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::stopwatch::timed;
+use sim::story::timeline;
 use sim::suite::{self, Asked, Scope, Seeds};
+use sim::{across, report};
 
 /// A promise or an expectation is broken.
 const BROKEN: u8 = 1;
@@ -32,7 +34,8 @@ const BAD_FILE: u8 = 2;
     after_help = "Examples:
   sim                                        all files under scenarios/
   sim run scenarios/acceptance/*.toml        some files
-  sim run FILE --seed 7 --engine turmoil     the run that a failure names
+  sim run FILE --seed 7 --engine madsim      the run that a failure names
+  sim --engine all                           all files on each engine, and whether these show the same
   sim check FILE                             only look for mistakes in the file
   sim log FILE                               the run's events, one JSON object a line
   sim sabotage                               builds each known defect in, and shows what catches it"
@@ -110,7 +113,7 @@ struct SeedOptions {
     seed: u64,
     /// The simulator to run on.
     #[arg(long, value_enum, default_value_t)]
-    engine: EngineName,
+    engine: Engines,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -123,10 +126,48 @@ struct RunOptions {
     seeds: Option<u64>,
     /// The simulator to run on.
     #[arg(long, value_enum, default_value_t)]
-    engine: EngineName,
+    engine: Engines,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// What `--engine` may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engines {
+    One(EngineName),
+    All,
+}
+
+impl Default for Engines {
+    fn default() -> Self {
+        Engines::One(EngineName::default())
+    }
+}
+
+impl Engines {
+    fn list(self) -> Vec<EngineName> {
+        match self {
+            Engines::One(engine) => vec![engine],
+            Engines::All => EngineName::ALL.to_vec(),
+        }
+    }
+}
+
+impl ValueEnum for Engines {
+    fn value_variants<'a>() -> &'a [Self] {
+        const {
+            let [first, second, third] = EngineName::ALL;
+            &[Engines::One(first), Engines::One(second), Engines::One(third), Engines::All]
+        }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Engines::One(engine) => engine.to_possible_value(),
+            Engines::All => Some(PossibleValue::new("all").help("Each of them; a run compares what they show")),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -146,9 +187,11 @@ fn main() -> ExitCode {
         Some(Command::Check { files }) => check_files(&files),
         Some(Command::Schema) => print(&scenario::schema()),
         Some(Command::Timeline { file, options }) => {
-            show(&file, options, |run| sim::story::timeline::whole(&run.history))
+            show(&file, options, |engine| format!("engine {engine}\n"), |run| timeline::whole(&run.history))
         }
-        Some(Command::Log { file, options }) => show(&file, options, |run| run.history.to_lines()),
+        Some(Command::Log { file, options }) => {
+            show(&file, options, |engine| format!("{{\"engine\":\"{engine}\"}}\n"), |run| run.history.to_lines())
+        }
         Some(Command::Sabotage { names, update, format }) => sabotages(&names, update, format),
         Some(Command::Hunt { breaks, name, from, to }) => hunt_for(&Quarry { breaks, name, seeds: (from, to) }),
     };
@@ -165,10 +208,12 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
     must_be_built(options.engine)?;
     let scope = if files.is_empty() { Scope::Suite } else { Scope::Files };
     let files = if files.is_empty() { load(files)? } else { load_to_try(files)? };
-    let asked = Asked {
-        seeds: options.seed.map(Seeds::Only).or(options.seeds.map(Seeds::AtLeast)),
-        engine: options.engine,
-        scope,
+    let seeds = options.seed.map(Seeds::Only).or(options.seeds.map(Seeds::AtLeast));
+    let asked = match options.engine {
+        Engines::One(engine) => Asked { seeds, engine, scope },
+        Engines::All => {
+            return run_across(&files, Asked { seeds, engine: EngineName::default(), scope }, options.format);
+        }
     };
     let progress = progress(suite::runs(&files, asked), "runs");
     let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
@@ -180,9 +225,24 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
     Ok(if report::is_green(&lines, asked) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
+/// Runs files on every engine, and compares.
+fn run_across(files: &[ScenarioFile], asked: Asked, format: Format) -> Result<ExitCode, Complaint> {
+    let progress = progress(across::runs(files, asked), "runs");
+    let (across, wall) = timed(|| across::judge(files, asked, &log_of_another_process, || progress.inc(1)));
+    progress.finish_and_clear();
+    match format {
+        Format::Text => print(&report::across::text(&across, wall, std::io::stdout().is_terminal()))?,
+        Format::Json => print(&report::across::json(&across, wall))?,
+    };
+    Ok(if report::across::is_green(&across) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
 /// An engine that this program lacks is a mistake in how it was built, and never skipped.
-fn must_be_built(engine: EngineName) -> Result<(), Complaint> {
-    engine.missing().map_or(Ok(()), |remedy| Err(format!("error: there is no engine {}: {remedy}", engine.name())))
+fn must_be_built(engines: Engines) -> Result<(), Complaint> {
+    engines.list().into_iter().try_for_each(|engine| match engine.missing() {
+        Some(remedy) => Err(format!("error: there is no engine {}: {remedy}", engine.name())),
+        None => Ok(()),
+    })
 }
 
 /// The event log of the same run, in a process of its own.
@@ -200,17 +260,33 @@ fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
     ))
 }
 
-fn show(file: &Path, options: SeedOptions, render: impl Fn(&run::Run) -> String) -> Result<ExitCode, Complaint> {
+/// Runs one file and prints what `render` makes of it; on several engines, each behind what `heading` makes of its name.
+fn show(
+    file: &Path,
+    options: SeedOptions,
+    heading: impl Fn(&str) -> String,
+    render: impl Fn(&run::Run) -> String,
+) -> Result<ExitCode, Complaint> {
     must_be_built(options.engine)?;
     let files = load_to_try(&[file.to_owned()])?;
     for ScenarioFile { path, scenario } in &files {
-        let lacks = run::lacks(scenario, options.engine);
-        if !lacks.is_empty() {
-            let (path, engine) = (path.display(), options.engine.name());
-            return Err(format!("error: {path} is not supported by {engine}: {}", lacks.join(", ")));
+        for engine in options.engine.list() {
+            let lacks = run::lacks(scenario, engine);
+            if !lacks.is_empty() {
+                let complaint =
+                    format!("{} is not supported by {}: {}", path.display(), engine.name(), lacks.join(", "));
+                if options.engine != Engines::All {
+                    return Err(format!("error: {complaint}"));
+                }
+                anstream::eprintln!("warning: {complaint}");
+                continue;
+            }
+            if options.engine == Engines::All {
+                print(&heading(engine.name()))?;
+            }
+            let run = run::run(scenario, &run::settings(scenario), options.seed, engine);
+            print(&render(&run))?;
         }
-        let run = run::run(scenario, &run::settings(scenario), options.seed, options.engine);
-        print(&render(&run))?;
     }
     Ok(ExitCode::SUCCESS)
 }

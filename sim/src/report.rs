@@ -1,5 +1,7 @@
 //! What the command prints: a line for each file, what failed and why, a summary; or all of it as JSON.
 
+pub mod across;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -16,13 +18,7 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
     let mut out = String::new();
     let widest = lines.iter().map(|line| line.judgement.file.len()).max().unwrap_or_default();
     for Line { judgement, wall } in lines {
-        let (word, style) = match judgement.verdict {
-            Verdict::Pass => ("pass", Style::new().green()),
-            Verdict::Fail(_) => ("FAIL", Style::new().red().bold()),
-            Verdict::NotSupported(_) => ("skip", Style::new().yellow()),
-        };
-        let word = if colour { word.style(style).to_string() } else { word.to_owned() };
-        let _ = write!(out, "{word}  {:<widest$}", judgement.file);
+        let _ = write!(out, "{}  {:<widest$}", verdict(&judgement.verdict, colour), judgement.file);
         match &judgement.verdict {
             Verdict::NotSupported(lacks) => {
                 let _ = writeln!(out, "  not supported by {}: {}", asked.engine.name(), lacks.join(", "));
@@ -54,19 +50,7 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
             failed(&mut out, judgement, failures, asked);
         }
     }
-    if asked.scope == Scope::Suite {
-        let coverage = suite::coverage(lines);
-        let _ = write!(out, "\n{}", coverage::text(&coverage, colour));
-        if asked.must_reach_all() {
-            for mark in coverage.missing() {
-                let _ = writeln!(out, "FAIL  no run reached {}: a scenario is missing", mark.name());
-            }
-            for file in unproven(lines) {
-                let remedy = "give it a `[[fails_under]]`, or `catches` with a sabotage";
-                let _ = writeln!(out, "FAIL  nothing shows that {file} can fail: {remedy}");
-            }
-        }
-    }
+    coverage_and_gaps(&mut out, lines, asked, colour);
     let count = Count::of(lines);
     let _ = writeln!(
         out,
@@ -80,6 +64,34 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
         milliseconds(wall)
     );
     out
+}
+
+/// The verdict in one word.
+fn verdict(verdict: &Verdict, colour: bool) -> String {
+    let (word, style) = match verdict {
+        Verdict::Pass => ("pass", Style::new().green()),
+        Verdict::Fail(_) => ("FAIL", Style::new().red().bold()),
+        Verdict::NotSupported(_) => ("skip", Style::new().yellow()),
+    };
+    if colour { word.style(style).to_string() } else { word.to_owned() }
+}
+
+/// What the whole suite has reached, and what it lacks.
+fn coverage_and_gaps(out: &mut String, lines: &[Line], asked: Asked, colour: bool) {
+    if asked.scope != Scope::Suite {
+        return;
+    }
+    let coverage = suite::coverage(lines);
+    let _ = write!(out, "\n{}", coverage::text(&coverage, colour));
+    if asked.must_reach_all() {
+        for mark in coverage.missing() {
+            let _ = writeln!(out, "FAIL  no run reached {}: a scenario is missing", mark.name());
+        }
+        for file in unproven(lines) {
+            let remedy = "give it a `[[fails_under]]`, or `catches` with a sabotage";
+            let _ = writeln!(out, "FAIL  nothing shows that {file} can fail: {remedy}");
+        }
+    }
 }
 
 fn failed(out: &mut String, judgement: &Judgement, failures: &[Failure], asked: Asked) {
@@ -177,8 +189,13 @@ pub fn is_green(lines: &[Line], asked: Asked) -> bool {
 
 /// The report as one JSON document.
 pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
+    let report = document(lines, asked, wall);
+    serde_json::to_string_pretty(&report).expect("a report holds only strings and numbers") + "\n"
+}
+
+fn document(lines: &[Line], asked: Asked, wall: Duration) -> Json<'_> {
     let count = Count::of(lines);
-    let report = Json {
+    Json {
         engine: asked.engine.name(),
         seed: if let Some(Seeds::Only(seed)) = asked.seeds { Some(seed) } else { None },
         runs: lines.iter().map(|line| line.judgement.seeds).sum(),
@@ -188,8 +205,7 @@ pub fn json(lines: &[Line], asked: Asked, wall: Duration) -> String {
         not_supported: count.not_supported,
         files: lines.iter().map(|line| JsonFile::of(line, asked)).collect(),
         coverage: coverage::json(&suite::coverage(lines)),
-    };
-    serde_json::to_string_pretty(&report).expect("a report holds only strings and numbers") + "\n"
+    }
 }
 
 #[derive(Serialize)]

@@ -20,6 +20,9 @@ const LATE: u32 = 3;
 /// Simulated time beyond that, or the SIGKILL.
 const RESERVE: Duration = Duration::from_secs(2 * 60);
 
+/// What part of the time to its end a window must be for ticks to do.
+const NARROW: u32 = 1000;
+
 /// The engines, by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineName {
@@ -89,6 +92,16 @@ pub fn run(scenario: &Scenario, settings: &Settings, seed: u64, engine: EngineNa
     }
 }
 
+/// The shortest time that a run of `scenario` under `settings` tells apart.
+pub fn resolution(scenario: &Scenario, settings: &Settings, engine: EngineName) -> Duration {
+    let limit = limit(scenario, settings);
+    match engine {
+        EngineName::TurmoilNet => TurmoilNet::resolution(limit),
+        EngineName::Turmoil => Turmoil::resolution(limit),
+        EngineName::Madsim => Madsim::resolution(limit),
+    }
+}
+
 /// The settings of the scenario: the defaults, and what its `[drain]` says.
 pub fn settings(scenario: &Scenario) -> Settings {
     let mut settings = Settings::default();
@@ -106,8 +119,8 @@ struct Progress {
 }
 
 fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
-    let termination_grace = scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0);
-    let limit = limit(scenario, settings, termination_grace);
+    let termination_grace = termination_grace(scenario);
+    let limit = limit(scenario, settings);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
     let progress = Progress { clients_left, events_done: false, pod_gone: false };
@@ -162,12 +175,17 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
 /// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to some time behind the exit
 /// that it expects, and some more. Engines that count ticks choose them by it, and a hot client that is never closed costs no
 /// more than it.
-fn limit(scenario: &Scenario, settings: &Settings, termination_grace: Duration) -> Duration {
+fn limit(scenario: &Scenario, settings: &Settings) -> Duration {
+    let termination_grace = termination_grace(scenario);
     let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
     let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
     let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| LATE * within.0);
     let own = *settings == self::settings(scenario);
     last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
+}
+
+fn termination_grace(scenario: &Scenario) -> Duration {
+    scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0)
 }
 
 #[derive(Clone)]
@@ -246,8 +264,14 @@ fn needs(scenario: &Scenario) -> Capabilities {
             Action::Latency => needed.latency = true,
             Action::Rate => needed.rate = true,
             Action::WorkerCrash => needed.restart = true,
+            Action::Sigkill => needed.dying_machines = true,
             _ => {}
         }
+    }
+    for client in scenario.expect.client.values() {
+        needed.dying_machines |= client.killed;
+        // Where time goes by in ticks, each step of a client ends some of them late.
+        needed.exact_times |= client.between.is_some_and(|[from, to]| to.0.saturating_sub(from.0) * NARROW < to.0);
     }
     needed
 }
@@ -287,5 +311,19 @@ mod tests {
         let judgement = judge(&file, None, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
         assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
         assert!(judgement.simulated.is_zero());
+    }
+
+    #[test]
+    fn a_window_of_a_second_behind_an_hour_needs_exact_times_and_who_is_killed_needs_a_machine_that_dies() {
+        let lacking = |expect: &str| {
+            let text = format!(
+                "title = 't'\n[[client]]\nname = 'c'\nsteps = ['connect', {{ idle = 'forever' }}]\n\
+                 [[event]]\nat = '1m'\ndo = 'sigterm'\n[expect]\nclient.c = {{ {expect} }}\n"
+            );
+            lacks(&parse("t.toml", &text).expect("it is a good file"), EngineName::Turmoil)
+        };
+        assert_eq!(lacking("between = ['1h', '1h1s']"), ["exact times"]);
+        assert_eq!(lacking("between = ['15s', '31s']"), [""; 0]);
+        assert_eq!(lacking("killed = true"), ["machines that die"]);
     }
 }

@@ -2,19 +2,25 @@
 //!
 //! A file passes if every promise of the contract and every expectation of the file holds under its own settings, if its run
 //! is the same in another process, and if under each of its `fails_under` exactly the promises named there break. A file
-//! that can't fail proves nothing, so the last is as much a condition as the first.
+//! that can't fail proves nothing, so the last is as much a condition as the first, on every engine that can tell.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use lastcall_core::Settings;
+
 use crate::cast::run::{self, EngineName, Run};
+use crate::judge::compare::Facts;
 use crate::judge::coverage::Coverage;
 use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
 use crate::story::holders::{self, Holder};
 use crate::story::timeline;
 use crate::suite::{self, Asked, Scope, Seeds};
+
+/// What a run must tell apart to show what an old policy breaks.
+const EXACT: Duration = Duration::from_millis(1);
 
 /// What came out for one file.
 #[derive(Clone, Debug)]
@@ -33,7 +39,7 @@ pub struct Judgement {
     pub promises: usize,
     /// How many expectations of its own the file has.
     pub expectations: usize,
-    /// How many `fails_under` it has.
+    /// How many `fails_under` it was put to.
     pub fails_under: usize,
     /// The sabotages that it catches.
     pub catches: Vec<String>,
@@ -41,6 +47,8 @@ pub struct Judgement {
     pub coverage: Coverage,
     /// Who held the pod in the first of them.
     pub holders: Vec<Holder>,
+    /// What each of them shows, with its seed.
+    pub facts: Vec<(u64, Facts)>,
 }
 
 /// The verdict on a file.
@@ -82,6 +90,8 @@ pub struct Trial {
     pub coverage: Coverage,
     /// Who held the pod.
     pub holders: Vec<Holder>,
+    /// What it shows, to be compared with another engine.
+    pub facts: Facts,
 }
 
 /// How a run's log in another process is had: given the file, the seed and the engine.
@@ -113,10 +123,16 @@ pub fn trial(file: &ScenarioFile, seed: u64, engine: EngineName, proof: Option<&
     let mut failures = failures_of(scenario, &run, seed);
     if let Some(elsewhere) = proof {
         failures.extend(differences(file, &run, seed, engine, elsewhere));
-        failures.extend(scenario.fails_under.iter().filter_map(|other| survives(scenario, other, seed, engine)));
+        failures.extend(proofs(scenario, engine).filter_map(|other| survives(scenario, other, seed, engine)));
     }
     let coverage = Coverage::of(&run.history, &run.settings);
-    Trial { seed, simulated: run.simulated(), failures, coverage, holders: holders::of(&run.history) }
+    let facts = Facts::of(scenario, &run.history);
+    Trial { seed, simulated: run.simulated(), failures, coverage, holders: holders::of(&run.history), facts }
+}
+
+/// What one run of a file shows, without a judgement.
+pub fn facts(file: &ScenarioFile, seed: u64, engine: EngineName) -> Facts {
+    Facts::of(&file.scenario, &run_of(&file.scenario, seed, engine).history)
 }
 
 /// What does not hold in one run of a file. The proof is not asked for.
@@ -147,10 +163,11 @@ impl Judgement {
             simulated: trials.iter().map(|trial| trial.simulated).max().unwrap_or_default(),
             promises: Promise::ALL.len(),
             expectations: expectations(scenario),
-            fails_under: scenario.fails_under.len(),
+            fails_under: proofs(scenario, engine).count(),
             catches: scenario.catches.clone(),
             coverage: Coverage::default(),
             holders: trials.first().map(|trial| trial.holders.clone()).unwrap_or_default(),
+            facts: trials.iter().map(|trial| (trial.seed, trial.facts.clone())).collect(),
         };
         if trials.is_empty() {
             judgement.verdict = Verdict::NotSupported(run::lacks(scenario, engine));
@@ -174,6 +191,20 @@ impl Judgement {
         }
         judgement
     }
+}
+
+/// The settings under which this engine can show that the file fails. What an old policy breaks may hang on a millisecond, so
+/// its run must tell one apart; and it is the file that is put to the proof, so one engine that does is enough.
+fn proofs(scenario: &Scenario, engine: EngineName) -> impl Iterator<Item = &FailsUnder> {
+    let exact = move |other: &&FailsUnder| run::resolution(scenario, &under(scenario, other), engine) <= EXACT;
+    scenario.fails_under.iter().filter(exact)
+}
+
+/// The settings of such a run.
+fn under(scenario: &Scenario, other: &FailsUnder) -> Settings {
+    let mut settings = run::settings(scenario);
+    other.settings.apply(&mut settings);
+    settings
 }
 
 /// How many things the file expects.
@@ -240,9 +271,7 @@ fn differences(
 
 /// What is wrong with what breaks under other settings, if anything.
 fn survives(scenario: &Scenario, other: &FailsUnder, seed: u64, engine: EngineName) -> Option<Failure> {
-    let mut settings = run::settings(scenario);
-    other.settings.apply(&mut settings);
-    let run = run::run(scenario, &settings, seed, engine);
+    let run = run::run(scenario, &under(scenario, other), seed, engine);
     let violations = check_promises(&judged(&run, scenario));
     let broken: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
     let named: BTreeSet<Promise> = other.breaks.iter().copied().collect();

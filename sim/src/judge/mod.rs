@@ -40,6 +40,7 @@ pub mod answered_or_not_run;
 pub mod bounded_exit;
 pub mod cancel_works;
 pub mod clean_goodbye;
+pub mod compare;
 pub mod coverage;
 pub mod expect;
 pub mod gate;

@@ -76,6 +76,7 @@ impl Engine for Madsim {
         latency: true,
         rate: true,
         restart: true,
+        dying_machines: true,
     };
 
     fn resolution(_limit: Duration) -> Duration {
@@ -290,5 +291,33 @@ impl Registered for World {
 
     fn own(&self) -> usize {
         self.index
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "whether the machine's own clock is left alone is what is asked")]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// What madsim replaces in the program is the machine's own again as soon as a run is over, and on every other thread.
+    #[test]
+    fn outside_of_a_run_the_clock_and_the_threads_are_the_machines_own() {
+        let year =
+            |time: SystemTime| 1970 + time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 31_556_952;
+        let processors = std::thread::available_parallelism().unwrap();
+        let within = Arc::new(Mutex::new(None));
+        let seen = within.clone();
+        let host = crate::stage::Host::new("pod", async move |world: World| {
+            *seen.lock().unwrap() = Some((SystemTime::now(), std::thread::available_parallelism().unwrap().get()));
+            crate::stage::SimWorld::finish(&world);
+        });
+        Madsim::simulate(Plan { seed: 1, limit: Duration::from_secs(1) }, vec![host]);
+        let (clock, one) = within.lock().unwrap().unwrap();
+        assert_eq!((year(clock), one), (2022, 1), "madsim is at work");
+        assert!(year(SystemTime::now()) > 2023);
+        assert_eq!(std::thread::available_parallelism().unwrap(), processors);
+        assert!(year(std::thread::spawn(SystemTime::now).join().unwrap()) > 2023);
     }
 }

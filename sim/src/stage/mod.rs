@@ -303,6 +303,8 @@ pub struct Capabilities {
     pub rate: bool,
     /// A host that was killed can be started again.
     pub restart: bool,
+    /// A machine can die with its process: [`Life::DiesWithProcess`].
+    pub dying_machines: bool,
 }
 
 impl Capabilities {
@@ -320,6 +322,7 @@ impl Capabilities {
             (self.latency, needed.latency, "changing latency"),
             (self.rate, needed.rate, "limited rate"),
             (self.restart, needed.restart, "restarts"),
+            (self.dying_machines, needed.dying_machines, "machines that die"),
         ];
         pairs.into_iter().filter(|(has, needs, _)| *needs && !has).map(|(_, _, name)| name).collect()
     }

@@ -45,6 +45,7 @@ on_every_engine! {
     a_task_that_never_rests_ends_the_run
     the_same_seed_gives_the_same_order_and_other_seeds_others
     two_runs_at_once_do_not_disturb_each_other
+    nothing_of_a_run_is_left_when_it_has_ended
 }
 
 fn kill_ends_the_tasks_and_closes_the_sockets<E: Engine>() {
@@ -192,6 +193,36 @@ fn two_runs_at_once_do_not_disturb_each_other<E: Engine>() {
         assert_eq!([&a, &c], [&alone, &alone]);
         assert_eq!(b, d);
     });
+}
+
+fn nothing_of_a_run_is_left_when_it_has_ended<E: Engine>() {
+    let held = Arc::new(());
+    let (by_session, by_client, by_sleeper) = (held.clone(), held.clone(), held.clone());
+    let ending = simulate::<E>(vec![
+        Host::new("server", async move |world: E::World| {
+            let (_listener, mut stream) = accept(&world).await;
+            world.spawn("session", async move {
+                let _by_session = by_session;
+                let _ = stream.read_exact(&mut [0; 100]).await;
+            });
+            std::future::pending::<()>().await;
+        }),
+        Host::new("client", async move |world: E::World| {
+            let _by_client = by_client;
+            let mut stream = world.connect("server:6432").await.unwrap();
+            stream.write_all(b"unread").await.unwrap();
+            let sleep = world.sleep_until(second(20));
+            world.spawn("sleeper", async move {
+                let _by_sleeper = by_sleeper;
+                sleep.await;
+            });
+            world.sleep_until(second(1)).await;
+            world.finish();
+            std::future::pending::<()>().await;
+        }),
+    ]);
+    assert_eq!(ending, Ending::Finished { at: second(1) });
+    assert_eq!(Arc::strong_count(&held), 1);
 }
 
 /// Three hosts with the same work at the same times: when, and in which order, they send and are answered.

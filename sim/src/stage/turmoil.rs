@@ -76,6 +76,7 @@ impl Engine for Turmoil {
         latency: false,
         rate: false,
         restart: false,
+        dying_machines: false,
     };
 
     fn resolution(limit: Duration) -> Duration {

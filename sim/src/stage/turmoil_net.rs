@@ -97,6 +97,7 @@ impl Engine for TurmoilNet {
         latency: true,
         rate: true,
         restart: true,
+        dying_machines: true,
     };
 
     fn resolution(_limit: Duration) -> Duration {
