@@ -178,7 +178,7 @@ mod tests {
             let both = format!(
                 "the process at its end\n    on turmoil-net: exit code {here}\n    on {engine}: exit code {there}\n"
             );
-            assert!(text.contains(&both), "{text}");
+            assert!(text.contains(&both) && text.contains("1 fact, "), "{text}");
             assert!(text.contains("run t.toml --seed 1 --engine all"), "{text}");
             assert!(
                 report::across::json(&across, Duration::ZERO).contains(&format!("\"came\": \"exit code {there}\""))

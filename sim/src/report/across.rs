@@ -24,12 +24,15 @@ pub fn text(across: &Across, wall: Duration, colour: bool) -> String {
             let word = verdict(&engine.lines[index].judgement.verdict, colour);
             let _ = write!(out, "  {} {word}", engine.asked.engine.name());
         }
-        let alike = if compared.disagreements.is_empty() { "alike" } else { "COMPARED" };
         let chance = match compared.left_to_chance {
             0 => String::new(),
             some => format!(", {some} left to chance"),
         };
-        let _ = writeln!(out, "  {} {alike}{chance}", counted(compared.decided, "fact"));
+        let facts = counted(compared.decided, "fact");
+        let _ = match differences(compared) {
+            0 => writeln!(out, "  {facts} alike{chance}"),
+            differ => writeln!(out, "  {facts}, {differ} DIFFER{chance}"),
+        };
     }
     for OnEngine { asked, lines, .. } in &across.engines {
         for judgement in lines.iter().map(|line| &line.judgement) {
@@ -52,11 +55,15 @@ pub fn text(across: &Across, wall: Duration, colour: bool) -> String {
         across.compared.len(),
         across.engines.len(),
         counted(sum(|compared| compared.decided), "fact"),
-        sum(|compared| compared.disagreements.iter().map(|other| other.differences.len()).sum()),
+        sum(differences),
         sum(|compared| compared.left_to_chance),
         milliseconds(wall)
     );
     out
+}
+
+fn differences(compared: &Compared) -> usize {
+    compared.disagreements.iter().map(|other| other.differences.len()).sum()
 }
 
 fn reference(across: &Across) -> Option<&OnEngine> {

@@ -82,6 +82,15 @@ impl Clock {
         let Some(end) = self.limit.checked_mul(SLOWER) else { return std::future::pending().await };
         self.time.sleep(end.saturating_sub(self.time.elapsed() + Duration::from_millis(5))).await;
     }
+
+    /// Sets an alarm. `at` is later than now.
+    fn set(&self, at: Duration, alarm: Arc<Alarm>) {
+        let moment = Duration::from_nanos(lock(&self.order).below(HAPPENS_WITHIN_NS));
+        let sleep = pin!(self.time.sleep(self.until(at) + moment));
+        // The timer is set by the first poll, and outlives the sleep.
+        let waker = Waker::from(alarm);
+        assert!(sleep.poll(&mut Context::from_waker(&waker)).is_pending(), "it is a thousandth of a tick at least");
+    }
 }
 
 /// See [`Clock::sleep_until`]. madsim's own sets one more timer whenever it is polled, and takes none of them back: this one
@@ -126,16 +135,5 @@ impl Wake for Alarm {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-}
-
-impl Clock {
-    /// `at` is later than now.
-    fn set(&self, at: Duration, alarm: Arc<Alarm>) {
-        let moment = Duration::from_nanos(lock(&self.order).below(HAPPENS_WITHIN_NS));
-        let sleep = pin!(self.time.sleep(self.until(at) + moment));
-        // The timer is set by the first poll, and outlives the sleep.
-        let waker = Waker::from(alarm);
-        assert!(sleep.poll(&mut Context::from_waker(&waker)).is_pending(), "it is a thousandth of a tick at least");
     }
 }
