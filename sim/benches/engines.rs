@@ -13,7 +13,8 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lastcall_core::Time;
 use lastcall_world::{Listener, World};
-use sim::cast::run::EngineName;
+use sim::cast::pod::last_call;
+use sim::cast::run::{self, EngineName};
 use sim::scenario::{self, ScenarioFile};
 use sim::stage::{Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,10 +81,9 @@ fn scenarios(criterion: &mut Criterion) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/acceptance");
     let paths = scenario::find(&root).expect("the acceptance scenarios are there");
     let files: Vec<_> = paths.iter().map(|path| scenario::load(path).expect("they are good files")).collect();
+    let pod = last_call();
     for engine in EngineName::ALL {
-        let go = |file: &ScenarioFile| {
-            sim::cast::run::run(&file.scenario, &sim::cast::run::settings(&file.scenario), 1, engine)
-        };
+        let go = |file: &ScenarioFile| run::run(&pod, &file.scenario, &run::settings(&file.scenario), 1, engine);
         let mut group = criterion.benchmark_group(format!("{} with cp", engine.name()));
         for file in &files {
             group.throughput(Throughput::Elements(go(file).simulated().as_secs()));

@@ -4,8 +4,10 @@
 //! under all of its seeds ([`compare`](crate::judge::compare)), and that a file decides as much is tried under [`SEEDS`]
 //! seeds at least, however few are asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cast::pod::Pod;
 use crate::cast::run::EngineName;
 use crate::judge::compare::{Decided, Difference, Facts};
 use crate::judge::gate::{self, Elsewhere};
@@ -72,15 +74,21 @@ pub fn runs(files: &[ScenarioFile], asked: Asked) -> usize {
 }
 
 /// Runs and judges all files on every engine, whatever engine is asked for, and compares. Calls `done` after each run.
-pub fn judge(files: &[ScenarioFile], asked: Asked, elsewhere: &Elsewhere<'_>, done: impl Fn() + Sync) -> Across {
+pub fn judge(
+    pod: &Arc<dyn Pod>,
+    files: &[ScenarioFile],
+    asked: Asked,
+    elsewhere: &Elsewhere<'_>,
+    done: impl Fn() + Sync,
+) -> Across {
     let on = |engine| {
         let asked = Asked { engine, ..asked };
-        let (lines, wall) = timed(|| suite::judge(files, asked, elsewhere, &done));
+        let (lines, wall) = timed(|| suite::judge(pod, files, asked, elsewhere, &done));
         OnEngine { asked, lines, wall }
     };
     let engines: Vec<OnEngine> = EngineName::ALL.into_iter().map(on).collect();
     let more = parallel::each(more(files, asked), |(index, seed)| {
-        let facts = gate::facts(&files[index], seed, REFERENCE);
+        let facts = gate::facts(pod, &files[index], seed, REFERENCE);
         done();
         (index, facts)
     });
@@ -124,6 +132,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::cast::pod::last_call;
+    use crate::cast::run;
     use crate::judge::gate::{Judgement, trial};
     use crate::report;
     use crate::scenario::parse;
@@ -142,8 +152,8 @@ mod tests {
 
     /// As though this engine had shown what happens at `signal`.
     fn on(engine: EngineName, signal: &str) -> OnEngine {
-        let trials = vec![trial(&file(signal), 1, engine, None)];
-        let judgement = Judgement::new(&file(signal), engine, trials);
+        let trials = vec![trial(&last_call(), &file(signal), 1, engine, None)];
+        let judgement = Judgement::new(&last_call(), &file(signal), engine, trials);
         OnEngine { asked: asked(engine), lines: vec![Line { judgement, wall: Duration::ZERO }], wall: Duration::ZERO }
     }
 
@@ -193,10 +203,10 @@ mod tests {
         let scenario = parse("t.toml", text).expect("it is a good file");
         let file = ScenarioFile { path: PathBuf::from("t.toml"), scenario };
         let here = |file: &ScenarioFile, seed, engine| {
-            let run = crate::cast::run::run(&file.scenario, &crate::cast::run::settings(&file.scenario), seed, engine);
+            let run = run::run(&last_call(), &file.scenario, &run::settings(&file.scenario), seed, engine);
             Ok(run.history.to_lines())
         };
-        let across = judge(&[file], asked(REFERENCE), &here, || {});
+        let across = judge(&last_call(), &[file], asked(REFERENCE), &here, || {});
         assert!(report::across::is_green(&across));
         let text = report::across::text(&across, Duration::ZERO, false);
         assert!(text.contains("turmoil skip  madsim pass"), "{text}");

@@ -22,3 +22,7 @@ pub mod stage;
 pub mod stopwatch;
 pub mod story;
 pub mod suite;
+
+pub use cast::pod::{Config, LastCall, Pod};
+pub use stage::AnyWorld;
+pub use suite::Suite;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lastcall_core::settings;
+use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
 use sim::sabotage::hunt::{self, Quarry};
 use sim::sabotage::workshop::Workshop;
@@ -216,7 +216,8 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
         }
     };
     let progress = progress(suite::runs(&files, asked), "runs");
-    let (lines, wall) = timed(|| suite::judge(&files, asked, &log_of_another_process, || progress.inc(1)));
+    let (lines, wall) =
+        timed(|| suite::judge(&last_call(), &files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
     match options.format {
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
@@ -228,7 +229,8 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
 /// Runs files on every engine, and compares.
 fn run_across(files: &[ScenarioFile], asked: Asked, format: Format) -> Result<ExitCode, Complaint> {
     let progress = progress(across::runs(files, asked), "runs");
-    let (across, wall) = timed(|| across::judge(files, asked, &log_of_another_process, || progress.inc(1)));
+    let (across, wall) =
+        timed(|| across::judge(&last_call(), files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
     match format {
         Format::Text => print(&report::across::text(&across, wall, std::io::stdout().is_terminal()))?,
@@ -284,7 +286,7 @@ fn show(
             if options.engine == Engines::All {
                 print(&heading(engine.name()))?;
             }
-            let run = run::run(scenario, &run::settings(scenario), options.seed, engine);
+            let run = run::run(&last_call(), scenario, &run::settings(scenario), options.seed, engine);
             print(&render(&run))?;
         }
     }
@@ -360,44 +362,7 @@ fn load_to_try(paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
 
 fn load_for(purpose: Purpose, paths: &[PathBuf]) -> Result<Vec<ScenarioFile>, Complaint> {
     let root = [PathBuf::from("scenarios")];
-    let paths = if paths.is_empty() { &root } else { paths };
-    let mut files = Vec::new();
-    let mut complaints = Vec::new();
-    for path in paths {
-        if !path.exists() {
-            complaints.push(format!("error: there is no {}{}", path.display(), did_you_mean(path)));
-            continue;
-        }
-        let found = if path.is_dir() {
-            scenario::find(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
-        } else {
-            vec![path.clone()]
-        };
-        for path in found {
-            match scenario::load_for(purpose, &path) {
-                Ok(file) => files.push(file),
-                Err(error) => complaints.push(error.render(std::io::stderr().is_terminal())),
-            }
-        }
-    }
-    if !complaints.is_empty() {
-        return Err(complaints.join("\n"));
-    }
-    if files.is_empty() {
-        let where_to = "run it where the folder `scenarios` is, or name the files";
-        return Err(format!("error: there is no scenario file here: {where_to}"));
-    }
-    Ok(files)
-}
-
-/// The scenario file whose name is nearest to that of a file that does not exist, as a question; or nothing.
-fn did_you_mean(path: &Path) -> String {
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let known = scenario::find(Path::new("scenarios")).unwrap_or_default();
-    let names: Vec<String> = known.iter().map(|path| stem(path)).collect();
-    let nearest = settings::nearest(&stem(path), names.iter().map(String::as_str));
-    let nearest = nearest.and_then(|nearest| known.iter().find(|path| stem(path) == nearest));
-    settings::did_you_mean(nearest.map(|path| path.display().to_string()).as_deref())
+    suite::load(purpose, if paths.is_empty() { &root } else { paths }, std::io::stderr().is_terminal())
 }
 
 fn progress(all: usize, what: &str) -> ProgressBar {

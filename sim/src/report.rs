@@ -2,14 +2,17 @@
 
 pub mod across;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
+use crate::cast::pod::Report;
 use crate::judge::coverage;
 use crate::judge::gate::{Failure, Judgement, Verdict};
+use crate::scenario::Promise;
 use crate::story::holders;
 use crate::suite::{self, Asked, Line, Scope, Seeds};
 
@@ -51,6 +54,9 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
         }
     }
     coverage_and_gaps(&mut out, lines, asked, colour);
+    for line in not_judged(lines) {
+        let _ = write!(out, "\n{line}");
+    }
     let count = Count::of(lines);
     let _ = writeln!(
         out,
@@ -115,6 +121,19 @@ fn failed(out: &mut String, judgement: &Judgement, failures: &[Failure], asked: 
     }
 }
 
+/// What could not be judged, and why: a line for each promise.
+fn not_judged(lines: &[Line]) -> Vec<String> {
+    let mut files: BTreeMap<(Promise, &[Report]), usize> = BTreeMap::new();
+    for (promise, lacks) in lines.iter().flat_map(|line| &line.judgement.not_judged) {
+        *files.entry((*promise, lacks)).or_default() += 1;
+    }
+    let line = |((promise, lacks), files): ((Promise, &[Report]), usize)| {
+        let lacks: Vec<&str> = lacks.iter().map(|lack| lack.name()).collect();
+        format!("{promise} was not judged in {}: the pod gives no {}", counted(files, "file"), lacks.join(", no "))
+    };
+    files.into_iter().map(line).collect()
+}
+
 /// The files that nothing shows to be able to fail.
 fn unproven(lines: &[Line]) -> impl Iterator<Item = &str> {
     let unproven = lines.iter().map(|line| &line.judgement).filter(|judgement| !judgement.is_proven());
@@ -128,6 +147,9 @@ fn replay(judgement: &Judgement, seed: u64, asked: Asked) -> String {
 
 fn checked(judgement: &Judgement) -> String {
     let mut words = vec![format!("{} promises", judgement.promises)];
+    if !judgement.not_judged.is_empty() {
+        words.push(format!("{} not judged", judgement.not_judged.len()));
+    }
     if judgement.expectations > 0 {
         words.push(counted(judgement.expectations, "expectation"));
     }
@@ -230,6 +252,7 @@ struct JsonFile<'a> {
     simulated_ms: u64,
     wall_ms: f64,
     promises: usize,
+    not_judged: Vec<&'static str>,
     expectations: usize,
     seeds: usize,
     fails_under: usize,
@@ -264,6 +287,7 @@ impl<'a> JsonFile<'a> {
             simulated_ms: judgement.simulated.as_millis() as u64,
             wall_ms: line.wall.as_secs_f64() * 1000.0,
             promises: judgement.promises,
+            not_judged: judgement.not_judged.iter().map(|(promise, _)| promise.name()).collect(),
             expectations: judgement.expectations,
             seeds: judgement.seeds,
             fails_under: judgement.fails_under,

@@ -2,6 +2,7 @@
 //!
 //! A bound that no run comes near could hide a drain that waits twice as long as it should.
 
+use sim::cast::pod::{Report, last_call};
 use sim::cast::run::{self, EngineName};
 use sim::judge::{Judged, bounded_exit, check_promises};
 use sim::scenario::{self, Scenario};
@@ -15,8 +16,9 @@ fn comes_near_its_bound(name: &str, text: &str) {
         Err(bad) => panic!("{}", bad.render(false)),
     };
     let settings = run::settings(&scenario);
-    let run = run::run(&scenario, &settings, 1, EngineName::default());
-    let judged = Judged::new(&run.history, &settings, run.termination_grace, run.resolution).of_file(&scenario);
+    let run = run::run(&last_call(), &scenario, &settings, 1, EngineName::default());
+    let judged =
+        Judged::new(&Report::ALL, &run.history, &settings, run.termination_grace, run.resolution).of_file(&scenario);
     let broken: Vec<String> = check_promises(&judged).iter().map(ToString::to_string).collect();
     assert_eq!(broken, [""; 0], "{name}");
     let signal = run.history.signalled_at().expect("there is one");

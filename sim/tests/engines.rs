@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sim::cast::pod::last_call;
 use sim::cast::run::EngineName;
 use sim::scenario;
 use sim::suite::{Asked, Scope, Seeds};
@@ -28,7 +29,7 @@ fn files_of_every_kind_show_the_same_on_every_engine_that_can_play_them() {
     let sim = Path::new(env!("CARGO_BIN_EXE_sim"));
     let another = |file: &_, seed, engine| sim::another_process::log(sim, file, seed, engine);
     let asked = Asked { seeds: Some(Seeds::Only(1)), engine: EngineName::default(), scope: Scope::Files };
-    let across = across::judge(&files, asked, &another, || {});
+    let across = across::judge(&last_call(), &files, asked, &another, || {});
     let text = report::across::text(&across, Duration::ZERO, false);
     assert!(report::across::is_green(&across), "{text}");
     let judged = |on: &across::OnEngine| on.lines.iter().filter(|line| line.judgement.seeds > 0).count();

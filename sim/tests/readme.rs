@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sim::cast::pod::last_call;
 use sim::cast::run::EngineName;
 use sim::judge::gate::{Verdict, judge};
 use sim::report;
@@ -24,7 +25,7 @@ fn its_scenario_passes_as_it_stands() {
     let file: ScenarioFile = scenario::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false)));
     let another =
         |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
-    let judgement = judge(&file, None, EngineName::default(), &another);
+    let judgement = judge(&last_call(), &file, None, EngineName::default(), &another);
     let asked = Asked { seeds: None, engine: EngineName::default(), scope: Scope::Files };
     assert_eq!(judgement.verdict, Verdict::Pass, "{}", report::one(&judgement, asked));
 }

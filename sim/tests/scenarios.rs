@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use sim::cast::pod::last_call;
 use sim::cast::run::EngineName;
 use sim::judge::gate::{Verdict, judge};
 use sim::scenario;
@@ -26,7 +27,7 @@ fn test(path: &Path) -> Result<(), Failed> {
     let file = scenario::load(path).map_err(|error| error.render(false))?;
     let another =
         |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
-    let judgement = judge(&file, None, ASKED.engine, &another);
+    let judgement = judge(&last_call(), &file, None, ASKED.engine, &another);
     match &judgement.verdict {
         Verdict::Pass => Ok(()),
         Verdict::Fail(_) | Verdict::NotSupported(_) => Err(sim::report::one(&judgement, ASKED).into()),

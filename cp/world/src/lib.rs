@@ -72,6 +72,20 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn refresh(&mut self);
 }
 
+impl<S: Stream + ?Sized> Stream for Box<S> {
+    fn unacknowledged(&self) -> usize {
+        (**self).unacknowledged()
+    }
+
+    fn poll_peer(&mut self, known: PeerState, cx: &mut Context<'_>) -> Poll<PeerState> {
+        (**self).poll_peer(known, cx)
+    }
+
+    fn refresh(&mut self) {
+        (**self).refresh();
+    }
+}
+
 /// The peer's side of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerState {
@@ -100,6 +114,18 @@ pub trait Listener: Send + 'static {
     /// # Errors
     /// What the kernel reports.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+impl<L: Listener + ?Sized> Listener for Box<L> {
+    type Stream = L::Stream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, SocketAddr)>> {
+        (**self).poll_accept(cx)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        (**self).local_addr()
+    }
 }
 
 /// A signal that the control plane acts on.

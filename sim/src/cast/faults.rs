@@ -153,6 +153,7 @@ fn end_sessions<W: SimWorld>(world: &W, recorder: &Recorder) {
 
 #[cfg(test)]
 mod tests {
+    use crate::cast::pod::last_call;
     use crate::cast::run::{EngineName, run, settings};
     use crate::scenario::parse;
     use crate::story::timeline;
@@ -164,7 +165,7 @@ mod tests {
              [[event]]\nat = '1m'\n{event}\n[[event]]\nat = '2m'\ndo = 'sigterm'\n[expect]\ntimeline = ['signal']\n"
         );
         let scenario = parse("t.toml", &text).unwrap_or_else(|bad| panic!("{}", bad.render(false)));
-        let run = run(&scenario, &settings(&scenario), 1, EngineName::TurmoilNet);
+        let run = run(&last_call(), &scenario, &settings(&scenario), 1, EngineName::TurmoilNet);
         let told = timeline::whole(&run.history);
         let lines = told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let since = lines.skip_while(|words| !words[0].starts_with("1m00.000s"));

@@ -1,18 +1,20 @@
-//! The typed event log of one run: what the oracle reads, and the only thing it reads.
+//! The typed event log of one run: what the judge reads, and the only thing it reads.
 //!
 //! Every host of the simulation appends what it saw, stamped with simulated time, in the order in which it happened. Nothing
-//! here is derived from `cp`'s log output. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
+//! here knows which control plane ran. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cp::lifecycle::Cause;
-use cp::records::{EndRecord, Exit, Left};
-use lastcall_core::{Activity, Time};
+use lastcall_core::Time;
 use lastcall_world::Signal;
 use lastcall_world::watched::Watched;
 use serde::Serialize;
 
+use crate::cast::pod::report::{Activity, Cause, DrainReport, EndRecord, Left};
 use crate::scenario::{Rate, Span};
+
+/// The contract's DETAIL of a FATAL behind which a request was left.
+pub const NOT_EXECUTED: &str = "The last request was not executed.";
 
 /// One connection attempt of one simulated client: `name.copy#attempt`, such as `dashboard.3#1`.
 ///
@@ -214,13 +216,13 @@ pub enum Event {
     WorkerSessionEnded { worker_session: u32 },
 
     // The pod and its kubelet
-    /// `cp` runs and listens.
+    /// The pod's process runs.
     PodStarted,
     /// The network or the worker was made to fail, or to stop failing.
     Fault { what: Fault },
     /// The pod's preStop hook asked for a drain, or took that back. `status`: of the HTTP answer, if one came.
     DrainAsked { begin: bool, status: Option<u16> },
-    /// A signal was sent to `cp`.
+    /// A signal was sent to the pod.
     SignalSent {
         #[serde(serialize_with = "display")]
         signal: Signal,
@@ -229,28 +231,29 @@ pub enum Event {
     ReadinessProbed { ready: bool },
     /// The kubelet asked `/livez`.
     LivenessProbed { live: bool },
-    /// `cp` wrote an end record.
+    /// The pod wrote an end record.
     Recorded {
         #[serde(serialize_with = "debug")]
         record: EndRecord,
     },
-    /// One of `cp`'s connections does something else now.
+    /// One of the pod's connections does something else now.
     ActivityChanged {
         connection: u32,
         #[serde(serialize_with = "display")]
         activity: Activity,
     },
-    /// One of `cp`'s connections has left.
+    /// One of the pod's connections has left.
     ConnectionLeft {
         #[serde(serialize_with = "debug")]
         left: Left,
     },
-    /// `cp`'s main function returned. `tasks`: names of tasks of its own that are still there.
-    PodExited {
+    /// The pod told the story of its drain.
+    DrainReported {
         #[serde(serialize_with = "debug")]
-        exit: Exit,
-        tasks: Vec<String>,
+        report: DrainReport,
     },
+    /// The pod's main function returned. `tasks`: names of tasks of its own that are still there.
+    PodExited { code: u8, tasks: Vec<String> },
     /// SIGKILL: the kubelet's at the end of `termination_grace`, or the scenario's own.
     Killed,
     /// A task of the pod panicked.
@@ -326,10 +329,10 @@ impl History {
         drains.into_iter()
     }
 
-    /// When `cp` exited by itself, and how.
-    pub fn exited(&self) -> Option<(Time, &Exit)> {
-        self.entries.iter().find_map(|entry| match &entry.event {
-            Event::PodExited { exit, .. } => Some((entry.at, exit)),
+    /// When the pod exited by itself, and with which code.
+    pub fn exited(&self) -> Option<(Time, u8)> {
+        self.entries.iter().find_map(|entry| match entry.event {
+            Event::PodExited { code, .. } => Some((entry.at, code)),
             _ => None,
         })
     }

@@ -7,7 +7,8 @@ use lastcall_core::{Settings, Time};
 use lastcall_world::watched::Watched;
 
 use crate::cast::history::{Event, History, Recorder};
-use crate::cast::{client, kubelet, pod, worker};
+use crate::cast::pod::{self, Pod};
+use crate::cast::{client, kubelet, worker};
 use crate::scenario::{self, Action, Scenario, Step};
 use crate::stage::{Capabilities, Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
 
@@ -65,7 +66,7 @@ pub struct Run {
     pub history: History,
     /// How the simulation ended.
     pub ending: Ending,
-    /// The settings under which the control plane ran.
+    /// The settings under which the pod ran.
     pub settings: Settings,
     /// The pod's termination grace.
     pub termination_grace: Duration,
@@ -83,12 +84,12 @@ pub fn lacks(scenario: &Scenario, engine: EngineName) -> Vec<&'static str> {
     }
 }
 
-/// Runs `scenario` under `settings`.
-pub fn run(scenario: &Scenario, settings: &Settings, seed: u64, engine: EngineName) -> Run {
+/// Runs `scenario` with this pod under `settings`.
+pub fn run(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Settings, seed: u64, engine: EngineName) -> Run {
     match engine {
-        EngineName::TurmoilNet => run_on::<TurmoilNet>(scenario, settings, seed),
-        EngineName::Turmoil => run_on::<Turmoil>(scenario, settings, seed),
-        EngineName::Madsim => run_on::<Madsim>(scenario, settings, seed),
+        EngineName::TurmoilNet => run_on::<TurmoilNet>(pod, scenario, settings, seed),
+        EngineName::Turmoil => run_on::<Turmoil>(pod, scenario, settings, seed),
+        EngineName::Madsim => run_on::<Madsim>(pod, scenario, settings, seed),
     }
 }
 
@@ -118,7 +119,7 @@ struct Progress {
     pod_gone: bool,
 }
 
-fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
+fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
     let termination_grace = termination_grace(scenario);
     let limit = limit(scenario, settings);
     let recorder = Recorder::default();
@@ -134,8 +135,8 @@ fn run_on<E: Engine>(scenario: &Scenario, settings: &Settings, seed: u64) -> Run
             move |world| worker::run(world, recorder, worker)
         }),
         Host::new(pod::NAME, {
-            let (recorder, settings) = (recorder.clone(), settings.clone());
-            move |world| pod::run(world, recorder, settings)
+            let (recorder, pod, settings) = (recorder.clone(), pod.clone(), settings.clone());
+            move |world| pod::run(world, recorder, pod, settings)
         })
         .on(pod::machine()),
         Host::new(kubelet::NAME, {
@@ -308,7 +309,8 @@ mod tests {
         assert!(lacks(&scenario, EngineName::TurmoilNet).is_empty());
         assert_eq!(lacks(&scenario, EngineName::Turmoil), ["packet loss", "restarts"]);
         let file = ScenarioFile { path: "t.toml".into(), scenario };
-        let judgement = judge(&file, None, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
+        let judgement =
+            judge(&pod::last_call(), &file, None, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
         assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
         assert!(judgement.simulated.is_zero());
     }

@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lastcall_core::Time;
-use lastcall_core::fatal::NOT_EXECUTED;
 use lastcall_world::World;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -32,7 +31,7 @@ use self::pace::Pace;
 use self::startup::StartupWatch;
 use self::watch::{Fatal, Said, Watch};
 use super::frame::Inbox;
-use crate::cast::history::{Conn, Event, Outcome, Recorder, Tag};
+use crate::cast::history::{Conn, Event, NOT_EXECUTED, Outcome, Recorder, Tag};
 use crate::scenario::model::Reading;
 use crate::stage::SimWorld;
 

@@ -9,11 +9,10 @@
 //! A begun statement without its answer is `never-cut`'s, excuses included, and so is the doubt that it leaves about its
 //! rows.
 
-use lastcall_core::fatal::NOT_EXECUTED;
 use lastcall_core::{Pacing, Settings};
 
 use super::{Judged, Violation};
-use crate::cast::history::{Outcome, RequestKind};
+use crate::cast::history::{NOT_EXECUTED, Outcome, RequestKind};
 use crate::scenario::model::Promise;
 use crate::story::{Connection, Ending, Request};
 

@@ -89,7 +89,7 @@ impl Facts {
 
 fn exit(story: &Story) -> String {
     match (story.exit, story.killed) {
-        (Some((_, exit)), _) => format!("exit code {}", exit.code),
+        (Some((_, code)), _) => format!("exit code {code}"),
         (None, Some(_)) => "killed".to_owned(),
         (None, None) => "still there".to_owned(),
     }

@@ -73,13 +73,9 @@ fn check_exit(expect: &ExpectExit, run: &Judged) -> Vec<Unmet> {
     let after = expect.after.map(|Span(after)| {
         time(&|at| since_signal(at) + run.resolution >= after, format!("not before {}", words(after)))
     });
-    let code = expect.code.map(|code| {
-        let (moment, exit) = exit.clone()?;
-        if exit.code == code {
-            Ok(())
-        } else {
-            Err((format!("exit code {}, expected {code}", exit.code), vec![moment]))
-        }
+    let code = expect.code.map(|code| match exit.clone()? {
+        (_, said) if said == code => Ok(()),
+        (moment, said) => Err((format!("exit code {said}, expected {code}"), vec![moment])),
     });
     let keys = [("within", within), ("after", after), ("code", code)];
     keys.into_iter().filter_map(|(key, met)| Some(unmet(format!("exit.{key}"), met?.err()?))).collect()

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use cp::lifecycle::Cause;
-use cp::records::{DrainReport, EndRecord, Exit};
-use lastcall_core::{EndReason, Settings, Time};
+use lastcall_core::{Settings, Time};
 use lastcall_world::Signal;
 
 use super::{Judged, Violation};
 use crate::cast::history::{Conn, Entry, Event, History, Inserted, Outcome, RequestKind, StatementEnd};
+use crate::cast::pod::Report;
+use crate::cast::pod::report::{Cause, DrainReport, EndReason, EndRecord};
 
 /// A history in the making, and the settings of its run. Times are seconds of the run. Clients are named like `etl.1` or
 /// `etl.1#2`, requests like `etl.1/7`; what is said of a request is said of its client's first connection.
@@ -18,6 +18,7 @@ pub(super) struct Log {
     pub(super) settings: Settings,
     sessions: Vec<(Conn, Time)>,
     killed: Vec<String>,
+    reports: Vec<Report>,
 }
 
 /// `etl.1` or `etl.1#2`, as a connection.
@@ -43,6 +44,7 @@ impl Default for Log {
             settings: Settings::default(),
             sessions: Vec::new(),
             killed: Vec::new(),
+            reports: Report::ALL.to_vec(),
         };
         log.event(0.0, Event::PodStarted)
     }
@@ -52,6 +54,11 @@ impl Log {
     pub(super) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Log {
         change(&mut self.settings);
         self
+    }
+
+    /// Of a pod that reports only this of itself.
+    pub(super) fn reporting(self, reports: &[Report]) -> Log {
+        Log { reports: reports.to_vec(), ..self }
     }
 
     pub(super) fn event(mut self, at: f64, event: Event) -> Log {
@@ -172,18 +179,11 @@ impl Log {
         let executing = worked.map(|(tag, began)| end_of(&tag) - began).sum();
         let record = EndRecord {
             session: session as u32 + 1,
-            user: "app".to_owned(),
-            database: "app".to_owned(),
             application: conn.application(),
             began: self.sessions[session].1,
             ended: seconds(at),
             reason,
             executing,
-            peer: std::net::SocketAddr::from(([192, 168, 0, 1], 40_000)),
-            worker_pid: None,
-            waiting: Duration::ZERO,
-            statements: 0,
-            received: 0,
             sent: 0,
         };
         self.event(at, Event::Recorded { record })
@@ -202,8 +202,11 @@ impl Log {
 
     /// Closed at a boundary, as the contract says: FATAL 57P01, EOF, record.
     pub(super) fn goodbye(self, at: f64, name: &str) -> Log {
-        let why = EndReason::Boundary.fatal(None).and_then(|fatal| fatal.detail);
-        self.fatal(at, name, "57P01", why.as_deref()).eof(at, name).recorded(at, name, EndReason::Boundary)
+        self.fatal(at, name, "57P01", Some("idle_grace was over.")).eof(at, name).recorded(
+            at,
+            name,
+            EndReason::Boundary,
+        )
     }
 
     pub(super) fn term(self, at: f64) -> Log {
@@ -244,17 +247,20 @@ impl Log {
 
     /// Exits with a report that agrees with the log so far.
     pub(super) fn exit(self, at: f64, code: u8) -> Log {
-        let report = self.report(at);
-        self.event(at, Event::PodExited { exit: Exit { code, report }, tasks: Vec::new() })
+        let log = match self.report(at) {
+            Some(report) => self.event(at, Event::DrainReported { report }),
+            None => self,
+        };
+        log.event(at, Event::PodExited { code, tasks: Vec::new() })
     }
 
     /// Changes the report of the exit.
     pub(super) fn but_reported(mut self, change: impl FnOnce(&mut DrainReport)) -> Log {
-        let exit = self.history.entries.iter_mut().find_map(|entry| match &mut entry.event {
-            Event::PodExited { exit, .. } => exit.report.as_mut(),
+        let report = self.history.entries.iter_mut().find_map(|entry| match &mut entry.event {
+            Event::DrainReported { report } => Some(report),
             _ => None,
         });
-        change(exit.expect("an exit with a report first"));
+        change(report.expect("an exit with a report first"));
         self
     }
 
@@ -270,11 +276,9 @@ impl Log {
             started,
             ended: seconds(at),
             connections_at_signal: 0,
-            connections_since: 0,
             ended_by: Default::default(),
             refused: 0,
             cancels: 0,
-            lost: Default::default(),
             last: None,
         };
         for entry in &self.history.entries {
@@ -293,7 +297,7 @@ impl Log {
     /// Asks something of the finished run: one millisecond a tick, and a day of grace.
     pub(super) fn run<T>(&self, ask: impl FnOnce(&Judged) -> T) -> T {
         let (day, tick) = (Duration::from_secs(86_400), Duration::from_millis(1));
-        let mut run = Judged::new(&self.history, &self.settings, day, tick);
+        let mut run = Judged::new(&self.reports, &self.history, &self.settings, day, tick);
         run.killed = self.killed.iter().map(String::as_str).collect();
         ask(&run)
     }

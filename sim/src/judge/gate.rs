@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastcall_core::Settings;
 
+use crate::cast::pod::{Pod, Report};
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::compare::Facts;
 use crate::judge::coverage::Coverage;
@@ -35,8 +37,10 @@ pub struct Judgement {
     pub seeds: usize,
     /// How long the longest run under the file's own settings was, in simulated time.
     pub simulated: Duration,
-    /// How many promises were checked.
+    /// How many promises were judged.
     pub promises: usize,
+    /// Those that could not be, or not wholly, and did not break: and the reports that the pod does not give.
+    pub not_judged: Vec<(Promise, Vec<Report>)>,
     /// How many expectations of its own the file has.
     pub expectations: usize,
     /// How many `fails_under` it was put to.
@@ -99,9 +103,15 @@ pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName) -> Result<String
 
 /// Runs a file under all its seeds, or under the one that is asked for, and judges it. `elsewhere` runs the same in another
 /// process and returns its event log.
-pub fn judge(file: &ScenarioFile, seed: Option<u64>, engine: EngineName, elsewhere: &Elsewhere<'_>) -> Judgement {
+pub fn judge(
+    pod: &Arc<dyn Pod>,
+    file: &ScenarioFile,
+    seed: Option<u64>,
+    engine: EngineName,
+    elsewhere: &Elsewhere<'_>,
+) -> Judgement {
     let asked = Asked { seeds: seed.map(Seeds::Only), engine, scope: Scope::Files };
-    let lines = suite::judge(std::slice::from_ref(file), asked, elsewhere, || {});
+    let lines = suite::judge(pod, std::slice::from_ref(file), asked, elsewhere, || {});
     lines.into_iter().map(|line| line.judgement).next().expect("a line for each file")
 }
 
@@ -117,13 +127,19 @@ pub fn seeds(scenario: &Scenario, asked: Option<Seeds>) -> RangeInclusive<u64> {
 
 /// Runs a file once and judges the run. With `proof` also by what a file is asked once, whatever the number of its seeds:
 /// whether the run is the same in another process, and whether the file can fail.
-pub fn trial(file: &ScenarioFile, seed: u64, engine: EngineName, proof: Option<&Elsewhere<'_>>) -> Trial {
+pub fn trial(
+    pod: &Arc<dyn Pod>,
+    file: &ScenarioFile,
+    seed: u64,
+    engine: EngineName,
+    proof: Option<&Elsewhere<'_>>,
+) -> Trial {
     let scenario = &file.scenario;
-    let run = run_of(scenario, seed, engine);
-    let mut failures = failures_of(scenario, &run, seed);
+    let run = run_of(pod, scenario, seed, engine);
+    let mut failures = failures_of(pod, scenario, &run, seed);
     if let Some(elsewhere) = proof {
         failures.extend(differences(file, &run, seed, engine, elsewhere));
-        failures.extend(proofs(scenario, engine).filter_map(|other| survives(scenario, other, seed, engine)));
+        failures.extend(proofs(scenario, engine).filter_map(|other| survives(pod, scenario, other, seed, engine)));
     }
     let coverage = Coverage::of(&run.history, &run.settings);
     let facts = Facts::of(scenario, &run.history);
@@ -131,18 +147,18 @@ pub fn trial(file: &ScenarioFile, seed: u64, engine: EngineName, proof: Option<&
 }
 
 /// What one run of a file shows, without a judgement.
-pub fn facts(file: &ScenarioFile, seed: u64, engine: EngineName) -> Facts {
-    Facts::of(&file.scenario, &run_of(&file.scenario, seed, engine).history)
+pub fn facts(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> Facts {
+    Facts::of(&file.scenario, &run_of(pod, &file.scenario, seed, engine).history)
 }
 
 /// What does not hold in one run of a file. The proof is not asked for.
-pub fn broken(file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
-    failures_of(&file.scenario, &run_of(&file.scenario, seed, engine), seed)
+pub fn broken(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
+    failures_of(pod, &file.scenario, &run_of(pod, &file.scenario, seed, engine), seed)
 }
 
 /// A run under the file's own settings.
-fn run_of(scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
-    run::run(scenario, &run::settings(scenario), seed, engine)
+fn run_of(pod: &Arc<dyn Pod>, scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
+    run::run(pod, scenario, &run::settings(scenario), seed, engine)
 }
 
 impl Judgement {
@@ -153,7 +169,7 @@ impl Judgement {
 
     /// The judgement that follows from these runs, of which the first was put to the proof. No runs at all: the engine can't
     /// do what the file needs.
-    pub fn new(file: &ScenarioFile, engine: EngineName, trials: Vec<Trial>) -> Judgement {
+    pub fn new(pod: &Arc<dyn Pod>, file: &ScenarioFile, engine: EngineName, trials: Vec<Trial>) -> Judgement {
         let scenario = &file.scenario;
         let mut judgement = Judgement {
             file: file.path.display().to_string(),
@@ -162,6 +178,7 @@ impl Judgement {
             seeds: trials.len(),
             simulated: trials.iter().map(|trial| trial.simulated).max().unwrap_or_default(),
             promises: Promise::ALL.len(),
+            not_judged: Vec::new(),
             expectations: expectations(scenario),
             fails_under: proofs(scenario, engine).count(),
             catches: scenario.catches.clone(),
@@ -186,6 +203,11 @@ impl Judgement {
             }
             failures.extend(new);
         }
+        let lacks = Promise::ALL.map(|promise| (promise, Judged::lacks(promise, pod.reports())));
+        let is_broken = |promise: &Promise| failures.iter().any(|failure| failure.broke == promise.name());
+        judgement.not_judged =
+            lacks.into_iter().filter(|(promise, lacks)| !lacks.is_empty() && !is_broken(promise)).collect();
+        judgement.promises -= judgement.not_judged.len();
         if !failures.is_empty() {
             judgement.verdict = Verdict::Fail(failures);
         }
@@ -226,8 +248,8 @@ fn expectations(scenario: &Scenario) -> usize {
 }
 
 /// What does not hold in a run under the file's own settings.
-fn failures_of(scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
-    let judged = judged(run, scenario);
+fn failures_of(pod: &Arc<dyn Pod>, scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
+    let judged = judged(pod, run, scenario);
     let broken = check_promises(&judged).into_iter().map(|violation| Failure {
         broke: violation.promise.to_string(),
         what: violation.what,
@@ -270,9 +292,15 @@ fn differences(
 }
 
 /// What is wrong with what breaks under other settings, if anything.
-fn survives(scenario: &Scenario, other: &FailsUnder, seed: u64, engine: EngineName) -> Option<Failure> {
-    let run = run::run(scenario, &under(scenario, other), seed, engine);
-    let violations = check_promises(&judged(&run, scenario));
+fn survives(
+    pod: &Arc<dyn Pod>,
+    scenario: &Scenario,
+    other: &FailsUnder,
+    seed: u64,
+    engine: EngineName,
+) -> Option<Failure> {
+    let run = run::run(pod, scenario, &under(scenario, other), seed, engine);
+    let violations = check_promises(&judged(pod, &run, scenario));
     let broken: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
     let named: BTreeSet<Promise> = other.breaks.iter().copied().collect();
     if broken == named {
@@ -304,16 +332,20 @@ fn list(promises: &BTreeSet<Promise>) -> String {
     promises.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn judged<'a>(run: &'a Run, scenario: &'a Scenario) -> Judged<'a> {
-    Judged::new(&run.history, &run.settings, run.termination_grace, run.resolution).of_file(scenario)
+fn judged<'a>(pod: &'a Arc<dyn Pod>, run: &'a Run, scenario: &'a Scenario) -> Judged<'a> {
+    Judged::new(pod.reports(), &run.history, &run.settings, run.termination_grace, run.resolution).of_file(scenario)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use lastcall_world::World;
+
     use super::*;
+    use crate::cast::pod::{Config, last_call};
     use crate::scenario;
+    use crate::stage::AnyWorld;
 
     /// A pod without clients, under three seeds.
     fn file(expect: &str) -> ScenarioFile {
@@ -323,19 +355,19 @@ mod tests {
 
     /// The log of another process, which is none: the very same run.
     fn here(file: &ScenarioFile, seed: u64, engine: EngineName) -> Result<String, String> {
-        Ok(run_of(&file.scenario, seed, engine).history.to_lines())
+        Ok(run_of(&last_call(), &file.scenario, seed, engine).history.to_lines())
     }
 
     #[test]
     fn a_file_is_run_under_each_of_its_seeds_or_under_the_one_that_is_asked_for() {
-        let judgement = judge(&file("exit = { code = 0 }"), None, EngineName::default(), &here);
+        let judgement = judge(&last_call(), &file("exit = { code = 0 }"), None, EngineName::default(), &here);
         assert_eq!((judgement.verdict, judgement.seeds), (Verdict::Pass, 3));
-        assert_eq!(judge(&file("exit = { code = 0 }"), Some(7), EngineName::default(), &here).seeds, 1);
+        assert_eq!(judge(&last_call(), &file("exit = { code = 0 }"), Some(7), EngineName::default(), &here).seeds, 1);
     }
 
     #[test]
     fn what_breaks_under_many_seeds_is_told_once_with_the_first_and_how_many_more_there_are() {
-        let judgement = judge(&file("exit = { code = 3 }"), None, EngineName::default(), &here);
+        let judgement = judge(&last_call(), &file("exit = { code = 3 }"), None, EngineName::default(), &here);
         let Verdict::Fail(failures) = judgement.verdict else { panic!("no exit has this code") };
         let told: Vec<_> =
             failures.iter().map(|failure| (failure.broke.as_str(), failure.seed, failure.more_seeds)).collect();
@@ -344,9 +376,32 @@ mod tests {
 
     #[test]
     fn another_log_from_another_process_is_told_once_for_the_file() {
-        let judgement =
-            judge(&file("exit = { code = 0 }"), None, EngineName::default(), &|_, _, _| Ok("{}".to_owned()));
+        let judgement = judge(&last_call(), &file("exit = { code = 0 }"), None, EngineName::default(), &|_, _, _| {
+            Ok("{}".to_owned())
+        });
         let Verdict::Fail(failures) = judgement.verdict else { panic!("the logs differ") };
         assert_eq!((failures.len(), failures[0].broke.as_str()), (1, "same-seed-same-run"));
+    }
+
+    #[test]
+    fn what_a_pod_says_nothing_about_is_neither_kept_nor_broken() {
+        let exits = |code| -> Arc<dyn Pod> {
+            Arc::new(move |world: AnyWorld, _: Config| async move {
+                let _signal = world.next_signal().await;
+                code
+            })
+        };
+        let judged = |code| {
+            judge(&exits(code), &file("exit = { code = 0 }"), Some(1), EngineName::default(), &|_, _, _| {
+                Ok(run_of(&exits(code), &file("exit = { code = 0 }").scenario, 1, EngineName::default())
+                    .history
+                    .to_lines())
+            })
+        };
+        let silent = judged(0);
+        let names: Vec<Promise> = silent.not_judged.iter().map(|(promise, _)| *promise).collect();
+        assert_eq!((names, silent.promises), (vec![Promise::OneRecordEach, Promise::HonestSigns], 8));
+        let lies = judged(3);
+        assert_eq!((lies.not_judged.len(), lies.promises), (1, 9), "what is broken all the same is judged");
     }
 }

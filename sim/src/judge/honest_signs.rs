@@ -8,22 +8,35 @@
 //! - **Report**: there is one exactly if there was a drain, and its signal, policy, times and totals agree with the log. The
 //!   log shows sessions exactly and connections without one only from their client's side, so the totals may be
 //!   higher than the sessions by at most the number of those. After SIGQUIT the totals are not judged: nobody waits for them.
+//!
+//! Of a pod that has no readiness, or gives no report, only the rest is judged.
 
-use cp::records::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, EndRecord, Exit};
-use lastcall_core::{EndReason, Time};
+use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, never_cut};
 use crate::cast::history::{Event, StatementEnd};
+use crate::cast::pod::Report;
+use crate::cast::pod::report::{DrainReport, EndReason};
 use crate::scenario::model::Promise;
 use crate::story::{Connection, Ending, Moment, Request};
 
+/// Exit code: every session ended as promised.
+const EXIT_DRAINED: u8 = 0;
+/// Exit code: a wall was reached and running work was ended.
+const EXIT_WALL: u8 = 3;
+/// Exit code: SIGQUIT.
+const EXIT_QUIT: u8 = 131;
+
 /// One violation for each sign that is false.
 pub fn check(run: &Judged) -> Vec<Violation> {
-    let mut broken = readiness(run);
-    broken.extend(liveness(run));
-    if let Some((moment, exit)) = run.story.exit {
-        broken.extend(exit_code(run, moment, exit.code));
-        broken.extend(report(run, moment, exit));
+    let mut broken = Vec::new();
+    if run.has(Report::Readiness) {
+        broken.extend(readiness(run));
+        broken.extend(liveness(run));
+    }
+    if let Some((moment, code)) = run.story.exit {
+        broken.extend(exit_code(run, moment, code));
+        broken.extend(if run.has(Report::DrainReport) { report(run, moment) } else { Vec::new() });
     }
     broken
 }
@@ -155,20 +168,16 @@ fn ended_by_wall(run: &Judged, request: &Request, wall: Time) -> Option<Moment> 
     statement.map(|statement| statement.began)
 }
 
-/// Whether a connection's session was over before this drain began, whatever its client had read of that.
+/// Whether a connection's session was over before this drain began, whatever its client had read of that: its worker knows.
 fn gone_before(run: &Judged, connection: &Connection) -> bool {
-    let its = |record: &EndRecord| {
-        connection.began.is_some_and(|began| {
-            record.application == connection.conn.application() && apart(record.began, began.at) <= run.slack()
-        })
-    };
-    let before = |record: &EndRecord| run.story.signal().is_some_and(|signal| record.ended < signal.at);
-    run.story.records.iter().any(|(_, record)| its(record) && before(record))
+    let over = run.story.worker_session_of(connection).and_then(|session| session.ended);
+    over.zip(run.story.signal()).is_some_and(|(over, signal)| over < signal)
 }
 
 /// Every statement of the report that the log contradicts.
-fn report(run: &Judged, exit: Moment, code: &Exit) -> Vec<Violation> {
-    let (report, (signal, first)) = match (&code.report, run.story.drain().map(|drain| (drain.began, drain.cause))) {
+fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
+    let (report, (signal, first)) = match (run.story.report, run.story.drain().map(|drain| (drain.began, drain.cause)))
+    {
         (Some(report), Some(told)) if told.0 < exit => (report, told),
         (None, Some((signal, _))) if signal < exit && !run.story.shot_before(exit) => {
             return vec![violation("no drain report, although there was a drain".to_owned(), [signal, exit])];
@@ -217,9 +226,8 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let at_least = connections.iter().filter(|connection| {
         let began = connection.began.is_some_and(|began| began.at < before);
         // One whose end was decided before belongs to a drain before, however long its client takes to see it.
-        let application = connection.conn.application();
-        let decided = |record: &EndRecord| record.application == application && record.ended <= after;
-        let decided = began && story.records.iter().any(|(_, record)| decided(record));
+        let over = story.worker_session_of(connection).and_then(|session| session.ended);
+        let decided = over.is_some_and(|over| over.at <= after);
         // Nor can it be told when one was closed who does not read.
         let deaf = connection.deaf_at(signal).is_some();
         began && !decided && !deaf && connection.ending().is_none_or(|(end, _)| end.at > after)
@@ -237,8 +245,8 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
             wrong.push(format!("says {what}: {said}, but the log has {seen}"));
         }
     };
-    compare("connections at the signal", report.connections_at_signal as u64, at_least.count(), at_most.count());
-    for reason in EndReason::ALL {
+    compare("connections at the signal", report.connections_at_signal, at_least.count(), at_most.count());
+    for reason in EndReason::ALL.into_iter().filter(|_| run.has(Report::EndRecords)) {
         let ended: Vec<Time> = story
             .records
             .iter()
@@ -287,12 +295,11 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use cp::records::Left;
     use lastcall_core::DrainPolicy;
     use lastcall_world::Signal;
 
     use super::super::fixture::{Log, conn, error};
-    use cp::lifecycle::Cause;
+    use crate::cast::pod::report::{Cause, Left};
 
     use super::*;
     use crate::cast::history::RequestKind::Query;
@@ -436,9 +443,7 @@ mod tests {
 
     #[test]
     fn a_drain_has_a_report_and_nothing_else_has() {
-        let none = client()
-            .goodbye(80.0, "a.1")
-            .event(80.0, Event::PodExited { exit: Exit { code: 0, report: None }, tasks: Vec::new() });
+        let none = client().goodbye(80.0, "a.1").event(80.0, Event::PodExited { code: 0, tasks: Vec::new() });
         assert_eq!(none.judge(check), ["no drain report, although there was a drain"]);
         assert_eq!(drained().without(|event| matches!(event, Event::SignalSent { .. })).judge(check).len(), 3);
     }
@@ -510,5 +515,15 @@ mod tests {
         assert_eq!(named(1, EndReason::Boundary), 0);
         assert_eq!(named(1, EndReason::Wall), 1);
         assert_eq!(named(2, EndReason::Boundary), 1);
+    }
+
+    #[test]
+    fn a_pod_that_gives_no_signs_of_its_own_is_judged_by_its_exit_code_alone() {
+        let lies = |code| {
+            let log = Log::default().term(60.0).ready(75.0, true).exit(90.0, code);
+            log.but_reported(|report| report.refused = 7)
+        };
+        assert_eq!((lies(0).judge(check).len(), lies(0).reporting(&[]).judge(check).len()), (2, 0));
+        assert_eq!(lies(1).reporting(&[]).judge(check), ["exit code 1 after a drain"]);
     }
 }

@@ -1,11 +1,12 @@
-//! The oracle: what must hold after every simulated run, whatever its scenario expects besides.
+//! What must hold after every simulated run, whatever its scenario expects besides.
 //!
-//! It reads the run's typed event log and nothing else, and knows the contract, not the code that is judged. One file for
-//! each promise of the contract:
+//! The judge reads the story of a run and nothing else, and knows the contract, not the code that is judged. It decides by what
+//! clients, workers and the kubelet saw; what the pod reports of itself is compared with that, and what can't be judged without
+//! a report that this pod does not give is not judged ([`Judged::lacks`]). One file for each promise of the contract:
 //!
 //! | promise | holds when | file |
 //! |---|---|---|
-//! | `never-cut` | no statement that a worker began was ended before its answer was complete and acknowledged: by `cp`, by the process's exit, or by the kubelet's SIGKILL; unless its client cancelled, vanished, half-closed or stalled past its clock, or a wall that is set was reached, or the file says that this client is killed | [`never_cut`] |
+//! | `never-cut` | no statement that a worker began was ended before its answer was complete and acknowledged: by the pod, by the process's exit, or by the kubelet's SIGKILL; unless its client cancelled, vanished, half-closed or stalled past its clock, or a wall that is set was reached, or the file says that this client is killed | [`never_cut`] |
 //! | `bounded-exit` | the process exited within the contract's bound | [`bounded_exit`] |
 //! | `answered-or-not-run` | every request was answered, or refused with a SQLSTATE and never began at a worker; none ran twice; a COMMIT is told done exactly if it was done | [`answered_or_not_run`] |
 //! | `clean-goodbye` | every closed client that was reading got a well-formed FATAL and then EOF, at a message boundary, exactly one | [`clean_goodbye`] |
@@ -33,6 +34,7 @@ use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::Signal;
 
 use crate::cast::history::History;
+use crate::cast::pod::Report;
 use crate::scenario::model::{Promise, Scenario};
 use crate::story::timeline;
 
@@ -63,9 +65,11 @@ use crate::story::{Drain, Moment, ROUND_TRIP_BYTES, Story};
 pub struct Judged<'a> {
     /// What happened.
     pub history: &'a History,
-    /// The settings that `cp` ran with.
+    /// What the pod reports of itself.
+    pub reports: &'a [Report],
+    /// The settings that the pod ran with.
     pub settings: &'a Settings,
-    /// The pod's real `terminationGracePeriodSeconds`, whether `cp` knew it or not.
+    /// The pod's real `terminationGracePeriodSeconds`, whether the pod knew it or not.
     pub termination_grace: Duration,
     /// The engine's tick: no time in the log is finer than this.
     pub resolution: Duration,
@@ -121,19 +125,34 @@ const LATENCY_TICKS: u32 = 8;
 impl<'a> Judged<'a> {
     /// Sorts the log, once for all checks.
     pub fn new(
+        reports: &'a [Report],
         history: &'a History,
         settings: &'a Settings,
         termination_grace: Duration,
         resolution: Duration,
     ) -> Judged<'a> {
         let (story, killed) = (Story::of(history), BTreeSet::new());
-        Judged { history, settings, termination_grace, resolution, killed, story }
+        Judged { history, reports, settings, termination_grace, resolution, killed, story }
     }
 
     /// The same, of a file that says so much of its clients.
     pub fn of_file(self, scenario: &'a Scenario) -> Judged<'a> {
         let killed = scenario.expect.client.iter().filter(|(_, expect)| expect.killed);
         Judged { killed: killed.map(|(name, _)| name.as_str()).collect(), ..self }
+    }
+
+    /// The reports that this promise is about and this pod does not give: without them it is not judged, or not all of it.
+    pub fn lacks(promise: Promise, reports: &[Report]) -> Vec<Report> {
+        let about: &[Report] = match promise {
+            Promise::OneRecordEach => &[Report::EndRecords],
+            Promise::HonestSigns => &[Report::Readiness, Report::DrainReport],
+            _ => &[],
+        };
+        about.iter().copied().filter(|report| !reports.contains(report)).collect()
+    }
+
+    fn has(&self, report: Report) -> bool {
+        self.reports.contains(&report)
     }
 
     /// How far what one host did and what another saw of it may lie apart; also the time to flush the meter.
@@ -167,7 +186,7 @@ impl<'a> Judged<'a> {
         set.chain(second_interrupt).min()
     }
 
-    /// When the old `flat` policy tears everything down. No excuse, but `cp` must be honest about it.
+    /// When the old `flat` policy tears everything down. No excuse, but the pod must be honest about it.
     fn flat_cap(&self) -> Option<Time> {
         let flat = self.settings.drain_policy == DrainPolicy::Flat && !self.settings.handover_drain_timeout.is_zero();
         self.story.signal().filter(|_| flat).map(|signal| signal.at + self.settings.handover_drain_timeout)

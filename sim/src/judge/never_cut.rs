@@ -21,8 +21,6 @@
 
 use std::time::Duration;
 
-use lastcall_core::EndReason;
-
 use super::{Judged, Violation, words};
 use crate::cast::history::{Outcome, RequestKind, StatementEnd};
 use crate::scenario::model::Promise;
@@ -143,12 +141,10 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
             statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(wait.began))
         });
         let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));
-        // Who reads again behind its end has been given up before.
-        let given_up = story.records.iter().find(|(_, record)| {
-            record.reason == EndReason::StallGrace && record.application == connection.conn.application()
-        });
-        let ends = given_up.map(|(moment, _)| *moment).filter(|moment| *moment < ended).into_iter().chain([ended]);
-        let deaf = ends.into_iter().any(|end| {
+        // Who reads again behind its end has been given up before: its worker knows when.
+        let session = |statement: &Statement| story.worker_sessions.get(&statement.worker_session)?.ended;
+        let given_up = story.statements_of(request).filter_map(session).filter(|moment| *moment < ended);
+        let deaf = given_up.chain([ended]).any(|end| {
             let since = connection.deaf_at(end);
             since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
         });

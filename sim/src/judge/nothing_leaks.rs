@@ -55,8 +55,6 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use cp::records::Exit;
-
     use super::super::fixture::Log;
     use super::*;
     use crate::cast::history::Fault;
@@ -73,7 +71,7 @@ mod tests {
     #[test]
     fn a_task_that_is_left_breaks_it() {
         let tasks = vec!["relay".to_owned(), "ticker".to_owned()];
-        let exit = Event::PodExited { exit: Exit { code: 0, report: None }, tasks };
+        let exit = Event::PodExited { code: 0, tasks };
         assert_eq!(
             Log::default().term(60.0).event(61.0, exit).judge(check),
             ["at the exit 1s after the signal these tasks were left: relay, ticker"]

@@ -1,7 +1,7 @@
 //! `one-record-each`: every session that began has exactly one end record, with the right reason and times; none is lost
 //! short of SIGKILL.
 //!
-//! Sessions and records meet by `application_name` and by when they began; of several that could be meant, by what they say of
+//! A pod that writes no records is not judged by them. Sessions and records meet by `application_name` and by when they began; of several that could be meant, by what they say of
 //! their end: first the sessions whose end can be told apart, then those whose client vanished or did not read. Right means: the reason is one that fits what
 //! the client saw (the FATAL's SQLSTATE and, where it names a clock, its DETAIL; how the client left), `ended` is when the
 //! client saw it, and `executing` is the time in which its worker ran its statements, no less and no more.
@@ -17,15 +17,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::records::EndRecord;
-use lastcall_core::{EndReason, Time};
+use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, words};
+use crate::cast::pod::Report;
+use crate::cast::pod::report::{EndReason, EndRecord};
 use crate::scenario::model::Promise;
 use crate::story::{Connection, Ending, Moment};
 
 /// One violation for each session and each record that breaks it.
 pub fn check(run: &Judged) -> Vec<Violation> {
+    if !run.has(Report::EndRecords) {
+        return Vec::new();
+    }
     let mut by_application: BTreeMap<String, Ledger> = BTreeMap::new();
     for connection in run.story.connections.iter().filter(|connection| connection.began.is_some()) {
         by_application.entry(connection.conn.application()).or_default().sessions.push(connection);
@@ -179,10 +183,9 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
     match ending {
         Ending::Fatal(code) => {
             let detail = session.fatals.first().and_then(|fatal| fatal.detail);
-            let speaks = |reason: EndReason| reason.fatal(None).is_some_and(|fatal| fatal.code == code);
-            let names = |reason: &EndReason| {
-                detail.is_some() && reason.fatal(None).is_some_and(|fatal| fatal.detail.as_deref() == detail)
-            };
+            let speaks = |reason: EndReason| reason.sqlstate() == Some(code);
+            let names =
+                |reason: &EndReason| detail.zip(reason.clock()).is_some_and(|(detail, clock)| detail.contains(clock));
             let named = EndReason::ALL.into_iter().filter(|reason| speaks(*reason)).find(names);
             let dismissed = run.story.dismissed(session, record.began, record.ended + run.slack());
             let of_worker = dismissed && record.reason == EndReason::WorkerLost;
@@ -208,7 +211,7 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
 /// Whether the drain can have closed a session whose client was just leaving: its FATAL and the client's goodbye crossed.
 fn closed_in_passing(run: &Judged, record: &EndRecord) -> bool {
     let draining = run.story.signal().is_some_and(|signal| record.ended >= signal.at + run.settings.lame_duck);
-    draining && record.reason.fatal(None).is_some_and(|fatal| fatal.code == "57P01")
+    draining && record.reason.sqlstate() == Some("57P01")
 }
 
 /// How `executing` differs from the time that the worker spent, if it does by more than the paths between them explain. What
@@ -399,11 +402,11 @@ mod tests {
         let read = |code, detail, reason| {
             client().fatal(70.0, "a.1", code, detail).eof(70.0, "a.1").recorded(70.0, "a.1", reason).judge(check).len()
         };
-        let wall = EndReason::Wall.fatal(None).unwrap().detail;
+        let wall = Some("The drain reached its wall.");
         assert_eq!(read("57P01", None, EndReason::TransactionGrace), 0);
         assert_eq!(read("57P05", None, EndReason::IdleTimeout), 0);
-        assert_eq!(read("57P01", wall.as_deref(), EndReason::Wall), 0);
-        assert_eq!(read("57P01", wall.as_deref(), EndReason::Boundary), 1);
+        assert_eq!(read("57P01", wall, EndReason::Wall), 0);
+        assert_eq!(read("57P01", wall, EndReason::Boundary), 1);
         assert_eq!(read("57P01", None, EndReason::IdleTimeout), 1);
         assert_eq!(read("57P01", None, EndReason::Terminate), 1);
     }
@@ -477,5 +480,11 @@ mod tests {
         let late = crate::cast::history::StatementEnd::Aborted;
         let left = left.recorded(65.0, "a.1", EndReason::ClientClosed).statement_ended(75.0, "a.1/1", late);
         assert_eq!(left.judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_pod_that_writes_no_records_is_not_judged() {
+        let without = client().left(70.0, "a.1", "disconnect").exit(90.0, 0);
+        assert_eq!((without.judge(check).len(), without.reporting(&[]).judge(check).len()), (1, 0));
     }
 }

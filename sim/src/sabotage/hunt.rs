@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cast::pod::last_call;
 use crate::cast::run::{self, EngineName};
 use crate::judge::gate;
 use crate::parallel;
@@ -49,14 +50,14 @@ pub struct Catch {
 
 /// Hunts, with all processors. Files that the engine can't run are left out.
 pub fn hunt(files: &[ScenarioFile], quarry: &Quarry) -> Hunted {
-    let engine = EngineName::default();
+    let (pod, engine) = (last_call(), EngineName::default());
     let mut files: Vec<&ScenarioFile> =
         files.iter().filter(|file| run::lacks(&file.scenario, engine).is_empty()).collect();
     // Stable: within the two groups they keep their order.
     files.sort_by_key(|file| !quarry.is_claimed_by(file));
     let claimants: Vec<&ScenarioFile> = files.iter().copied().filter(|file| quarry.is_claimed_by(file)).collect();
     let missed = parallel::each(claimants, |file| {
-        let breaks = |seed| !gate::broken(file, seed, engine).is_empty();
+        let breaks = |seed| !gate::broken(&pod, file, seed, engine).is_empty();
         let breaks = gate::seeds(&file.scenario, None).any(breaks);
         (!breaks).then(|| file.path.display().to_string())
     });
@@ -69,7 +70,7 @@ pub fn hunt(files: &[ScenarioFile], quarry: &Quarry) -> Hunted {
         if index > stop.load(Ordering::Relaxed) {
             return hunted;
         }
-        for failure in gate::broken(file, seed, engine) {
+        for failure in gate::broken(&pod, file, seed, engine) {
             let catch = Catch { broke: failure.broke, what: failure.what, file: file.path.display().to_string(), seed };
             if quarry.is_it(&catch.broke) {
                 stop.fetch_min(index, Ordering::Relaxed);

@@ -21,6 +21,7 @@
 //! only when every task waits; tasks, their panics and signals are the engine's, so nothing of a run is left when it ends.
 //! Not promised: that two engines give the same schedule, nor that a task which never yields can be stopped.
 
+pub mod any;
 mod hosts;
 #[cfg(madsim)]
 pub mod madsim;
@@ -40,6 +41,7 @@ use futures_util::future::BoxFuture;
 use lastcall_core::Time;
 use lastcall_world::{Signal, World};
 
+pub use self::any::AnyWorld;
 pub use self::madsim::Madsim;
 pub use self::turmoil::Turmoil;
 pub use self::turmoil_net::TurmoilNet;

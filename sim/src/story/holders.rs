@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lastcall_core::{Activity, EndReason};
-
 use crate::cast::history::History;
+use crate::cast::pod::report::{Activity, EndReason};
 use crate::story::stays;
 
 /// The most that are named. Who left early is of least interest.
@@ -96,12 +95,12 @@ impl Holder {
 
 #[cfg(test)]
 mod tests {
-    use cp::records::Left;
     use lastcall_core::Time;
     use lastcall_world::Signal;
 
     use super::*;
     use crate::cast::history::{Entry, Event};
+    use crate::cast::pod::report::Left;
 
     fn history(events: Vec<(u64, Event)>) -> History {
         let entry = |(seconds, event)| Entry { at: Time::from_epoch(Duration::from_secs(seconds)), event };

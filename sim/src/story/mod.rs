@@ -12,14 +12,13 @@ pub mod timeline;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::lifecycle::Cause;
-use cp::records::{EndRecord, Exit};
 use lastcall_core::Time;
 use lastcall_world::Signal;
 
 pub(crate) use self::connection::{Connection, Ending, FatalRead};
 use self::outages::Outages;
 use crate::cast::history::{Conn, Event, Fault, History, Inserted, Outcome, RequestKind, StatementEnd};
+use crate::cast::pod::report::{Cause, DrainReport, EndRecord};
 
 /// What one connection moves in a round trip: the window of the engine on `turmoil-net`.
 pub(crate) const ROUND_TRIP_BYTES: u64 = 32 * 1024;
@@ -52,7 +51,7 @@ pub(crate) struct Story<'a> {
     pub(crate) commits: BTreeMap<&'a str, Vec<Moment>>,
     /// How many rows of each insert were made durable.
     pub(crate) rows: BTreeMap<&'a str, u64>,
-    /// Signals to `cp`.
+    /// Signals to the pod.
     pub(crate) signals: Vec<(Moment, Signal)>,
     /// Every drain, those that were taken back included.
     pub(crate) drains: Vec<Drain>,
@@ -67,10 +66,12 @@ pub(crate) struct Story<'a> {
     /// The longest way of a packet that the scenario asked for.
     pub(crate) latency: Duration,
     faulty: bool,
-    /// When `cp` began to listen.
+    /// When the pod's process began.
     pub(crate) started: Option<Moment>,
-    /// When `cp` exited by itself, and how.
-    pub(crate) exit: Option<(Moment, &'a Exit)>,
+    /// When the pod exited by itself, and with which code.
+    pub(crate) exit: Option<(Moment, u8)>,
+    /// What it told of its drain.
+    pub(crate) report: Option<&'a DrainReport>,
     /// The kubelet's SIGKILL.
     pub(crate) killed: Option<Moment>,
     /// The last entry.
@@ -294,8 +295,11 @@ impl<'a> Story<'a> {
             Event::PodStarted => {
                 self.started.get_or_insert(moment);
             }
-            Event::PodExited { exit, .. } => {
-                self.exit.get_or_insert((moment, exit));
+            Event::DrainReported { report } => {
+                self.report.get_or_insert(report);
+            }
+            Event::PodExited { code, .. } => {
+                self.exit.get_or_insert((moment, *code));
             }
             Event::Killed => {
                 self.killed.get_or_insert(moment);
@@ -423,7 +427,7 @@ impl<'a> Story<'a> {
     }
 
     /// Whether the pod had been told to die at once before this entry: by the kubelet's SIGKILL or by SIGQUIT. What the
-    /// clients see after that is not a decision of `cp`.
+    /// clients see after that is not a decision of the pod.
     pub(crate) fn shot_before(&self, moment: Moment) -> bool {
         [self.killed, self.quit()].into_iter().flatten().any(|shot| shot < moment)
     }
@@ -431,6 +435,14 @@ impl<'a> Story<'a> {
     /// When the process was gone, one way or another.
     pub(crate) fn gone(&self) -> Option<Moment> {
         self.exit.map(|(moment, _)| moment).into_iter().chain(self.killed).min()
+    }
+
+    /// The session at a worker that served this connection.
+    pub(crate) fn worker_session_of(&self, connection: &Connection) -> Option<&WorkerSession<'a>> {
+        let application = connection.conn.application();
+        let began = connection.began?;
+        let its = |session: &&WorkerSession| session.application == application && session.began < began;
+        self.worker_sessions.values().filter(its).max_by_key(|session| session.began)
     }
 
     /// The connection of a request.

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cp::records::Left;
-use lastcall_core::{Activity, EndReason, Time};
+use lastcall_core::Time;
 
 use crate::cast::history::{Event, History};
+use crate::cast::pod::report::{Activity, EndReason, Left};
 
 /// One connection's stay.
 #[derive(Clone, Debug, PartialEq)]

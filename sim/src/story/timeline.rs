@@ -36,12 +36,13 @@ pub fn since_signal(history: &History, at: Time) -> String {
     }
 }
 
-/// Whether a whole run shows it: what the clients and the workers do says the same as what `cp` says of its connections.
+/// Whether a whole run shows it: what the clients and the workers do says the same as what the pod reports of itself.
 fn tells(event: &Event) -> bool {
     !matches!(
         event,
         Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
+            | Event::DrainReported { .. }
             | Event::StartupSent { .. }
             | Event::PartSent { .. }
             | Event::BatchFed { .. }
@@ -208,6 +209,7 @@ impl<'a> Speaker<'a> {
             Event::PodStarted
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
+            | Event::DrainReported { .. }
             | Event::PodExited { .. }
             | Event::Panicked { .. } => Who::Pod,
             Event::SignalSent { .. }
@@ -332,8 +334,9 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
             format!("connection {} ({}) has left: {}", left.session, left.who, left.reason)
         }
         Event::Recorded { record } => format!("end record: {}", record.reason),
-        Event::PodExited { exit, tasks } if tasks.is_empty() => format!("exits with code {}", exit.code),
-        Event::PodExited { exit, tasks } => format!("exits with code {}, leaving {}", exit.code, tasks.join(", ")),
+        Event::DrainReported { report } => format!("reports its drain by {}", report.cause),
+        Event::PodExited { code, tasks } if tasks.is_empty() => format!("exits with code {code}"),
+        Event::PodExited { code, tasks } => format!("exits with code {code}, leaving {}", tasks.join(", ")),
         Event::Killed => "sends SIGKILL".to_owned(),
         Event::Panicked { task, message } => format!("task {task} panics: {message}"),
         Event::OutOfTime => "stops the run".to_owned(),

@@ -21,7 +21,7 @@ where
 }
 
 fn not_executed(code: &str) -> Vec<u8> {
-    let body = format!("SFATAL\0VFATAL\0C{code}\0Mgone\0D{}\0\0", lastcall_core::fatal::NOT_EXECUTED);
+    let body = format!("SFATAL\0VFATAL\0C{code}\0Mgone\0D{}\0\0", crate::cast::history::NOT_EXECUTED);
     let mut message = vec![b'E'];
     message.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
     message.extend_from_slice(body.as_bytes());

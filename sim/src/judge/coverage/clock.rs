@@ -1,10 +1,9 @@
 //! The clocks that can fire, and when one did.
 
-use lastcall_core::{Activity, EndReason};
-
 use super::Facts;
 use super::phases::Wall;
 use crate::cast::history::Event;
+use crate::cast::pod::report::{Activity, EndReason};
 
 /// A clock of the contract, or an order that stands for one.
 #[expect(missing_docs, reason = "their names are the settings'")]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cp::records::{Exit, Left};
-use lastcall_core::{Activity, EndReason, Settings, Time};
+use lastcall_core::{Settings, Time};
 use lastcall_world::Signal;
 
 use super::{Clock, Coverage, Mark, Race};
 use crate::cast::history::{Conn, Entry, Event, History, Outcome, RequestKind};
+use crate::cast::pod::report::{Activity, EndReason, Left};
 
 /// A run in the making. Times are its seconds. Clients are named like `etl.1`, requests like `etl.1/7`.
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Run {
     }
 
     pub(super) fn exit(self, at: f64) -> Run {
-        self.event(at, Event::PodExited { exit: Exit { code: 0, report: None }, tasks: Vec::new() })
+        self.event(at, Event::PodExited { code: 0, tasks: Vec::new() })
     }
 
     pub(super) fn coverage(&self) -> Coverage {

@@ -13,9 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use lastcall_core::{Activity, EndReason, Phase, Settings};
+use lastcall_core::{Phase, Settings};
 
 use crate::cast::history::{Event, History, Outcome};
+use crate::cast::pod::report::{Activity, EndReason};
 use crate::story::stays;
 
 mod clock;

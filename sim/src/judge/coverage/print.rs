@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use lastcall_core::Activity;
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
 use super::race::Race;
 use super::{Coverage, Mark, PHASES, impossible};
+use crate::cast::pod::report::Activity;
 
 /// Columns of counts beside each other.
 const COLUMNS: usize = 2;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lastcall_core::fatal::NOT_EXECUTED;
-use lastcall_core::{Activity, EndReason, Time};
+use lastcall_core::Time;
 
 use super::Facts;
-use crate::cast::history::{Conn, Event, Outcome};
+use crate::cast::history::{Conn, Event, NOT_EXECUTED, Outcome};
+use crate::cast::pod::report::{Activity, EndReason};
 
 /// Two moments as near as this race each other: some packets' way.
 const NEAR: Duration = Duration::from_millis(10);
