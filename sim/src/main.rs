@@ -14,7 +14,7 @@ use sim::sabotage::workshop::Workshop;
 use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::stopwatch::timed;
-use sim::story::timeline;
+use sim::story::{Story, timeline};
 use sim::suite::{self, Asked, Scope, Seeds};
 use sim::{across, report};
 
@@ -186,9 +186,12 @@ fn main() -> ExitCode {
         Some(Command::Run { files, options }) => run_files(&files, options),
         Some(Command::Check { files }) => check_files(&files),
         Some(Command::Schema) => print(&scenario::schema()),
-        Some(Command::Timeline { file, options }) => {
-            show(&file, options, |engine| format!("engine {engine}\n"), |run| timeline::whole(&run.history))
-        }
+        Some(Command::Timeline { file, options }) => show(
+            &file,
+            options,
+            |engine| format!("engine {engine}\n"),
+            |run| timeline::whole(&Story::of(&run.history, &run.settings)),
+        ),
         Some(Command::Log { file, options }) => {
             show(&file, options, |engine| format!("{{\"engine\":\"{engine}\"}}\n"), |run| run.history.to_lines())
         }

@@ -21,8 +21,7 @@ fn comes_near_its_bound(name: &str, text: &str) {
         Judged::new(&Report::ALL, &run.history, &settings, run.termination_grace, run.resolution).of_file(&scenario);
     let broken: Vec<String> = check_promises(&judged).iter().map(ToString::to_string).collect();
     assert_eq!(broken, [""; 0], "{name}");
-    let signal = run.history.signalled_at().expect("there is one");
-    let (exit, _) = run.history.exited().expect("bounded-exit holds");
+    let (signal, exit) = judged.drained().expect("bounded-exit holds");
     let bound = bounded_exit::bound(&judged).expect("there is a signal");
     let part = (exit - signal).as_secs_f64() / (bound.at - signal).as_secs_f64();
     assert!((TIGHT..=1.0).contains(&part), "{name}: {:.1} % of the bound: {}", part * 100.0, bound.why);

@@ -5,12 +5,13 @@ use std::path::Path;
 use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
 use sim::scenario;
+use sim::story::{Story, timeline};
 
 fn timeline(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/acceptance").join(name);
     let file = scenario::load(&path).expect("the acceptance scenarios are good files");
     let run = run::run(&last_call(), &file.scenario, &run::settings(&file.scenario), 1, EngineName::TurmoilNet);
-    sim::story::timeline::whole(&run.history)
+    timeline::whole(&Story::of(&run.history, &run.settings))
 }
 
 #[test]

@@ -156,7 +156,7 @@ mod tests {
     use crate::cast::pod::last_call;
     use crate::cast::run::{EngineName, run, settings};
     use crate::scenario::parse;
-    use crate::story::timeline;
+    use crate::story::{Story, timeline};
 
     /// Runs a client `a` that does `steps`, and `event` at 1 min: what is told of the two, and of the worker, from then on.
     fn happens(steps: &str, event: &str) -> Vec<String> {
@@ -166,7 +166,7 @@ mod tests {
         );
         let scenario = parse("t.toml", &text).unwrap_or_else(|bad| panic!("{}", bad.render(false)));
         let run = run(&last_call(), &scenario, &settings(&scenario), 1, EngineName::TurmoilNet);
-        let told = timeline::whole(&run.history);
+        let told = timeline::whole(&Story::of(&run.history, &run.settings));
         let lines = told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let since = lines.skip_while(|words| !words[0].starts_with("1m00.000s"));
         let told = since.filter(|words| words[0].starts_with("1m") && !["kubelet", "pod"].contains(&words[2]));

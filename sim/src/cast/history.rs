@@ -10,7 +10,7 @@ use lastcall_world::Signal;
 use lastcall_world::watched::Watched;
 use serde::Serialize;
 
-use crate::cast::pod::report::{Activity, Cause, DrainReport, EndRecord, Left};
+use crate::cast::pod::report::{Activity, DrainReport, EndRecord, Left};
 use crate::scenario::{Rate, Span};
 
 /// The contract's DETAIL of a FATAL behind which a request was left.
@@ -286,57 +286,7 @@ pub struct History {
     pub entries: Vec<Entry>,
 }
 
-/// One drain, by the entries that show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrainSpan {
-    /// Which entry began it.
-    pub began: usize,
-    /// What began it.
-    pub cause: Cause,
-    /// Which entry took it back, if one did.
-    pub recalled: Option<usize>,
-}
-
 impl History {
-    /// When the drain began: the contract's t = 0.
-    pub fn signalled_at(&self) -> Option<Time> {
-        self.drains().find(|drain| drain.recalled.is_none()).map(|drain| self.entries[drain.began].at)
-    }
-
-    /// All drains, in their order: each from the first SIGTERM or SIGINT, or from a request for a drain before it. Only the
-    /// last one can be one that was not taken back.
-    pub fn drains(&self) -> impl Iterator<Item = DrainSpan> {
-        let (mut drains, mut is_final) = (Vec::<DrainSpan>::new(), false);
-        for (index, entry) in self.entries.iter().enumerate() {
-            let open = drains.last_mut().filter(|drain| drain.recalled.is_none());
-            let begins = |cause| DrainSpan { began: index, cause, recalled: None };
-            match (&entry.event, open) {
-                (Event::SignalSent { signal: signal @ (Signal::Term | Signal::Int) }, open) => {
-                    is_final = true;
-                    if open.is_none() {
-                        drains.push(begins(Cause::Signal(*signal)));
-                    }
-                }
-                (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
-                    drains.push(begins(Cause::Request))
-                }
-                (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !is_final => {
-                    drain.recalled = Some(index);
-                }
-                _ => {}
-            }
-        }
-        drains.into_iter()
-    }
-
-    /// When the pod exited by itself, and with which code.
-    pub fn exited(&self) -> Option<(Time, u8)> {
-        self.entries.iter().find_map(|entry| match entry.event {
-            Event::PodExited { code, .. } => Some((entry.at, code)),
-            _ => None,
-        })
-    }
-
     /// One JSON object a line, time first, in nanoseconds: what is compared byte for byte between runs.
     pub fn to_lines(&self) -> String {
         let mut lines = String::new();

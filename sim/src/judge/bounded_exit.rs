@@ -6,7 +6,7 @@
 //! - **Somebody queued for a worker** if a session that was let in had none when the grace was over.
 //! - **No exit at all** breaks the promise, whether the kubelet's SIGKILL or the end of the run came first. Not so if a
 //!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL or
-//!   the end of the run came before the bound: `cp` was not given the time.
+//!   the end of the run came before the bound: the pod was not given the time.
 //! - **SIGQUIT**: at once.
 //!
 //! A pod that exits too early breaks other promises, not this one.
@@ -77,7 +77,7 @@ impl Bound {
             signal: signal.at,
             moved: moved.map(|last| last.at),
             queued: queued.is_some(),
-            wall: run.wall(),
+            wall: run.story.wall(),
         };
         let bound = progress.bound(rules);
         let linger = format!("close_linger {}, flush", words(rules.close_linger));
@@ -95,7 +95,7 @@ impl Bound {
             }
             Term::Wall => {
                 let budget = words(rules.teardown_budget);
-                let wall = run.wall().map_or(String::new(), |wall| run.when(wall));
+                let wall = run.story.wall().map_or(String::new(), |wall| run.when(wall));
                 (format!("a wall {wall}, teardown_budget {budget}"), None)
             }
         };

@@ -14,7 +14,7 @@ use super::{Judged, Violation};
 use crate::scenario::model::Promise;
 use crate::story::{Moment, Request};
 
-/// How long a cancel request may take to end its statement: three connections one after the other (client to `cp`, `cp` to
+/// How long a cancel request may take to end its statement: three connections one after the other (client to the pod, the pod to
 /// worker, and the answer's way back), with room for a slow network.
 pub const REACHES: Duration = Duration::from_secs(1);
 

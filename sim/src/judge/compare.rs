@@ -24,7 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::cast::history::{History, Outcome, StatementEnd};
+use crate::cast::history::{Outcome, StatementEnd};
 use crate::scenario::{Client, Scenario, Step, Times};
 use crate::story::{Ending, Story};
 
@@ -73,14 +73,13 @@ pub struct Difference {
 
 impl Facts {
     /// What this run of the scenario shows.
-    pub fn of(scenario: &Scenario, history: &History) -> Facts {
-        let story = Story::of(history);
+    pub fn of(scenario: &Scenario, story: &Story) -> Facts {
         let mut facts = BTreeMap::new();
-        facts.insert(About { who: "the process".to_owned(), copy: None, what: "at its end" }, exit(&story));
+        facts.insert(About { who: "the process".to_owned(), copy: None, what: "at its end" }, exit(story));
         for client in &scenario.clients {
             let list = if is_endless(&client.steps) { kinds } else { sequence };
             for copy in 1..=client.count {
-                facts.extend(of_copy(&story, client, copy, list));
+                facts.extend(of_copy(story, client, copy, list));
             }
         }
         Facts(facts)
@@ -260,7 +259,7 @@ mod tests {
     }
 
     fn facts(log: Log) -> Facts {
-        Facts::of(&scenario(), &log.history)
+        log.run(|run| Facts::of(&scenario(), &run.story))
     }
 
     fn differences(here: &Facts, there: &Facts) -> Vec<[Option<String>; 3]> {

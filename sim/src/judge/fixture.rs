@@ -8,7 +8,7 @@ use lastcall_world::Signal;
 use super::{Judged, Violation};
 use crate::cast::history::{Conn, Entry, Event, History, Inserted, Outcome, RequestKind, StatementEnd};
 use crate::cast::pod::Report;
-use crate::cast::pod::report::{Cause, DrainReport, EndReason, EndRecord};
+use crate::cast::pod::report::{DrainReport, EndReason, EndRecord};
 
 /// A history in the making, and the settings of its run. Times are seconds of the run. Clients are named like `etl.1` or
 /// `etl.1#2`, requests like `etl.1/7`; what is said of a request is said of its client's first connection.
@@ -265,13 +265,9 @@ impl Log {
     }
 
     fn report(&self, at: f64) -> Option<DrainReport> {
-        let started = self.history.signalled_at()?;
-        let signal = self.history.entries.iter().find_map(|entry| match entry.event {
-            Event::SignalSent { signal } if entry.at == started => Some(signal),
-            _ => None,
-        })?;
+        let (started, cause) = self.run(|run| run.story.drain().map(|drain| (drain.began.at, drain.cause)))?;
         let mut report = DrainReport {
-            cause: Cause::Signal(signal),
+            cause,
             policy: self.settings.drain_policy,
             started,
             ended: seconds(at),

@@ -18,7 +18,7 @@ use crate::judge::coverage::Coverage;
 use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
 use crate::story::holders::{self, Holder};
-use crate::story::timeline;
+use crate::story::{Story, timeline};
 use crate::suite::{self, Asked, Scope, Seeds};
 
 /// What a run must tell apart to show what an old policy breaks.
@@ -136,24 +136,27 @@ pub fn trial(
 ) -> Trial {
     let scenario = &file.scenario;
     let run = run_of(pod, scenario, seed, engine);
-    let mut failures = failures_of(pod, scenario, &run, seed);
+    let judged = judged(pod, &run, scenario);
+    let mut failures = failures_of(scenario, &judged, seed);
     if let Some(elsewhere) = proof {
         failures.extend(differences(file, &run, seed, engine, elsewhere));
         failures.extend(proofs(scenario, engine).filter_map(|other| survives(pod, scenario, other, seed, engine)));
     }
-    let coverage = Coverage::of(&run.history, &run.settings);
-    let facts = Facts::of(scenario, &run.history);
-    Trial { seed, simulated: run.simulated(), failures, coverage, holders: holders::of(&run.history), facts }
+    let story = &judged.story;
+    let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
+    Trial { seed, simulated: run.simulated(), failures, coverage, holders, facts }
 }
 
 /// What one run of a file shows, without a judgement.
 pub fn facts(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> Facts {
-    Facts::of(&file.scenario, &run_of(pod, &file.scenario, seed, engine).history)
+    let run = run_of(pod, &file.scenario, seed, engine);
+    Facts::of(&file.scenario, &Story::of(&run.history, &run.settings))
 }
 
 /// What does not hold in one run of a file. The proof is not asked for.
 pub fn broken(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
-    failures_of(pod, &file.scenario, &run_of(pod, &file.scenario, seed, engine), seed)
+    let run = run_of(pod, &file.scenario, seed, engine);
+    failures_of(&file.scenario, &judged(pod, &run, &file.scenario), seed)
 }
 
 /// A run under the file's own settings.
@@ -248,19 +251,18 @@ fn expectations(scenario: &Scenario) -> usize {
 }
 
 /// What does not hold in a run under the file's own settings.
-fn failures_of(pod: &Arc<dyn Pod>, scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
-    let judged = judged(pod, run, scenario);
-    let broken = check_promises(&judged).into_iter().map(|violation| Failure {
+fn failures_of(scenario: &Scenario, run: &Judged, seed: u64) -> Vec<Failure> {
+    let broken = check_promises(run).into_iter().map(|violation| Failure {
         broke: violation.promise.to_string(),
         what: violation.what,
-        evidence: timeline::of(&run.history, &violation.evidence),
+        evidence: timeline::of(&run.story, &violation.evidence),
         seed,
         more_seeds: 0,
     });
-    let unmet = check_expectations(scenario, &judged).into_iter().map(|unmet| Failure {
+    let unmet = check_expectations(scenario, run).into_iter().map(|unmet| Failure {
         broke: format!("expect.{}", unmet.key),
         what: unmet.what,
-        evidence: timeline::of(&run.history, &unmet.evidence),
+        evidence: timeline::of(&run.story, &unmet.evidence),
         seed,
         more_seeds: 0,
     });
@@ -300,7 +302,8 @@ fn survives(
     engine: EngineName,
 ) -> Option<Failure> {
     let run = run::run(pod, scenario, &under(scenario, other), seed, engine);
-    let violations = check_promises(&judged(pod, &run, scenario));
+    let judged = judged(pod, &run, scenario);
+    let violations = check_promises(&judged);
     let broken: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
     let named: BTreeSet<Promise> = other.breaks.iter().copied().collect();
     if broken == named {
@@ -309,7 +312,7 @@ fn survives(
     let evidence: Vec<String> = violations
         .iter()
         .filter(|violation| !named.contains(&violation.promise))
-        .map(|violation| format!("{violation}\n{}", timeline::of(&run.history, &violation.evidence)))
+        .map(|violation| format!("{violation}\n{}", timeline::of(&judged.story, &violation.evidence)))
         .collect();
     Some(Failure {
         broke: "fails_under".to_owned(),

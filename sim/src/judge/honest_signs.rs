@@ -14,7 +14,7 @@
 use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, never_cut};
-use crate::cast::history::{Event, StatementEnd};
+use crate::cast::history::StatementEnd;
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{DrainReport, EndReason};
 use crate::scenario::model::Promise;
@@ -52,11 +52,8 @@ fn readiness(run: &Judged) -> Vec<Violation> {
         return Vec::new();
     };
     let told = story.told();
-    let probes = run.history.entries.iter().enumerate().filter_map(|(index, entry)| match entry.event {
-        Event::ReadinessProbed { ready } => Some((Moment { index, at: entry.at }, ready)),
-        _ => None,
-    });
-    let mut probes = probes.filter(|(moment, _)| *moment > started && story.gone().is_none_or(|gone| *moment < gone));
+    let there = |moment: &Moment| *moment > started && story.gone().is_none_or(|gone| *moment < gone);
+    let mut probes = story.readiness.iter().copied().filter(|(moment, _)| there(moment));
     // A probe may have been on its way when the signal came.
     let ready_after =
         probes.clone().find(|(probe, ready)| *ready && told.is_some_and(|told| probe.at > told.at + run.slack()));
@@ -75,23 +72,16 @@ fn readiness(run: &Judged) -> Vec<Violation> {
 fn liveness(run: &Judged) -> Option<Violation> {
     let story = &run.story;
     let there = |at: Time| story.gone().is_none_or(|gone| at + run.slack() < gone.at);
-    let (probe, _) = run.history.entries.iter().enumerate().find_map(|(index, entry)| match entry.event {
-        Event::LivenessProbed { live: false } if there(entry.at) => Some((Moment { index, at: entry.at }, ())),
-        _ => None,
-    })?;
+    let probe = *story.dead.iter().find(|probe| there(probe.at))?;
     Some(violation(format!("/livez said dead {}", run.when(probe.at)), [probe]))
 }
 
 /// Whether a drain by request that was taken back, or perhaps was, ran then.
 fn asked_to_drain(run: &Judged, at: Time) -> bool {
-    let asked = run.history.entries.iter().filter_map(|entry| match entry.event {
-        Event::DrainAsked { begin, .. } => Some((entry.at, begin)),
-        _ => None,
-    });
     let (mut draining, mut crossed) = (false, false);
-    for (asked, begin) in asked {
-        draining = if asked <= at { begin } else { draining };
-        crossed |= apart(asked, at) <= run.slack();
+    for (asked, begin) in &run.story.drains_asked {
+        draining = if asked.at <= at { *begin } else { draining };
+        crossed |= apart(asked.at, at) <= run.slack();
     }
     draining || crossed
 }
@@ -118,17 +108,14 @@ fn exit_code(run: &Judged, exit: Moment, code: u8) -> Option<Violation> {
 
 /// What is wrong with this exit code after a drain, and what shows it.
 fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Moment>)> {
-    let wall = [run.wall(), run.flat_cap()].into_iter().flatten().min();
+    let wall = [run.story.wall(), run.story.flat_cap()].into_iter().flatten().min();
     let wall = wall.filter(|wall| exit.at + run.resolution >= *wall);
     match code {
         EXIT_DRAINED => {
             let cut = never_cut::check(run);
-            let shown = |index: usize| Moment { index, at: run.history.entries[index].at };
             if let Some(cut) = cut.first() {
-                return Some((
-                    format!("exit code 0, but {}", cut.what),
-                    cut.evidence.last().map(|index| shown(*index)),
-                ));
+                let shown = cut.evidence.last().map(|index| run.story.moment(*index));
+                return Some((format!("exit code 0, but {}", cut.what), shown));
             }
             let began = run.story.requests.iter().find_map(|request| ended_by_wall(run, request, wall?))?;
             Some((format!("exit code 0, but a wall fell {} on a running statement", run.when(wall?)), Some(began)))
@@ -216,7 +203,7 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
 fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> Vec<String> {
     let story = &run.story;
     let (slack, connections) = (run.slack(), &story.connections);
-    // What happened within the slack of the signal, `cp` may have counted or not.
+    // What happened within the slack of the signal, the pod may have counted or not.
     let (before, after) = (Time::EPOCH + signal.at.since(Time::EPOCH + slack), signal.at + slack);
     let without_session = connections.iter().filter(|connection| connection.began.is_none());
     let without_session = without_session
@@ -299,10 +286,10 @@ mod tests {
     use lastcall_world::Signal;
 
     use super::super::fixture::{Log, conn, error};
-    use crate::cast::pod::report::{Cause, Left};
-
     use super::*;
+    use crate::cast::history::Event;
     use crate::cast::history::RequestKind::Query;
+    use crate::cast::pod::report::{Cause, Left};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").ready(10.0, true).term(60.0).ready(70.0, false)

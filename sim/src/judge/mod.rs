@@ -30,8 +30,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use lastcall_core::{DrainPolicy, Settings, Time};
-use lastcall_world::Signal;
+use lastcall_core::{Settings, Time};
 
 use crate::cast::history::History;
 use crate::cast::pod::Report;
@@ -58,13 +57,13 @@ mod fixture;
 
 pub use expect::{Unmet, check_expectations};
 
-use crate::story::{Drain, Moment, ROUND_TRIP_BYTES, Story};
+use crate::story::{Moment, ROUND_TRIP_BYTES, Story};
 
 /// A finished run, ready to be judged.
 #[derive(Debug)]
 pub struct Judged<'a> {
     /// What happened.
-    pub history: &'a History,
+    pub story: Story<'a>,
     /// What the pod reports of itself.
     pub reports: &'a [Report],
     /// The settings that the pod ran with.
@@ -75,7 +74,6 @@ pub struct Judged<'a> {
     pub resolution: Duration,
     /// The clients of which the file says that a SIGKILL ends them.
     pub killed: BTreeSet<&'a str>,
-    story: Story<'a>,
 }
 
 /// A promise, broken.
@@ -123,7 +121,7 @@ const ROUND_TRIP_TICKS: u32 = 5;
 const LATENCY_TICKS: u32 = 8;
 
 impl<'a> Judged<'a> {
-    /// Sorts the log, once for all checks.
+    /// Reads the log, once for all checks.
     pub fn new(
         reports: &'a [Report],
         history: &'a History,
@@ -131,8 +129,8 @@ impl<'a> Judged<'a> {
         termination_grace: Duration,
         resolution: Duration,
     ) -> Judged<'a> {
-        let (story, killed) = (Story::of(history), BTreeSet::new());
-        Judged { history, reports, settings, termination_grace, resolution, killed, story }
+        let (story, killed) = (Story::of(history, settings), BTreeSet::new());
+        Judged { story, reports, settings, termination_grace, resolution, killed }
     }
 
     /// The same, of a file that says so much of its clients.
@@ -166,32 +164,6 @@ impl<'a> Judged<'a> {
         (ROUND_TRIP_TICKS * self.resolution + 2 * self.story.latency).saturating_mul(round_trips)
     }
 
-    /// When the contract's wall stands in the drain that was not taken back, if it is set: work that still runs then may be
-    /// ended.
-    fn wall(&self) -> Option<Time> {
-        self.wall_of(self.story.drain()?)
-    }
-
-    /// When the wall of this drain stands. A second SIGINT is a wall under every policy. A SIGINT after a SIGTERM is a first
-    /// one.
-    fn wall_of(&self, drain: &Drain) -> Option<Time> {
-        let signal = drain.began.at;
-        let interrupts = self.story.signals.iter().filter(|(_, signal)| *signal == Signal::Int);
-        let second_interrupt = interrupts.map(|(moment, _)| moment.at).nth(1);
-        let aware = self.settings.drain_policy == DrainPolicy::IdleAware;
-        let of_drain = Some(self.settings.handover_drain_timeout).filter(|timeout| aware && !timeout.is_zero());
-        let of_grace = self.settings.termination_grace.filter(|_| aware);
-        let of_grace = of_grace.map(|grace| grace.saturating_sub(self.settings.teardown_budget));
-        let set = of_drain.into_iter().chain(of_grace).map(|wall| signal + wall);
-        set.chain(second_interrupt).min()
-    }
-
-    /// When the old `flat` policy tears everything down. No excuse, but the pod must be honest about it.
-    fn flat_cap(&self) -> Option<Time> {
-        let flat = self.settings.drain_policy == DrainPolicy::Flat && !self.settings.handover_drain_timeout.is_zero();
-        self.story.signal().filter(|_| flat).map(|signal| signal.at + self.settings.handover_drain_timeout)
-    }
-
     /// Whether a wall stood at this moment, or one had fallen just before its drain was taken back.
     fn at_wall(&self, moment: Moment) -> bool {
         self.story.drains.iter().any(|drain| {
@@ -201,13 +173,18 @@ impl<'a> Judged<'a> {
                         .recalled
                         .is_none_or(|recalled| wall <= recalled.at && moment.at <= recalled.at + self.slack())
             };
-            self.wall_of(drain).is_some_and(stood)
+            drain.wall().is_some_and(|(wall, _)| stood(wall))
         })
+    }
+
+    /// From when to when the process drained: from its signal to its exit.
+    pub fn drained(&self) -> Option<(Time, Time)> {
+        Some((self.story.signal()?.at, self.story.exit?.0.at))
     }
 
     /// A time in words, relative to the signal.
     fn when(&self, at: Time) -> String {
-        timeline::since_signal(self.history, at)
+        timeline::since_signal(&self.story, at)
     }
 }
 
@@ -244,6 +221,8 @@ fn words(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lastcall_core::DrainPolicy;
+
     use super::fixture::Log;
     use super::*;
     use crate::cast::history::RequestKind;
@@ -266,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_wall_is_the_earlier_of_the_two_that_can_be_set() {
-        let wall = |log: Log| log.run(|run| run.wall()).map(|wall| wall.since_epoch().as_secs());
+        let wall = |log: Log| log.run(|run| run.story.wall()).map(|wall| wall.since_epoch().as_secs());
         let term = Log::default().term(60.0);
         assert_eq!(wall(term.clone()), None);
         let both = term.with(|settings| {

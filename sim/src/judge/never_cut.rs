@@ -1,4 +1,4 @@
-//! `never-cut`: no statement that a worker began was ended before its answer was complete and acknowledged: by `cp`, by the
+//! `never-cut`: no statement that a worker began was ended before its answer was complete and acknowledged: by the pod, by the
 //! process's exit, or by the kubelet's SIGKILL.
 //!
 //! A begun statement must end for its client's machine with a complete answer, with the statement's own error, or with 57014
@@ -9,7 +9,7 @@
 //! A cancel request ends what its session runs when it arrives, which need not be the request that it was meant for; each
 //! ends one statement at most.
 //!
-//! Excused is what `cp` did not decide or was told to do:
+//! Excused is what the pod did not decide or was told to do:
 //!
 //! - the client left first; it half-closed, let `stall_grace` pass while a drain ran, or was out of reach for so long that its
 //!   machine counts as gone;
@@ -77,7 +77,7 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
     Some(Violation::new(Promise::NeverCut, what, evidence.into_iter().flatten()))
 }
 
-/// Whether the statement, whose end its client saw at `ended` with this code of a FATAL, was ended by others or as `cp` was
+/// Whether the statement, whose end its client saw at `ended` with this code of a FATAL, was ended by others or as the pod was
 /// told.
 fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: Moment, fatal: Option<&str>) -> bool {
     let story = &run.story;
@@ -296,6 +296,19 @@ mod tests {
             |at: f64| finished.clone().reset(at, "etl.1").ended(at, "etl.1/1", Outcome::Lost).judge(check).len();
         assert_eq!(closed(370.0), 0);
         assert_eq!(closed(369.0), 1);
+    }
+
+    #[test]
+    fn a_reader_that_goes_on_when_its_worker_has_given_it_up_has_come_too_late() {
+        let stopped = running().event(70.0, Event::ReadingStopped { conn: conn("etl.1") });
+        let finished = stopped.statement_ended(71.0, "etl.1/1", StatementEnd::Complete);
+        let given_up = |at: f64| {
+            let log = finished.clone().event(at, Event::WorkerSessionEnded { worker_session: 1 });
+            let reads = log.event(500.0, Event::ReadingResumed { conn: conn("etl.1") });
+            let cut = reads.fatal(501.0, "etl.1", "57P01", None).ended(501.0, "etl.1/1", error("57P01"));
+            cut.judge(check).len()
+        };
+        assert_eq!((given_up(370.0), given_up(369.0)), (0, 1));
     }
 
     #[test]

@@ -9,26 +9,20 @@
 //! word to the workers: they find out by themselves.
 
 use super::{Judged, Violation};
-use crate::cast::history::Event;
 use crate::scenario::model::Promise;
-use crate::story::Moment;
 
 /// One violation for the tasks that are left, and one for each worker session and each panic.
 pub fn check(run: &Judged) -> Vec<Violation> {
-    let events = run.history.entries.iter().enumerate();
-    let by_event = events.filter_map(|(index, entry)| {
-        let what = match &entry.event {
-            Event::Panicked { task, message } => {
-                format!("task {task} panicked {}: {message}", run.when(entry.at))
-            }
-            Event::PodExited { tasks, .. } if !tasks.is_empty() => {
-                format!("at the exit {} these tasks were left: {}", run.when(entry.at), tasks.join(", "))
-            }
-            _ => return None,
-        };
-        Some(Violation::new(Promise::NothingLeaks, what, [Moment { index, at: entry.at }]))
+    let story = &run.story;
+    let panics = story
+        .panics
+        .iter()
+        .map(|(moment, task, message)| (format!("task {task} panicked {}: {message}", run.when(moment.at)), *moment));
+    let left = story.exit.filter(|_| !story.tasks_left.is_empty()).map(|(exit, _)| {
+        (format!("at the exit {} these tasks were left: {}", run.when(exit.at), story.tasks_left.join(", ")), exit)
     });
-    by_event.chain(worker_sessions(run)).collect()
+    let tasks = panics.chain(left).map(|(what, shown)| Violation::new(Promise::NothingLeaks, what, [shown]));
+    tasks.chain(worker_sessions(run)).collect()
 }
 
 fn worker_sessions(run: &Judged) -> Vec<Violation> {
@@ -57,7 +51,7 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
 mod tests {
     use super::super::fixture::Log;
     use super::*;
-    use crate::cast::history::Fault;
+    use crate::cast::history::{Event, Fault};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").term(60.0)

@@ -146,7 +146,7 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
 }
 
 /// Whether the record's end is what the client saw. A client that reads slowly, or not at all, sees its FATAL later; and when
-/// a machine has vanished, `cp` finds out later. What a client leaves running is waited for: its end may be a half-close.
+/// a machine has vanished, the pod finds out later. What a client leaves running is waited for: its end may be a half-close.
 fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending, record: &EndRecord) -> bool {
     match ending {
         Ending::Left("vanish") => record.ended + run.slack() >= ended.at,

@@ -112,7 +112,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// About what `tcp_retries2` comes to, and what `cp` asks for on its clients' connections.
+    /// About what `tcp_retries2` comes to, and what the pod asks for on its clients' connections.
     pub const USER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Connection<'a> {
     pub(crate) reset: Option<Moment>,
     /// When it sent something that is no whole request: part of one, a message of a batch.
     pub(crate) fed: Vec<Moment>,
+    /// Of these, the parts of requests.
+    pub(crate) parts: Vec<Moment>,
     /// When it closed its side, and read on.
     pub(crate) half_closed: Option<Moment>,
     /// When it sent bytes that are no PostgreSQL.
@@ -83,6 +85,7 @@ impl<'a> Connection<'a> {
             eof: None,
             reset: None,
             fed: Vec::new(),
+            parts: Vec::new(),
             half_closed: None,
             garbage: None,
             unread: None,

@@ -1,11 +1,10 @@
-//! Who held the pod, and until when: what an operator asks of a drain that took long, answered from the log of a run.
+//! Who held the pod, and until when: what an operator asks of a drain that took long, answered from what the pod reports.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cast::history::History;
 use crate::cast::pod::report::{Activity, EndReason};
-use crate::story::stays;
+use crate::story::Story;
 
 /// The most that are named. Who left early is of least interest.
 const SHOWN: usize = 12;
@@ -26,10 +25,10 @@ pub struct Holder {
 }
 
 /// Everyone, the last to leave at the end. Nobody without a signal.
-pub fn of(history: &History) -> Vec<Holder> {
-    let Some(signal) = history.signalled_at() else { return Vec::new() };
+pub fn of(story: &Story) -> Vec<Holder> {
+    let Some(signal) = story.signal().map(|signal| signal.at) else { return Vec::new() };
     let mut holders: BTreeMap<String, Holder> = BTreeMap::new();
-    for stay in stays::of(history) {
+    for stay in &story.stays {
         let Some(last) = stay.stages.last().filter(|last| last.to >= signal) else { continue };
         let name = stay.left.map_or("still there", |left| client(&left.who)).to_owned();
         let mut holder = Holder {
@@ -95,16 +94,17 @@ impl Holder {
 
 #[cfg(test)]
 mod tests {
-    use lastcall_core::Time;
+    use lastcall_core::{Settings, Time};
     use lastcall_world::Signal;
 
     use super::*;
-    use crate::cast::history::{Entry, Event};
+    use crate::cast::history::{Entry, Event, History};
     use crate::cast::pod::report::Left;
 
-    fn history(events: Vec<(u64, Event)>) -> History {
+    fn held(events: Vec<(u64, Event)>) -> Vec<Holder> {
         let entry = |(seconds, event)| Entry { at: Time::from_epoch(Duration::from_secs(seconds)), event };
-        History { entries: events.into_iter().map(entry).collect() }
+        let history = History { entries: events.into_iter().map(entry).collect() };
+        of(&Story::of(&history, &Settings::default()))
     }
 
     fn doing(connection: u32, activity: Activity) -> Event {
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn copies_are_told_together_and_the_last_to_leave_comes_last() {
-        let history = history(vec![
+        let holders = held(vec![
             (1, doing(1, Activity::Idle)),
             (1, doing(2, Activity::Idle)),
             (1, doing(3, Activity::Executing)),
@@ -135,7 +135,7 @@ mod tests {
             left(3, "etl.1", EndReason::Terminate, 3660),
         ]);
         assert_eq!(
-            text(&of(&history)),
+            text(&holders),
             [
                 "+25s  dashboard ×2       idle       boundary (idle_grace)",
                 "+30s  no startup packet  handshake  shutting_down (idle_grace)",
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn whoever_was_there_to_the_end_is_told_too() {
-        let killed = history(vec![(1, doing(1, Activity::Executing)), TERM, (70, Event::Killed)]);
-        assert_eq!(text(&of(&killed)), ["+10s  still there  executing  the process was gone first"]);
+        let killed = held(vec![(1, doing(1, Activity::Executing)), TERM, (70, Event::Killed)]);
+        assert_eq!(text(&killed), ["+10s  still there  executing  the process was gone first"]);
     }
 
     #[test]
@@ -156,13 +156,13 @@ mod tests {
         events.extend((1..=20).map(|connection| (1, doing(connection, Activity::Idle))));
         events.push(TERM);
         events.extend((1..=20).map(|n| left(n, &format!("client{n}.1"), EndReason::Boundary, 60 + u64::from(n))));
-        let lines = text(&of(&history(events)));
+        let lines = text(&held(events));
         assert_eq!((lines.len(), lines[0].as_str()), (12, "9 more before these"));
         assert!(lines[11].contains("client20"), "{}", lines[11]);
     }
 
     #[test]
     fn nobody_holds_a_pod_that_is_not_told_to_stop() {
-        assert_eq!(of(&history(vec![(1, doing(1, Activity::Idle))])), []);
+        assert_eq!(held(vec![(1, doing(1, Activity::Idle))]), []);
     }
 }

@@ -1,24 +1,31 @@
-//! The log of a run, sorted by what it is about: connections, their requests, the workers' statements.
+//! What happened in a run: its log, read once and sorted by what it is about: connections, their requests, the workers'
+//! statements, drains, and what the pod reports of itself.
 //!
-//! It only sorts: nothing here judges. What the log does not say is `None`, and an event about something that the log never
-//! introduced makes an entry of its own, so that a checker can ask about it.
+//! Whoever wants to know something of a run asks here. It only sorts: nothing here judges. What the log does not say is `None`,
+//! and an event about something that the log never introduced makes an entry of its own, so that a checker can ask about it.
 
 mod connection;
+mod drains;
 pub mod holders;
 mod outages;
+mod read;
 pub mod stays;
 pub mod timeline;
+mod work;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lastcall_core::Time;
+use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::Signal;
 
 pub(crate) use self::connection::{Connection, Ending, FatalRead};
+pub(crate) use self::drains::{Drain, Phases, Wall};
 use self::outages::Outages;
-use crate::cast::history::{Conn, Event, Fault, History, Inserted, Outcome, RequestKind, StatementEnd};
-use crate::cast::pod::report::{Cause, DrainReport, EndRecord};
+use self::stays::Stay;
+pub(crate) use self::work::{Batch, Request, Statement, Wait, WorkerSession};
+use crate::cast::history::{Conn, History, Outcome, StatementEnd};
+use crate::cast::pod::report::{DrainReport, EndRecord};
 
 /// What one connection moves in a round trip: the window of the engine on `turmoil-net`.
 pub(crate) const ROUND_TRIP_BYTES: u64 = 32 * 1024;
@@ -32,9 +39,11 @@ pub(crate) struct Moment {
     pub(crate) at: Time,
 }
 
-/// The log, sorted. Everything is in the order in which it first appears.
-#[derive(Debug, Default)]
-pub(crate) struct Story<'a> {
+/// What happened in a run. Everything is in the order in which it first appears.
+#[derive(Debug)]
+pub struct Story<'a> {
+    pub(crate) history: &'a History,
+    pub(crate) settings: &'a Settings,
     /// Connection attempts.
     pub(crate) connections: Vec<Connection<'a>>,
     /// Requests.
@@ -55,6 +64,18 @@ pub(crate) struct Story<'a> {
     pub(crate) signals: Vec<(Moment, Signal)>,
     /// Every drain, those that were taken back included.
     pub(crate) drains: Vec<Drain>,
+    /// The phases that follow.
+    pub(crate) phases: Phases,
+    /// When the preStop hook asked for a drain (true), or took that back, whatever the answer.
+    pub(crate) drains_asked: Vec<(Moment, bool)>,
+    /// What `/readyz` said.
+    pub(crate) readiness: Vec<(Moment, bool)>,
+    /// When `/livez` said no.
+    pub(crate) dead: Vec<Moment>,
+    /// The pod's connections, as it reports them.
+    pub(crate) stays: Vec<Stay<'a>>,
+    /// Tasks of the pod that panicked, and what they said.
+    pub(crate) panics: Vec<(Moment, &'a str, &'a str)>,
     /// When the worker's process was killed.
     crashes: Vec<Moment>,
     /// When the worker ended sessions with a FATAL of its own: those of this client, or all.
@@ -70,6 +91,8 @@ pub(crate) struct Story<'a> {
     pub(crate) started: Option<Moment>,
     /// When the pod exited by itself, and with which code.
     pub(crate) exit: Option<(Moment, u8)>,
+    /// Its tasks that were left then.
+    pub(crate) tasks_left: &'a [String],
     /// What it told of its drain.
     pub(crate) report: Option<&'a DrainReport>,
     /// The kubelet's SIGKILL.
@@ -80,310 +103,7 @@ pub(crate) struct Story<'a> {
     by_tag: BTreeMap<&'a str, usize>,
 }
 
-/// A batch of the extended protocol: from its first message to its Sync, or to its session's end.
-#[derive(Debug)]
-pub(crate) struct Batch<'a> {
-    worker_session: u32,
-    /// Whose.
-    pub(crate) application: Option<&'a str>,
-    pub(crate) began: Moment,
-    pub(crate) ended: Option<Moment>,
-}
-
-/// A drain.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Drain {
-    /// Its t = 0.
-    pub(crate) began: Moment,
-    /// What began it.
-    pub(crate) cause: Cause,
-    /// When it was taken back, if it was.
-    pub(crate) recalled: Option<Moment>,
-}
-
-/// One request.
-#[derive(Debug)]
-pub(crate) struct Request<'a> {
-    /// Index into [`Story::connections`].
-    pub(crate) connection: usize,
-    pub(crate) tag: &'a str,
-    pub(crate) kind: RequestKind,
-    pub(crate) sent: Moment,
-    /// How it ended for its client; more than one is one too many.
-    pub(crate) ends: Vec<(Moment, &'a Outcome)>,
-    /// How it ended for a client that never read that, and when somebody looked.
-    pub(crate) unread: Option<(Moment, &'a Outcome)>,
-    /// Its client's cancel requests.
-    pub(crate) cancels: Vec<Moment>,
-    /// Its statements, as indices into [`Story::statements`].
-    pub(crate) statements: Vec<usize>,
-}
-
-/// One statement that a worker began.
-#[derive(Debug)]
-pub(crate) struct Statement<'a> {
-    pub(crate) tag: &'a str,
-    pub(crate) worker_session: u32,
-    pub(crate) began: Moment,
-    pub(crate) end: Option<(Moment, &'a StatementEnd)>,
-    /// When its worker waited for the client.
-    pub(crate) waits: Vec<Wait>,
-    /// Index into [`Story::requests`]; `None` if no client sent it.
-    pub(crate) request: Option<usize>,
-}
-
-/// A worker waits for its client in the middle of a statement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wait {
-    pub(crate) began: Moment,
-    pub(crate) went_on: Option<Moment>,
-    /// For the client to send, and not to take.
-    pub(crate) for_input: bool,
-}
-
-impl Wait {
-    /// Whether it lasted for some of this time.
-    pub(crate) fn lasts_within(&self, from: Time, to: Time) -> bool {
-        self.began.at <= to && self.went_on.is_none_or(|went_on| went_on.at >= from)
-    }
-}
-
-/// One session at a worker.
-#[derive(Debug)]
-pub(crate) struct WorkerSession<'a> {
-    pub(crate) application: &'a str,
-    pub(crate) began: Moment,
-    pub(crate) ended: Option<Moment>,
-}
-
 impl<'a> Story<'a> {
-    /// Sorts a log.
-    pub(crate) fn of(history: &'a History) -> Story<'a> {
-        let mut story = Story::default();
-        let moment = |index: usize| Moment { index, at: history.entries[index].at };
-        story.drains = history
-            .drains()
-            .map(|drain| Drain { began: moment(drain.began), cause: drain.cause, recalled: drain.recalled.map(moment) })
-            .collect();
-        for (index, entry) in history.entries.iter().enumerate() {
-            story.add(Moment { index, at: entry.at }, &entry.event);
-        }
-        story
-    }
-
-    fn add(&mut self, moment: Moment, event: &'a Event) {
-        self.last = Some(moment);
-        match event {
-            Event::Connecting { conn } => {
-                self.connection(moment, conn);
-            }
-            Event::StartupSent { conn } => {
-                self.connection(moment, conn).startup.get_or_insert(moment);
-            }
-            Event::ReadingStopped { conn } => {
-                let connection = self.connection(moment, conn);
-                connection.reading.push((moment, false));
-                connection.reads_late = true;
-            }
-            Event::ReadingSlowed { conn } => {
-                let connection = self.connection(moment, conn);
-                connection.reading.push((moment, true));
-                connection.reads_late = true;
-            }
-            Event::ReadingResumed { conn } => self.connection(moment, conn).reading.push((moment, true)),
-            Event::WorkerWaits { worker_session, for_input } => {
-                if let Some(statement) = self.running(*worker_session) {
-                    statement.waits.push(Wait { began: moment, went_on: None, for_input: *for_input });
-                }
-            }
-            Event::WorkerGoesOn { worker_session } => {
-                if let Some(wait) = self.running(*worker_session).and_then(|running| running.waits.last_mut()) {
-                    wait.went_on.get_or_insert(moment);
-                }
-            }
-            Event::SessionBegan { conn } => {
-                self.connection(moment, conn).began.get_or_insert(moment);
-            }
-            Event::ConnectFailed { conn, .. } => {
-                self.connection(moment, conn).failed.get_or_insert(moment);
-            }
-            Event::RequestSent { conn, tag, kind } => {
-                self.request(moment, conn, tag, *kind);
-            }
-            Event::RequestEnded { conn, tag, outcome } => {
-                self.request(moment, conn, tag, RequestKind::Query).ends.push((moment, outcome));
-            }
-            Event::PartSent { conn } | Event::BatchFed { conn } => self.connection(moment, conn).fed.push(moment),
-            Event::GarbageSent { conn } => {
-                let connection = self.connection(moment, conn);
-                connection.fed.push(moment);
-                connection.garbage.get_or_insert(moment);
-            }
-            Event::HalfClosed { conn } => {
-                self.connection(moment, conn).half_closed.get_or_insert(moment);
-            }
-            Event::MachineHas { conn, answered, fatal, .. } => {
-                self.connection(moment, conn).unread = Some(fatal.as_deref());
-                for (tag, outcome) in answered {
-                    self.request(moment, conn, tag, RequestKind::Query).unread = Some((moment, outcome));
-                }
-            }
-            Event::BatchAnswered { conn } => self.connection(moment, conn).batches.push(moment),
-            Event::CancelSent { conn, tag } => {
-                self.request(moment, conn, tag, RequestKind::Query).cancels.push(moment);
-            }
-            Event::FatalRead { conn, code, detail, mid_message, .. } => {
-                let fatal = FatalRead { moment, code, detail: detail.as_deref(), mid_message: *mid_message };
-                self.connection(moment, conn).fatals.push(fatal);
-            }
-            Event::EofRead { conn, mid_message } => {
-                self.connection(moment, conn).eof.get_or_insert((moment, *mid_message));
-            }
-            Event::ResetRead { conn } => {
-                self.connection(moment, conn).reset.get_or_insert(moment);
-            }
-            Event::ClientLeft { conn, how } => {
-                self.connection(moment, conn).left.get_or_insert((moment, how));
-            }
-            Event::WorkerSessionBegan { worker_session, application } => {
-                let session = WorkerSession { application, began: moment, ended: None };
-                self.worker_sessions.insert(*worker_session, session);
-            }
-            Event::BatchBegan { worker_session } => {
-                let application = self.worker_sessions.get(worker_session).map(|session| session.application);
-                let batch = Batch { worker_session: *worker_session, application, began: moment, ended: None };
-                self.batches.push(batch);
-            }
-            Event::BatchSynced { worker_session } => self.end_batch(*worker_session, moment),
-            Event::WorkerSessionEnded { worker_session } => {
-                self.end_batch(*worker_session, moment);
-                if let Some(session) = self.worker_sessions.get_mut(worker_session) {
-                    session.ended.get_or_insert(moment);
-                }
-            }
-            Event::StatementBegan { worker_session, tag } => {
-                let request = self.by_tag.get(tag.as_str()).copied();
-                if let Some(request) = request {
-                    self.requests[request].statements.push(self.statements.len());
-                }
-                let statement = Statement {
-                    tag,
-                    worker_session: *worker_session,
-                    began: moment,
-                    end: None,
-                    waits: Vec::new(),
-                    request,
-                };
-                self.statements.push(statement);
-            }
-            Event::StatementEnded { worker_session, tag, end } => {
-                let open = self.statements.iter_mut().rev().find(|statement| {
-                    statement.tag == tag && statement.worker_session == *worker_session && statement.end.is_none()
-                });
-                if let Some(statement) = open {
-                    statement.end = Some((moment, end));
-                }
-            }
-            Event::Committed { inserts, .. } => {
-                for Inserted { tag, rows } in inserts {
-                    self.commits.entry(tag).or_default().push(moment);
-                    *self.rows.entry(tag).or_default() += u64::from(*rows);
-                }
-            }
-            Event::Recorded { record } => self.records.push((moment, record)),
-            Event::SignalSent { signal } => self.signals.push((moment, *signal)),
-            Event::PodStarted => {
-                self.started.get_or_insert(moment);
-            }
-            Event::DrainReported { report } => {
-                self.report.get_or_insert(report);
-            }
-            Event::PodExited { code, .. } => {
-                self.exit.get_or_insert((moment, *code));
-            }
-            Event::Killed => {
-                self.killed.get_or_insert(moment);
-            }
-            Event::Fault { what } => {
-                self.faulty = true;
-                self.add_fault(moment, what);
-            }
-            Event::ClientDone { .. }
-            | Event::Replicates { .. }
-            | Event::RolledBack { .. }
-            | Event::ActivityChanged { .. }
-            | Event::ConnectionLeft { .. }
-            | Event::ReadinessProbed { .. }
-            | Event::LivenessProbed { .. }
-            | Event::DrainAsked { .. }
-            | Event::Panicked { .. }
-            | Event::OutOfTime => {}
-        }
-    }
-
-    fn add_fault(&mut self, moment: Moment, what: &'a Fault) {
-        match what {
-            Fault::WorkerCrash => self.crashes.push(moment),
-            Fault::WorkerDrain => self.refusals.push((moment, true)),
-            Fault::WorkerShutdown => {
-                self.refusals.push((moment, true));
-                self.dismissals.push((moment, None));
-            }
-            Fault::WorkerBack => self.refusals.push((moment, false)),
-            Fault::Terminate { client, .. } => self.dismissals.push((moment, Some(client))),
-            Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
-            // A packet waits behind what its connection may have on its way.
-            Fault::Rate { rate, .. } => {
-                let queued = Duration::from_secs(ROUND_TRIP_BYTES) / rate.0.get();
-                self.latency = self.latency.max(queued);
-            }
-            _ => {}
-        }
-        self.outages.add(moment.at, what);
-    }
-
-    fn end_batch(&mut self, worker_session: u32, moment: Moment) {
-        let last = self.batches.iter_mut().rev().find(|batch| batch.worker_session == worker_session);
-        if let Some(batch) = last {
-            batch.ended.get_or_insert(moment);
-        }
-    }
-
-    /// The statement that a worker's session is in the middle of. Log order: it is the last that began there.
-    fn running(&mut self, worker_session: u32) -> Option<&mut Statement<'a>> {
-        let last = self.statements.iter_mut().rev().find(|statement| statement.worker_session == worker_session);
-        last.filter(|statement| statement.end.is_none())
-    }
-
-    fn connection(&mut self, moment: Moment, conn: &'a Conn) -> &mut Connection<'a> {
-        let index = *self.by_conn.entry(conn).or_insert_with(|| {
-            self.connections.push(Connection::new(conn, moment));
-            self.connections.len() - 1
-        });
-        &mut self.connections[index]
-    }
-
-    fn request(&mut self, moment: Moment, conn: &'a Conn, tag: &'a str, kind: RequestKind) -> &mut Request<'a> {
-        if let Some(index) = self.by_tag.get(tag) {
-            return &mut self.requests[*index];
-        }
-        let index = self.requests.len();
-        self.connection(moment, conn).requests.push(index);
-        let connection = self.by_conn[conn];
-        self.by_tag.insert(tag, index);
-        self.requests.push(Request {
-            connection,
-            tag,
-            kind,
-            sent: moment,
-            ends: Vec::new(),
-            unread: None,
-            cancels: Vec::new(),
-            statements: Vec::new(),
-        });
-        &mut self.requests[index]
-    }
-
     /// The drain that was not taken back.
     pub(crate) fn drain(&self) -> Option<&Drain> {
         self.drains.last().filter(|drain| drain.recalled.is_none())
@@ -392,6 +112,29 @@ impl<'a> Story<'a> {
     /// The contract's t = 0: the first SIGTERM or SIGINT, or the request for a drain that it made final.
     pub(crate) fn signal(&self) -> Option<Moment> {
         self.drain().map(|drain| drain.began)
+    }
+
+    /// The moment of this entry of the log.
+    pub(crate) fn moment(&self, index: usize) -> Moment {
+        Moment { index, at: self.history.entries[index].at }
+    }
+
+    /// From when on times are told: t = 0, or the first signal of another kind.
+    pub(crate) fn zero(&self) -> Option<Time> {
+        self.signal().or(self.signals.first().map(|(moment, _)| *moment)).map(|zero| zero.at)
+    }
+
+    /// When the contract's wall stands in the drain that was not taken back, if it is set: work that still runs then may be
+    /// ended.
+    pub(crate) fn wall(&self) -> Option<Time> {
+        self.drain()?.wall().map(|(wall, _)| wall)
+    }
+
+    /// When the old `flat` policy tears everything down. No excuse, but the pod must be honest about it.
+    pub(crate) fn flat_cap(&self) -> Option<Time> {
+        let cap = self.settings.handover_drain_timeout;
+        let flat = self.settings.drain_policy == DrainPolicy::Flat && !cap.is_zero();
+        self.signal().filter(|_| flat).map(|signal| signal.at + cap)
     }
 
     /// The first SIGQUIT.
@@ -473,30 +216,4 @@ impl<'a> Story<'a> {
 
 fn last_said(changes: &[(Moment, bool)], at: Time) -> bool {
     changes.iter().rev().find(|(moment, _)| moment.at <= at).is_some_and(|(_, said)| *said)
-}
-
-impl Statement<'_> {
-    /// The wait that its worker was in just before this moment. One that goes on in the very instant in which it is cancelled
-    /// has done nothing.
-    pub(crate) fn waited_at(&self, moment: Moment) -> Option<&Wait> {
-        let last = self.waits.iter().rev().find(|wait| wait.began < moment)?;
-        last.went_on.is_none_or(|went_on| went_on.at >= moment.at).then_some(last)
-    }
-}
-
-impl<'a> Request<'a> {
-    /// How it ended for its client's machine: as its client saw it or, of a client that did not read, as it could have.
-    pub(crate) fn delivered(&self) -> Option<(Moment, &'a Outcome)> {
-        self.end().or(self.unread)
-    }
-
-    /// How it ended for its client.
-    pub(crate) fn end(&self) -> Option<(Moment, &'a Outcome)> {
-        self.ends.first().copied()
-    }
-
-    /// Whether its client was told that it is complete.
-    pub(crate) fn complete(&self) -> bool {
-        matches!(self.end(), Some((_, Outcome::Complete)))
-    }
 }

@@ -1,14 +1,13 @@
-//! Each of the control plane's connections from its accept to its end, read from the log of a run: what it did when, and how
-//! it left.
+//! Each of the pod's connections from its accept to its end: what it did when, and how it left.
 //!
-//! Only what the control plane itself says of them is read here. It sorts and does not judge.
+//! Only what the pod itself reports of them is read here. It sorts and does not judge.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lastcall_core::Time;
 
-use crate::cast::history::{Event, History};
+use crate::cast::history::Event;
 use crate::cast::pod::report::{Activity, EndReason, Left};
 
 /// One connection's stay.
@@ -37,37 +36,40 @@ pub struct Stage {
 const OPEN_END: Time = Time::from_epoch(Duration::MAX);
 
 /// All stays of a run, in the order of the accepts.
-pub fn of(history: &History) -> Vec<Stay<'_>> {
-    let mut stays: Vec<Stay> = Vec::new();
-    let mut open: BTreeMap<u32, usize> = BTreeMap::new();
-    for entry in &history.entries {
-        match &entry.event {
+#[derive(Debug, Default)]
+pub(super) struct Stays<'a> {
+    pub(super) all: Vec<Stay<'a>>,
+    open: BTreeMap<u32, usize>,
+}
+
+impl<'a> Stays<'a> {
+    pub(super) fn add(&mut self, at: Time, event: &'a Event) {
+        match event {
             Event::ActivityChanged { connection, activity } => {
-                let index = *open.entry(*connection).or_insert_with(|| {
-                    stays.push(Stay { connection: *connection, stages: Vec::new(), left: None });
-                    stays.len() - 1
+                let index = *self.open.entry(*connection).or_insert_with(|| {
+                    self.all.push(Stay { connection: *connection, stages: Vec::new(), left: None });
+                    self.all.len() - 1
                 });
-                stays[index].end_at(entry.at);
-                stays[index].stages.push(Stage { activity: *activity, from: entry.at, to: OPEN_END });
+                self.all[index].end_at(at);
+                self.all[index].stages.push(Stage { activity: *activity, from: at, to: OPEN_END });
             }
             Event::ConnectionLeft { left } => {
-                if let Some(index) = open.remove(&left.session) {
-                    stays[index].end_at(entry.at);
-                    stays[index].left = Some(left);
+                if let Some(index) = self.open.remove(&left.session) {
+                    self.all[index].end_at(at);
+                    self.all[index].left = Some(left);
                 }
             }
-            Event::PodExited { .. } | Event::Killed | Event::OutOfTime => {
-                for index in std::mem::take(&mut open).into_values() {
-                    stays[index].end_at(entry.at);
-                }
-            }
+            Event::PodExited { .. } | Event::Killed | Event::OutOfTime => self.end_at(at),
             _ => {}
         }
     }
-    for index in open.into_values() {
-        stays[index].end_at(history.entries.last().map_or(Time::EPOCH, |entry| entry.at));
+
+    /// Whoever is still there was there until then.
+    pub(super) fn end_at(&mut self, at: Time) {
+        for index in std::mem::take(&mut self.open).into_values() {
+            self.all[index].end_at(at);
+        }
     }
-    stays
 }
 
 impl Stay<'_> {

@@ -11,24 +11,25 @@ use std::time::Duration;
 use lastcall_core::Time;
 
 use crate::cast::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
+use crate::story::{Connection, Story};
 
 /// A whole run, like things together. Every line ends with a newline.
-pub fn whole(history: &History) -> String {
-    aligned(history, &Speaker::new(history).grouped(history))
+pub fn whole(story: &Story) -> String {
+    aligned(story, &Speaker::new(story).grouped(story.history))
 }
 
 /// Some entries of a run, each as it is, in the order given. An index that the log does not have is left out.
-pub fn of(history: &History, indices: &[usize]) -> String {
-    let speaker = Speaker::new(history);
-    let entries = indices.iter().filter_map(|index| history.entries.get(*index));
+pub fn of(story: &Story, indices: &[usize]) -> String {
+    let speaker = Speaker::new(story);
+    let entries = indices.iter().filter_map(|index| story.history.entries.get(*index));
     let lines: Vec<Line> = entries.map(|entry| speaker.line(entry.at, &entry.event)).collect();
-    aligned(history, &lines)
+    aligned(story, &lines)
 }
 
 /// A time in words, relative to the first signal: `30s after the signal`; without a signal, of the run.
-pub fn since_signal(history: &History, at: Time) -> String {
+pub fn since_signal(story: &Story, at: Time) -> String {
     let words = |duration: Duration| humantime::format_duration(Duration::from_millis(duration.as_millis() as u64));
-    match zero(history) {
+    match story.zero() {
         Some(signal) if at == signal => "at the signal".to_owned(),
         Some(signal) if at > signal => format!("{} after the signal", words(at - signal)),
         Some(signal) => format!("{} before the signal", words(signal - at)),
@@ -50,12 +51,6 @@ fn tells(event: &Event) -> bool {
             | Event::WorkerWaits { .. }
             | Event::WorkerGoesOn { .. }
     )
-}
-
-/// The contract's t = 0, or the first signal of another kind.
-fn zero(history: &History) -> Option<Time> {
-    let any = history.entries.iter().find(|entry| matches!(entry.event, Event::SignalSent { .. }));
-    history.signalled_at().or(any.map(|entry| entry.at))
 }
 
 /// How many of a copy's first requests, and of its last, keep a line of their own in a whole run; those between share
@@ -92,7 +87,7 @@ enum Who {
     Stranger(String),
 }
 
-/// Knows who is who in one history.
+/// Knows who is who in one run.
 struct Speaker<'a> {
     /// How many copies each client has.
     copies: BTreeMap<&'a str, u32>,
@@ -103,22 +98,14 @@ struct Speaker<'a> {
 }
 
 impl<'a> Speaker<'a> {
-    fn new(history: &'a History) -> Speaker<'a> {
-        let mut speaker = Speaker { copies: BTreeMap::new(), applications: BTreeMap::new(), requests: BTreeMap::new() };
-        for entry in &history.entries {
-            match &entry.event {
-                Event::Connecting { conn } => {
-                    let copies = speaker.copies.entry(&conn.client).or_default();
-                    *copies = conn.copy.max(*copies);
-                }
-                Event::RequestSent { conn, .. } => {
-                    *speaker.requests.entry((&conn.client, conn.copy)).or_default() += 1;
-                }
-                Event::WorkerSessionBegan { worker_session, application } => {
-                    speaker.applications.insert(*worker_session, application);
-                }
-                _ => {}
-            }
+    fn new(story: &Story<'a>) -> Speaker<'a> {
+        let sessions = story.worker_sessions.iter();
+        let applications = sessions.map(|(number, session)| (*number, session.application)).collect();
+        let mut speaker = Speaker { copies: BTreeMap::new(), applications, requests: BTreeMap::new() };
+        for Connection { conn, requests, .. } in &story.connections {
+            let copies = speaker.copies.entry(&conn.client).or_default();
+            *copies = conn.copy.max(*copies);
+            *speaker.requests.entry((&conn.client, conn.copy)).or_default() += requests.len() as u64;
         }
         speaker
     }
@@ -398,9 +385,9 @@ fn word(kind: RequestKind) -> &'static str {
 }
 
 /// Columns: time of the run, time from the signal, who, what.
-fn aligned(history: &History, lines: &[Line]) -> String {
-    let zero = zero(history);
-    let speaker = Speaker::new(history);
+fn aligned(story: &Story, lines: &[Line]) -> String {
+    let zero = story.zero();
+    let speaker = Speaker::new(story);
     let relative = |at: Time| match zero {
         Some(zero) if at < zero => format!("-{}", clock(zero - at)),
         Some(zero) => format!("+{}", clock(at - zero)),
@@ -440,6 +427,7 @@ fn clock(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lastcall_core::Settings;
     use lastcall_world::Signal;
 
     use super::*;
@@ -452,6 +440,10 @@ mod tests {
     fn history(events: Vec<(u64, Event)>) -> History {
         let entry = |(millis, event)| Entry { at: Time::from_epoch(Duration::from_millis(millis)), event };
         History { entries: events.into_iter().map(entry).collect() }
+    }
+
+    fn told<T>(history: &History, tell: impl FnOnce(&Story) -> T) -> T {
+        tell(&Story::of(history, &Settings::default()))
     }
 
     fn sent(client: &str, copy: u32, number: u32) -> Event {
@@ -488,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_whole_run_puts_the_copies_of_a_client_together() {
-        let text = whole(&drain());
+        let text = told(&drain(), whole);
         assert_eq!(
             text.lines().collect::<Vec<_>>(),
             [
@@ -506,7 +498,7 @@ mod tests {
 
     #[test]
     fn evidence_is_shown_line_by_line_with_full_names() {
-        let shown = of(&drain(), &[3, 11, 999]);
+        let shown = told(&drain(), |story| of(story, &[3, 11, 999]));
         assert_eq!(
             shown,
             "   0.001s  -59.999s  dashboard.1  dashboard.1/1 sent: query\n1m00.000s   +0.000s  kubelet      sends SIGTERM\n"
@@ -517,7 +509,7 @@ mod tests {
     fn a_client_that_loops_takes_a_few_lines_only() {
         let mut events = vec![(0, Event::Connecting { conn: conn("pinger", 1) })];
         events.extend((1..=1_000).map(|number| (u64::from(number), sent("pinger", 1, number))));
-        let text = whole(&history(events));
+        let text = told(&history(events), whole);
         assert_eq!(text.lines().count(), 8, "{text}");
         assert!(text.contains("pinger ×994  sent: query … until 0.997s"), "{text}");
         assert!(text.contains("1000 sent: query"), "{text}");
@@ -526,17 +518,19 @@ mod tests {
     #[test]
     fn what_one_copy_does_twice_takes_two_lines() {
         let left = |copy| Event::ClientLeft { conn: conn("a", copy), how: "close" };
-        let text = whole(&history(vec![(1, left(1)), (2, left(2)), (3, left(1))]));
+        let text = told(&history(vec![(1, left(1)), (2, left(2)), (3, left(1))]), whole);
         assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]
     fn times_are_told_from_the_signal() {
-        let told = |millis| since_signal(&drain(), Time::from_epoch(Duration::from_millis(millis)));
-        assert_eq!(told(60_000), "at the signal");
-        assert_eq!(told(90_500), "30s 500ms after the signal");
-        assert_eq!(told(0), "1m before the signal");
-        assert_eq!(since_signal(&History::default(), Time::EPOCH), "at 0s of the run");
+        let when = |history: &History, millis| {
+            told(history, |story| since_signal(story, Time::from_epoch(Duration::from_millis(millis))))
+        };
+        assert_eq!(when(&drain(), 60_000), "at the signal");
+        assert_eq!(when(&drain(), 90_500), "30s 500ms after the signal");
+        assert_eq!(when(&drain(), 0), "1m before the signal");
+        assert_eq!(when(&History::default(), 0), "at 0s of the run");
     }
 
     #[test]

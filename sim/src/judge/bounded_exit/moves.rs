@@ -61,7 +61,7 @@ fn moves_of<'r>(
     let executed = run.story.statements_of(request).map(move |statement| executed(connection, statement, until));
     let end = request.end().map(|(end, _)| end);
     let answered = request.end().filter(|(end, outcome)| {
-        // Whatever its worker said was on its way for longer, and its end was not `cp`'s to decide.
+        // Whatever its worker said was on its way for longer, and its end was not the pod's to decide.
         let late = run.story.outages.of_worker(request.sent.at, end.at);
         **outcome == Outcome::Complete || late && !request.statements.is_empty()
     });

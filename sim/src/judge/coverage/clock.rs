@@ -1,9 +1,7 @@
 //! The clocks that can fire, and when one did.
 
-use super::Facts;
-use super::phases::Wall;
-use crate::cast::history::Event;
-use crate::cast::pod::report::{Activity, EndReason};
+use crate::cast::pod::report::{Activity, Cause, EndReason};
+use crate::story::{Drain, Story, Wall};
 
 /// A clock of the contract, or an order that stands for one.
 #[expect(missing_docs, reason = "their names are the settings'")]
@@ -74,8 +72,8 @@ impl Clock {
 }
 
 /// Counts the clocks that fired in a run.
-pub(super) fn count(facts: &Facts<'_>, count: &mut impl FnMut(Clock)) {
-    for stay in facts.stays {
+pub(super) fn count(story: &Story, count: &mut impl FnMut(Clock)) {
+    for stay in &story.stays {
         let before = stay.before_close().map(|stage| stage.activity);
         let clock = match (stay.reason(), before) {
             (Some(EndReason::IdleTimeout), _) => Some(Clock::IdleTimeout),
@@ -88,7 +86,7 @@ pub(super) fn count(facts: &Facts<'_>, count: &mut impl FnMut(Clock)) {
             (Some(EndReason::StallGrace), Some(Activity::StreamingOut)) => Some(Clock::StreamingOutStall),
             (Some(EndReason::StallGrace), Some(Activity::CopyIn)) => Some(Clock::CopyInStall),
             (Some(EndReason::StallGrace), Some(Activity::OpenBatch)) => Some(Clock::OpenBatchStall),
-            (Some(EndReason::Wall), _) => facts.phases.wall().map(|(_, wall)| match wall {
+            (Some(EndReason::Wall), _) => story.drain().and_then(Drain::wall).map(|(_, wall)| match wall {
                 Wall::Timeout => Clock::WallByTimeout,
                 Wall::TerminationGrace => Clock::WallByTerminationGrace,
                 Wall::SecondInterrupt => Clock::SecondInterrupt,
@@ -98,15 +96,16 @@ pub(super) fn count(facts: &Facts<'_>, count: &mut impl FnMut(Clock)) {
         if let Some(clock) = clock {
             count(clock);
         }
-        if stay.closing().is_some_and(|closing| closing.to.since(closing.from) >= facts.settings.close_linger) {
+        if stay.closing().is_some_and(|closing| closing.to.since(closing.from) >= story.settings.close_linger) {
             count(Clock::CloseLinger);
         }
     }
-    for entry in &facts.history.entries {
-        match entry.event {
-            Event::DrainAsked { begin: true, status: Some(202) } => count(Clock::DrainByRequest),
-            Event::DrainAsked { begin: false, status: Some(200) } => count(Clock::DrainTakenBack),
-            _ => {}
+    for drain in &story.drains {
+        if drain.cause == Cause::Request {
+            count(Clock::DrainByRequest);
+        }
+        if drain.recalled.is_some() {
+            count(Clock::DrainTakenBack);
         }
     }
 }
@@ -117,6 +116,7 @@ mod tests {
 
     use super::super::fixture::Run;
     use super::*;
+    use crate::cast::history::Event;
 
     #[test]
     fn a_stall_counts_for_what_stalled() {
@@ -159,10 +159,11 @@ mod tests {
 
     #[test]
     fn a_drain_by_request_counts_when_it_began() {
-        let asked =
-            |begin, status| Run::default().event(1.0, Event::DrainAsked { begin, status: Some(status) }).fired();
-        assert_eq!(asked(true, 202), [Clock::DrainByRequest]);
-        assert_eq!(asked(true, 200), []);
-        assert_eq!(asked(false, 409), []);
+        let asked = |run: Run, begin, status| run.event(1.0, Event::DrainAsked { begin, status: Some(status) });
+        let begun = || asked(Run::default(), true, 202);
+        assert_eq!(begun().fired(), [Clock::DrainByRequest]);
+        assert_eq!(asked(begun(), false, 409).fired(), [Clock::DrainByRequest]);
+        assert_eq!(asked(begun(), false, 200).fired(), [Clock::DrainByRequest, Clock::DrainTakenBack]);
+        assert_eq!(asked(Run::default(), true, 503).fired(), []);
     }
 }

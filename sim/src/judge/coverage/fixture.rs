@@ -8,6 +8,7 @@ use lastcall_world::Signal;
 use super::{Clock, Coverage, Mark, Race};
 use crate::cast::history::{Conn, Entry, Event, History, Outcome, RequestKind};
 use crate::cast::pod::report::{Activity, EndReason, Left};
+use crate::story::Story;
 
 /// A run in the making. Times are its seconds. Clients are named like `etl.1`, requests like `etl.1/7`.
 #[derive(Default)]
@@ -91,7 +92,7 @@ impl Run {
     }
 
     pub(super) fn coverage(&self) -> Coverage {
-        Coverage::of(&self.history, &self.settings)
+        Coverage::of(&Story::of(&self.history, &self.settings))
     }
 
     /// The clocks that fired.

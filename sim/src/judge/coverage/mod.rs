@@ -9,26 +9,23 @@
 //! - each clock that can fire ([`Clock`]);
 //! - each order in which two things can happen at nearly the same time ([`Race`]).
 //!
-//! It reads the log of a run and its settings. Nothing here judges whether what happened was right.
+//! It asks the story of a run. Nothing here judges whether what happened was right.
 
 use std::collections::BTreeMap;
 
-use lastcall_core::{Phase, Settings};
+use lastcall_core::Phase;
 
-use crate::cast::history::{Event, History, Outcome};
+use crate::cast::history::Outcome;
 use crate::cast::pod::report::{Activity, EndReason};
-use crate::story::stays;
+use crate::story::Story;
 
 mod clock;
-mod phases;
 mod print;
 mod race;
 
 pub use clock::Clock;
 pub use print::{Json, json, orders, text};
 pub use race::Race;
-
-use phases::Phases;
 
 /// Something that the suite must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,13 +102,11 @@ pub struct Coverage {
 
 impl Coverage {
     /// What one run reached.
-    pub fn of(history: &History, settings: &Settings) -> Coverage {
+    pub fn of(story: &Story) -> Coverage {
         let mut coverage = Coverage::default();
-        let phases = Phases::of(history, settings);
-        let stays = stays::of(history);
-        for stay in &stays {
+        for stay in &story.stays {
             for stage in &stay.stages {
-                for phase in phases.between(stage.from, stage.to) {
+                for phase in story.phases.between(stage.from, stage.to) {
                     coverage.count(Mark::Doing(stage.activity, phase));
                 }
             }
@@ -119,20 +114,20 @@ impl Coverage {
                 coverage.count(Mark::Ended(reason));
             }
         }
-        for entry in &history.entries {
-            let code = match &entry.event {
-                Event::FatalRead { code, .. } => code,
-                // What a FATAL ended is told with its code, too: that is one reading and not two.
-                Event::RequestEnded { outcome: Outcome::Error(code), .. } if code == "57014" => code,
-                _ => continue,
-            };
-            if let Some(code) = SQLSTATES.into_iter().find(|known| known == code) {
+        let fatals = story.connections.iter().flat_map(|connection| &connection.fatals).map(|fatal| fatal.code);
+        // What a FATAL ended is told with its code, too: that is one reading and not two.
+        let cancelled =
+            story.requests.iter().flat_map(|request| &request.ends).filter_map(|(_, outcome)| match outcome {
+                Outcome::Error(code) if code == "57014" => Some(code.as_str()),
+                _ => None,
+            });
+        for code in fatals.chain(cancelled) {
+            if let Some(code) = SQLSTATES.into_iter().find(|known| *known == code) {
                 coverage.count(Mark::Told(code));
             }
         }
-        let facts = Facts { history, settings, phases: &phases, stays: &stays };
-        clock::count(&facts, &mut |clock| coverage.count(Mark::Fired(clock)));
-        race::count(&facts, &mut |race| coverage.count(Mark::Race(race)));
+        clock::count(story, &mut |clock| coverage.count(Mark::Fired(clock)));
+        race::count(story, &mut |race| coverage.count(Mark::Race(race)));
         coverage
     }
 
@@ -156,14 +151,6 @@ impl Coverage {
     fn count(&mut self, mark: Mark) {
         *self.counts.entry(mark).or_default() += 1;
     }
-}
-
-/// What a run is read by.
-struct Facts<'a> {
-    history: &'a History,
-    settings: &'a Settings,
-    phases: &'a Phases,
-    stays: &'a [stays::Stay<'a>],
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The orders in which two things can happen at nearly the same time, each of which must end well.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lastcall_core::Time;
 
-use super::Facts;
-use crate::cast::history::{Conn, Event, NOT_EXECUTED, Outcome};
-use crate::cast::pod::report::{Activity, EndReason};
+use crate::cast::history::{NOT_EXECUTED, Outcome};
+use crate::cast::pod::report::{Activity, EndReason, Left};
+use crate::story::stays::Stay;
+use crate::story::{Connection, Story};
 
 /// Two moments as near as this race each other: some packets' way.
 const NEAR: Duration = Duration::from_millis(10);
@@ -102,89 +102,79 @@ impl Race {
 }
 
 /// Counts the races of a run.
-pub(super) fn count(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
-    at_due_time(facts, count);
-    at_signal(facts, count);
-    at_lame_duck_end(facts, count);
-    with_cancels(facts, count);
-    with_recalls(facts, count);
+pub(super) fn count(story: &Story, count: &mut impl FnMut(Race)) {
+    at_due_time(story, count);
+    at_signal(story, count);
+    at_lame_duck_end(story, count);
+    with_cancels(story, count);
+    with_recalls(story, count);
 }
 
-fn at_due_time(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
-    for stay in facts.stays {
+fn at_due_time(story: &Story, count: &mut impl FnMut(Race)) {
+    let by_itself = |connection: &&Connection| matches!(connection.left, Some((_, "disconnect" | "close")));
+    let leaving: Vec<&Connection> = story.connections.iter().filter(by_itself).collect();
+    for stay in &story.stays {
         let before = stay.before_close().map(|stage| stage.activity);
-        if stay.reason() == Some(EndReason::Boundary)
-            && matches!(before, Some(Activity::Executing | Activity::StreamingOut))
-        {
-            count(Race::RequestBeforeDueTime);
-        }
-    }
-    // Who left by itself and is not yet known to be gone, by what it called itself.
-    let mut leaving: BTreeSet<String> = BTreeSet::new();
-    for entry in &facts.history.entries {
-        match &entry.event {
-            Event::FatalRead { detail: Some(detail), .. } if detail == NOT_EXECUTED => {
-                count(Race::DueTimeBeforeRequest);
-            }
-            Event::ClientLeft { conn, how: "disconnect" | "close" } => {
-                leaving.insert(conn.application());
-            }
-            Event::ConnectionLeft { left } => match left.reason {
-                EndReason::Boundary if leaving.remove(&left.who) => count(Race::FatalBeforeDisconnect),
-                EndReason::Terminate | EndReason::ClientClosed if may_be_due(facts, entry.at) => {
-                    leaving.remove(&left.who);
-                    count(Race::DisconnectBeforeFatal);
+        let busy = matches!(before, Some(Activity::Executing | Activity::StreamingOut));
+        let Some(left) = stay.left else { continue };
+        match left.reason {
+            EndReason::Boundary => {
+                if busy {
+                    count(Race::RequestBeforeDueTime);
                 }
-                _ => {
-                    leaving.remove(&left.who);
+                if is_leaving(&leaving, stay, left) {
+                    count(Race::FatalBeforeDisconnect);
                 }
-            },
+            }
+            EndReason::Terminate | EndReason::ClientClosed if may_be_due(story, left.at) => {
+                count(Race::DisconnectBeforeFatal);
+            }
             _ => {}
         }
     }
+    let fatals = story.connections.iter().flat_map(|connection| &connection.fatals);
+    fatals.filter(|fatal| fatal.detail == Some(NOT_EXECUTED)).for_each(|_| count(Race::DueTimeBeforeRequest));
+}
+
+/// Whether the client of this connection had left by itself before the pod let it go.
+fn is_leaving(leaving: &[&Connection], stay: &Stay, left: &Left) -> bool {
+    let since = stay.stages.first().map_or(Time::EPOCH, |first| first.from);
+    leaving.iter().any(|connection| {
+        let within = connection.left.is_some_and(|(moment, _)| since <= moment.at && moment.at <= left.at);
+        within && connection.conn.application() == left.who
+    })
 }
 
 /// Whether due times fall around this time.
-fn may_be_due(facts: &Facts<'_>, at: Time) -> bool {
-    let (lame_duck, grace) = (facts.settings.lame_duck, facts.settings.idle_grace);
-    let signal = facts.phases.lame_duck_end().map(|end| end.since_epoch().saturating_sub(lame_duck));
+fn may_be_due(story: &Story, at: Time) -> bool {
+    let (lame_duck, grace) = (story.settings.lame_duck, story.settings.idle_grace);
+    let signal = story.phases.lame_duck_end().map(|end| end.since_epoch().saturating_sub(lame_duck));
     signal.map(Time::from_epoch).is_some_and(|signal| {
         at >= signal + (grace / 2).max(lame_duck).saturating_sub(NEAR) && at <= signal + grace + NEAR
     })
 }
 
-fn at_signal(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
-    let Some(signal) = facts.history.signalled_at() else { return };
-    let mut connecting: BTreeMap<&Conn, Time> = BTreeMap::new();
-    // Requests of which a part was sent before the signal, and the connections that sent one.
-    let mut half: BTreeSet<&Conn> = BTreeSet::new();
-    let mut inside: BTreeMap<&str, &Conn> = BTreeMap::new();
-    for entry in &facts.history.entries {
-        match &entry.event {
-            Event::Connecting { conn } => {
-                connecting.insert(conn, entry.at);
-            }
-            Event::SessionBegan { conn } => match connecting.get(conn) {
-                Some(at) if *at <= signal && *at + NEAR >= signal => count(Race::ConnectBeforeSignal),
-                Some(at) if *at > signal && *at <= signal + NEAR => count(Race::SignalBeforeConnect),
-                _ => {}
-            },
-            Event::PartSent { conn } if entry.at <= signal => {
-                half.insert(conn);
-            }
-            Event::RequestSent { conn, tag, .. } if half.remove(conn) && entry.at > signal => {
-                inside.insert(tag, conn);
-            }
-            Event::RequestEnded { tag, outcome: Outcome::Complete, .. } if inside.contains_key(tag.as_str()) => {
-                count(Race::SignalInsideRequest);
-            }
-            Event::FatalRead { conn, code, .. } if code == "57P01" && half.contains(conn) => {
+fn at_signal(story: &Story, count: &mut impl FnMut(Race)) {
+    let Some(signal) = story.signal().map(|signal| signal.at) else { return };
+    for connection in &story.connections {
+        let at = connection.connecting.at;
+        if connection.began.is_some() && at <= signal && at + NEAR >= signal {
+            count(Race::ConnectBeforeSignal);
+        }
+        if connection.began.is_some() && at > signal && at <= signal + NEAR {
+            count(Race::SignalBeforeConnect);
+        }
+        // A request of which a part was sent before the signal, and the rest behind it or never.
+        let Some(half) = connection.parts.iter().rev().find(|part| part.at <= signal) else { continue };
+        match story.requests_of(connection).find(|request| request.sent > *half) {
+            Some(request) if request.sent.at > signal && request.complete() => count(Race::SignalInsideRequest),
+            None if connection.fatals.iter().any(|fatal| fatal.code == "57P01") => {
                 count(Race::SignalInsideHalfARequest);
             }
             _ => {}
         }
     }
-    for stay in facts.stays {
+    for stay in &story.stays {
         let waits = stay.stages.windows(2).find(|stages| {
             stages[0].activity == Activity::Acquiring && stages[0].from <= signal && stages[0].to > signal
         });
@@ -194,69 +184,44 @@ fn at_signal(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
     }
 }
 
-fn at_lame_duck_end(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
-    let Some(end) = facts.phases.lame_duck_end() else { return };
-    let mut connecting: BTreeMap<&Conn, Time> = BTreeMap::new();
-    let mut late: BTreeSet<&Conn> = BTreeSet::new();
-    for entry in &facts.history.entries {
-        match &entry.event {
-            Event::Connecting { conn } => {
-                connecting.insert(conn, entry.at);
-            }
-            Event::StartupSent { conn } if entry.at > end => {
-                late.insert(conn);
-            }
-            Event::SessionBegan { conn } if connecting.get(conn).is_some_and(|at| *at < end && *at + NEAR >= end) => {
-                count(Race::ConnectBeforeLameDuckEnd);
-            }
-            Event::FatalRead { conn, code, .. } if code == "57P03" => match connecting.get(conn) {
-                Some(at) if *at + NEAR < end && late.contains(conn) => count(Race::LameDuckEndBeforeStartup),
-                Some(at) if *at + NEAR >= end && *at <= end + NEAR => count(Race::LameDuckEndBeforeConnect),
-                _ => {}
-            },
-            _ => {}
+fn at_lame_duck_end(story: &Story, count: &mut impl FnMut(Race)) {
+    let Some(end) = story.phases.lame_duck_end() else { return };
+    for connection in &story.connections {
+        let (at, refused) = (connection.connecting.at, connection.fatals.iter().any(|fatal| fatal.code == "57P03"));
+        let came_late = connection.startup.is_some_and(|startup| startup.at > end);
+        if connection.began.is_some() && at < end && at + NEAR >= end {
+            count(Race::ConnectBeforeLameDuckEnd);
+        }
+        if refused && at + NEAR < end && came_late {
+            count(Race::LameDuckEndBeforeStartup);
+        }
+        if refused && at + NEAR >= end && at <= end + NEAR {
+            count(Race::LameDuckEndBeforeConnect);
         }
     }
-    let lasts = facts.stays.iter().filter_map(|stay| stay.left.map(|left| left.at)).max();
-    match facts.history.exited() {
-        Some(_) if lasts.is_some_and(|last| last > end) => count(Race::LameDuckEndBeforeLastLeft),
-        Some(_) if lasts.is_some() => count(Race::LastLeftBeforeLameDuckEnd),
-        _ => {}
+    let lasts = story.stays.iter().filter_map(|stay| stay.left.map(|left| left.at)).max();
+    if let Some(last) = lasts.filter(|_| story.exit.is_some()) {
+        count(if last > end { Race::LameDuckEndBeforeLastLeft } else { Race::LastLeftBeforeLameDuckEnd });
     }
 }
 
-fn with_cancels(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
-    let mut cancelled: BTreeSet<&str> = BTreeSet::new();
-    for entry in &facts.history.entries {
-        match &entry.event {
-            Event::CancelSent { tag, .. } => {
-                cancelled.insert(tag);
+fn with_cancels(story: &Story, count: &mut impl FnMut(Race)) {
+    for request in &story.requests {
+        match request.cancels.first().zip(request.end()) {
+            Some((cancel, (end, Outcome::Complete))) if *cancel < end => count(Race::CompletionBeforeCancel),
+            Some((cancel, (end, Outcome::Error(code)))) if *cancel < end && code == "57014" => {
+                count(Race::CancelBeforeCompletion);
             }
-            Event::RequestEnded { tag, outcome, .. } if cancelled.remove(tag.as_str()) => match outcome {
-                Outcome::Complete => count(Race::CompletionBeforeCancel),
-                Outcome::Error(code) if code == "57014" => count(Race::CancelBeforeCompletion),
-                Outcome::Error(_) | Outcome::Lost => {}
-            },
             _ => {}
         }
     }
 }
 
-fn with_recalls(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
-    let mut closed = None;
-    for entry in &facts.history.entries {
-        match &entry.event {
-            Event::DrainAsked { begin: true, status: Some(202) } => closed = Some(false),
-            Event::ConnectionLeft { left } if left.reason == EndReason::Boundary && closed.is_some() => {
-                closed = Some(true);
-            }
-            Event::DrainAsked { begin: false, status: Some(200) } => match closed.take() {
-                Some(true) => count(Race::DueTimesBeforeRecall),
-                Some(false) => count(Race::RecallBeforeDueTimes),
-                None => {}
-            },
-            _ => {}
-        }
+fn with_recalls(story: &Story, count: &mut impl FnMut(Race)) {
+    for (began, recalled) in story.drains.iter().filter_map(|drain| Some((drain.began.at, drain.recalled?.at))) {
+        let closed = |left: &Left| left.reason == EndReason::Boundary && left.at >= began && left.at <= recalled;
+        let closed = story.stays.iter().any(|stay| stay.left.is_some_and(closed));
+        count(if closed { Race::DueTimesBeforeRecall } else { Race::RecallBeforeDueTimes });
     }
 }
 
@@ -264,6 +229,7 @@ fn with_recalls(facts: &Facts<'_>, count: &mut impl FnMut(Race)) {
 mod tests {
     use super::super::fixture::Run;
     use super::*;
+    use crate::cast::history::Event;
 
     #[test]
     fn a_request_and_a_due_time() {
@@ -278,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_disconnect_and_a_due_time() {
-        let run = || Run::default().term(60.0);
+        let run = || Run::default().connecting(1.0, "a.1").doing(1.0, 1, Activity::Idle).term(60.0);
         let crossed = run().client_left(80.0, "a.1").left(80.1, 1, "a.1", EndReason::Boundary);
         assert_eq!(crossed.races(), [Race::FatalBeforeDisconnect]);
         let first = run().client_left(80.0, "a.1").left(80.0, 1, "a.1", EndReason::Terminate);

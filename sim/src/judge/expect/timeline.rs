@@ -5,7 +5,7 @@
 
 use super::super::{Judged, words};
 use super::{Reason, Unmet, signal, unmet};
-use crate::cast::history::{Event, Outcome};
+use crate::cast::history::Outcome;
 use crate::scenario::model::{Does, Milestone, Reached, Span, When};
 use crate::story::{Connection, Moment};
 
@@ -64,29 +64,35 @@ fn missed(milestone: &Milestone, before: Option<(&Milestone, Moment)>, all: &[Mo
 }
 
 /// All moments at which it was reached, in the log's order.
-fn moments(what: &Reached, run: &Judged) -> Vec<Moment> {
+fn moments<'r>(what: &Reached, run: &'r Judged<'r>) -> Vec<Moment> {
     let (name, does) = match what {
         Reached::Signal => return run.story.signals.iter().map(|(moment, _)| *moment).collect(),
         Reached::Exit => return run.story.exit.iter().map(|(moment, _)| *moment).collect(),
         Reached::Killed => return run.story.killed.into_iter().collect(),
         Reached::Client { name, does } => (name, does),
     };
-    if *does == Does::Ends {
-        let mine = run.story.connections.iter().filter(|connection| connection.conn.client == *name);
-        let mut ends: Vec<Moment> = mine.filter_map(Connection::ending).map(|(moment, _)| moment).collect();
-        ends.sort_unstable();
-        return ends;
-    }
-    let reached = |event: &Event| match (event, does) {
-        (Event::Connecting { conn }, Does::Connects)
-        | (Event::SessionBegan { conn }, Does::Begins)
-        | (Event::RequestEnded { conn, outcome: Outcome::Complete, .. }, Does::Answered)
-        | (Event::RequestEnded { conn, outcome: Outcome::Error(_), .. }, Does::Refused)
-        | (Event::FatalRead { conn, .. } | Event::ConnectFailed { conn, .. }, Does::Refused) => conn.client == *name,
-        _ => false,
+    let story = &run.story;
+    let mine = story.connections.iter().filter(|connection| connection.conn.client == *name);
+    let answers = |connection| story.requests_of(connection).flat_map(|request| &request.ends);
+    let mut moments: Vec<Moment> = match does {
+        Does::Connects => mine.map(|connection| connection.connecting).collect(),
+        Does::Begins => mine.filter_map(|connection| connection.began).collect(),
+        Does::Ends => mine.filter_map(Connection::ending).map(|(moment, _)| moment).collect(),
+        Does::Answered => {
+            let complete = mine.flat_map(answers).filter(|(_, outcome)| **outcome == Outcome::Complete);
+            complete.map(|(moment, _)| *moment).collect()
+        }
+        Does::Refused => {
+            let told = |connection: &'r Connection<'r>| {
+                let errors = answers(connection).filter(|(_, outcome)| matches!(outcome, Outcome::Error(_)));
+                let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
+                errors.map(|(moment, _)| *moment).chain(fatals).chain(connection.failed)
+            };
+            mine.flat_map(told).collect()
+        }
     };
-    let entries = run.history.entries.iter().enumerate();
-    entries.filter(|(_, entry)| reached(&entry.event)).map(|(index, entry)| Moment { index, at: entry.at }).collect()
+    moments.sort_unstable();
+    moments
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@
 //!   waits behind it, as bytes do that arrive out of order. A real sender may be faster, once acknowledgements of such later
 //!   bytes tell it about the gap; and it does not repeat a lost acknowledgement or reset, while these here come late.
 //! - **Keepalive.** A connection that nothing gets through to is reset 90 s later (60 s idle and 3 probes of 10 s, which is
-//!   what `cp` asks for), as though a packet had come just before.
+//!   what the pod asks for), as though a packet had come just before.
 //! - **User timeout.** While bytes are not acknowledged, the other clock runs instead, from the first loss: what the machine
 //!   that opened the connection says ([`Machine::user_timeout`](crate::stage::Machine)), else 15 min. A peer that takes
 //!   nothing because its window is closed is no loss, although Linux counts it as one.
 //! - **Connecting** is given up after 127 s (7 SYNs).
 //!
-//! Every socket has these clocks, `cp`'s own and those of others. Giving up reads as a reset, where Linux says ETIMEDOUT. A
+//! Every socket has these clocks, the pod's own and those of others. Giving up reads as a reset, where Linux says ETIMEDOUT. A
 //! `hold` is not a failure but a slow network: no clock runs.
 //!
 //! A machine that has died with its process is silent from its last pass on: what its windows had let go by then arrives.

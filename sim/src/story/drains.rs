@@ -1,0 +1,215 @@
+//! The drains of a run: since when, until when, where their walls stand, and which phase that makes it at a given time.
+
+use lastcall_core::{DrainPolicy, Phase, Settings, Time};
+use lastcall_world::Signal;
+
+use super::Moment;
+use crate::cast::history::Event;
+use crate::cast::pod::report::Cause;
+
+/// A drain.
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    /// Its t = 0.
+    pub(crate) began: Moment,
+    /// What began it.
+    pub(crate) cause: Cause,
+    /// When it was taken back, if it was.
+    pub(crate) recalled: Option<Moment>,
+    /// What walls there are, each with its time. A second SIGINT is one under every policy.
+    walls: Vec<(Time, Wall)>,
+}
+
+/// Why a wall stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wall {
+    /// `handover_drain_timeout`.
+    Timeout,
+    /// `termination_grace`, less `teardown_budget`.
+    TerminationGrace,
+    /// A second SIGINT.
+    SecondInterrupt,
+}
+
+impl Drain {
+    fn begun(began: Moment, cause: Cause, settings: &Settings) -> Drain {
+        let aware = settings.drain_policy == DrainPolicy::IdleAware;
+        let timeout = Some(settings.handover_drain_timeout).filter(|timeout| aware && !timeout.is_zero());
+        let grace = settings.termination_grace.filter(|_| aware);
+        let grace = grace.map(|grace| grace.saturating_sub(settings.teardown_budget));
+        let walls = [timeout.map(|wall| (wall, Wall::Timeout)), grace.map(|wall| (wall, Wall::TerminationGrace))];
+        let walls = walls.into_iter().flatten().map(|(after, wall)| (began.at + after, wall)).collect();
+        Drain { began, cause, recalled: None, walls }
+    }
+
+    /// The wall that falls first.
+    pub(crate) fn wall(&self) -> Option<(Time, Wall)> {
+        self.walls.iter().min().copied()
+    }
+}
+
+/// All drains, in their order: each from the first SIGTERM or SIGINT, or from a request for a drain before it. Only the last one
+/// can be one that was not taken back.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    pub(super) all: Vec<Drain>,
+    interrupts: u32,
+    is_final: bool,
+}
+
+impl Drains {
+    pub(super) fn add(&mut self, moment: Moment, event: &Event, settings: &Settings) {
+        let open = self.all.last_mut().filter(|drain| drain.recalled.is_none());
+        match (event, open) {
+            (Event::SignalSent { signal: signal @ (Signal::Term | Signal::Int) }, open) => {
+                self.is_final = true;
+                self.interrupts += u32::from(*signal == Signal::Int);
+                match open {
+                    None => self.all.push(Drain::begun(moment, Cause::Signal(*signal), settings)),
+                    // A SIGINT after a SIGTERM is a first one.
+                    Some(drain) if *signal == Signal::Int && self.interrupts == 2 => {
+                        drain.walls.push((moment.at, Wall::SecondInterrupt));
+                    }
+                    Some(_) => {}
+                }
+            }
+            (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
+                self.all.push(Drain::begun(moment, Cause::Request, settings));
+            }
+            (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !self.is_final => {
+                drain.recalled = Some(moment);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The phases of one run, one after the other: each and when it begins. The first begins at the epoch; begins don't go back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Phases(Vec<(Time, Phase)>);
+
+impl Phases {
+    /// The phases of a run with these drains. Under the old policies there is only one: they have no rules of their own for a
+    /// drain.
+    pub(super) fn of(drains: &[Drain], settings: &Settings) -> Phases {
+        let mut phases = Phases(vec![(Time::EPOCH, Phase::Serving)]);
+        for drain in drains.iter().filter(|_| settings.drain_policy == DrainPolicy::IdleAware) {
+            let began = drain.began.at;
+            phases.0.extend([
+                (began, Phase::LameDuck),
+                (began + settings.lame_duck, Phase::Grace),
+                (began + settings.idle_grace, Phase::Boundary),
+            ]);
+            let wall = drain.wall().map(|(wall, _)| (wall, Phase::Wall));
+            let recall = drain.recalled.map(|recalled| (recalled.at, Phase::Serving));
+            for (at, phase) in wall.into_iter().chain(recall) {
+                phases.0.retain(|(begin, _)| *begin < at);
+                phases.0.push((at, phase));
+            }
+        }
+        phases
+    }
+
+    /// When the last lame duck ended, or was to end.
+    pub(crate) fn lame_duck_end(&self) -> Option<Time> {
+        let grace = self.0.iter().rev().find(|(_, phase)| *phase == Phase::Grace);
+        grace.map(|(begin, _)| *begin)
+    }
+
+    /// The phase at this time.
+    pub(crate) fn at(&self, time: Time) -> Phase {
+        self.0.iter().rev().find(|(begin, _)| *begin <= time).map_or(Phase::Serving, |(_, phase)| *phase)
+    }
+
+    /// The phases that something that lasted from `from` until before `to` was in: the one in which it began at least.
+    pub(crate) fn between(&self, from: Time, to: Time) -> Vec<Phase> {
+        let mut phases = vec![self.at(from)];
+        for (index, (begin, phase)) in self.0.iter().enumerate() {
+            let lasted = self.0.get(index + 1).is_none_or(|(next, _)| next > begin);
+            if *begin > from && *begin < to && lasted && !phases.contains(phase) {
+                phases.push(*phase);
+            }
+        }
+        phases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cast::history::{Entry, History};
+    use crate::story::Story;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_epoch(Duration::from_secs(seconds))
+    }
+
+    fn told<T>(events: &[(u64, Event)], change: impl FnOnce(&mut Settings), tell: impl FnOnce(&Story) -> T) -> T {
+        let entries = events.iter().map(|(seconds, event)| Entry { at: at(*seconds), event: event.clone() });
+        let mut settings = Settings::default();
+        change(&mut settings);
+        tell(&Story::of(&History { entries: entries.collect() }, &settings))
+    }
+
+    fn phases(events: &[(u64, Event)], change: impl FnOnce(&mut Settings)) -> Phases {
+        told(events, change, |story| story.phases.clone())
+    }
+
+    fn signal(signal: Signal) -> Event {
+        Event::SignalSent { signal }
+    }
+
+    fn asked(begin: bool, status: u16) -> Event {
+        Event::DrainAsked { begin, status: Some(status) }
+    }
+
+    #[test]
+    fn phases_follow_the_signal() {
+        let phases = phases(&[(60, signal(Signal::Term))], |_| {});
+        let all: Vec<Phase> = [0, 59, 60, 64, 65, 89, 90, 9999].map(|seconds| phases.at(at(seconds))).to_vec();
+        use Phase::*;
+        assert_eq!(all, [Serving, Serving, LameDuck, LameDuck, Grace, Grace, Boundary, Boundary]);
+        assert_eq!(phases.lame_duck_end(), Some(at(65)));
+        assert_eq!(phases.between(at(1), at(65)), [Serving, LameDuck]);
+        assert_eq!(phases.between(at(64), at(91)), [LameDuck, Grace, Boundary]);
+        assert_eq!(phases.between(at(90), at(90)), [Boundary]);
+    }
+
+    #[test]
+    fn the_first_wall_counts_and_a_second_sigint_is_one() {
+        let term = [(60, signal(Signal::Term))];
+        let both = |settings: &mut Settings| {
+            settings.handover_drain_timeout = Duration::from_secs(100);
+            settings.termination_grace = Some(Duration::from_secs(60));
+        };
+        let wall = |change: fn(&mut Settings)| told(&term, change, |story| story.drain()?.wall());
+        assert_eq!(wall(both), Some((at(100), Wall::TerminationGrace)));
+        assert_eq!(wall(|_| {}), None);
+        let walled = phases(&term, both);
+        assert_eq!((walled.at(at(99)), walled.at(at(100))), (Phase::Boundary, Phase::Wall));
+        let interrupted = phases(&[(60, signal(Signal::Int)), (62, signal(Signal::Int))], |_| {});
+        assert_eq!((interrupted.at(at(61)), interrupted.at(at(70))), (Phase::LameDuck, Phase::Wall));
+    }
+
+    #[test]
+    fn a_drain_that_is_taken_back_leaves_no_phase() {
+        let phases = phases(&[(10, asked(true, 202)), (20, asked(false, 200)), (60, signal(Signal::Term))], |_| {});
+        let all: Vec<Phase> = [9, 10, 16, 20, 50, 60].map(|seconds| phases.at(at(seconds))).to_vec();
+        use Phase::*;
+        assert_eq!(all, [Serving, LameDuck, Grace, Serving, Serving, LameDuck]);
+    }
+
+    #[test]
+    fn a_phase_without_length_is_not_reached() {
+        let phases = phases(&[(60, signal(Signal::Term))], |settings| settings.lame_duck = Duration::ZERO);
+        assert_eq!(phases.between(at(1), at(61)), [Phase::Serving, Phase::Grace]);
+    }
+
+    #[test]
+    fn the_old_policies_have_no_phases() {
+        let phases = phases(&[(60, signal(Signal::Term))], |settings| settings.drain_policy = DrainPolicy::Unbounded);
+        assert_eq!(phases.at(at(100)), Phase::Serving);
+    }
+}
