@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lastcall_core::settings;
 use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
 use sim::sabotage::hunt::{self, Quarry};
@@ -37,6 +38,7 @@ const BAD_FILE: u8 = 2;
   sim run FILE --seed 7 --engine madsim      the run that a failure names
   sim --engine all                           all files on each engine, and whether these show the same
   sim check FILE                             only look for mistakes in the file
+  sim steps query                            what a step can say; without a word all of them
   sim log FILE                               the run's events, one JSON object a line
   sim sabotage                               builds each known defect in, and shows what catches it"
 )]
@@ -60,6 +62,11 @@ enum Command {
     Check {
         /// Scenario files, or folders of them; all of `scenarios/` if none is given.
         files: Vec<PathBuf>,
+    },
+    /// Says what a client can do: the words of its steps, or the keys of one.
+    Steps {
+        /// A step's word; all of them, a line each, if none is given.
+        word: Option<String>,
     },
     /// Prints the JSON Schema of scenario files, for editors.
     Schema,
@@ -185,6 +192,7 @@ fn main() -> ExitCode {
         None => run_files(&[], cli.options),
         Some(Command::Run { files, options }) => run_files(&files, options),
         Some(Command::Check { files }) => check_files(&files),
+        Some(Command::Steps { word }) => steps(word.as_deref()),
         Some(Command::Schema) => print(&scenario::schema()),
         Some(Command::Timeline { file, options }) => show(
             &file,
@@ -263,6 +271,17 @@ fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {
         "{} good\n",
         if files.len() == 1 { "1 file is".to_owned() } else { format!("{} files are", files.len()) }
     ))
+}
+
+fn steps(word: Option<&str>) -> Result<ExitCode, Complaint> {
+    let Some(name) = word else { return print(&scenario::all_steps()) };
+    match scenario::Word::of(name) {
+        Some(word) => print(&scenario::one_step(word)),
+        None => {
+            let nearest = settings::nearest(name, scenario::Step::names());
+            Err(format!("error: there is no step {name:?}{}", settings::did_you_mean(nearest)))
+        }
+    }
 }
 
 /// Runs one file and prints what `render` makes of it; on several engines, each behind what `heading` makes of its name.

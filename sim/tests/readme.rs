@@ -6,11 +6,13 @@ use sim::cast::pod::last_call;
 use sim::cast::run::EngineName;
 use sim::judge::gate::{Verdict, judge};
 use sim::report;
-use sim::scenario::{self, Action, Promise, ScenarioFile, Step};
+use sim::scenario::{self, Action, Promise, ScenarioFile};
 use sim::suite::{Asked, Scope};
 
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+
 fn readme() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("there is a README")
+    std::fs::read_to_string(README).expect("there is a README")
 }
 
 #[test]
@@ -31,9 +33,25 @@ fn its_scenario_passes_as_it_stands() {
 }
 
 #[test]
-fn it_names_every_step_event_and_promise() {
+fn its_table_of_steps_is_what_the_definitions_say() {
+    const MARKS: [&str; 2] =
+        ["<!-- `UPDATE_README=1 cargo test -p sim --test readme` writes this table -->\n", "\n**Events**"];
+    let text = readme();
+    let (before, rest) = text.split_once(MARKS[0]).expect("the table has a beginning");
+    let (table, after) = rest.split_once(MARKS[1]).expect("and an end");
+    if std::env::var_os("UPDATE_README").is_some() {
+        let [begin, end] = MARKS;
+        std::fs::write(README, format!("{before}{begin}{}{end}{after}", scenario::table_of_steps()))
+            .expect("a checkout");
+    } else {
+        assert_eq!(table, scenario::table_of_steps(), "{}", MARKS[0]);
+    }
+}
+
+#[test]
+fn it_names_every_event_and_promise() {
     let readme = readme();
-    let words = Step::WORDS.into_iter().chain(Action::ALL.map(Action::name)).chain(Promise::ALL.map(Promise::name));
+    let words = Action::ALL.map(Action::name).into_iter().chain(Promise::ALL.map(Promise::name));
     let missing: Vec<&str> = words.filter(|word| !readme.contains(&format!("`{word}`"))).collect();
     assert_eq!(missing, [""; 0]);
 }

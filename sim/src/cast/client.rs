@@ -22,8 +22,7 @@ use tokio_postgres::{Config, Connection, Error, NoTls};
 use super::actor::{Actor, outcome_at_end};
 use super::player::{Player, play};
 use super::raw_client::RawClient;
-use super::script;
-use super::statement::Statement;
+use super::script::{self, Request};
 use super::tap::Tap;
 use crate::cast::history::{Event, Outcome, Recorder};
 use crate::scenario::model::{Client, Connect, Protocol, Step};
@@ -36,7 +35,7 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, client: Client, copy
     let stagger = client.stagger.0.saturating_mul(copy.saturating_sub(1));
     world.sleep_until(Time::EPOCH + client.start.0 + stagger).await;
     let actor = Actor::new(world, recorder, client.name.clone(), copy, address);
-    if client.steps.iter().any(needs_raw) {
+    if client.steps.iter().any(Step::by_hand) {
         let mut raw = RawClient::new(actor);
         play(&mut raw, &client).await;
         raw.done();
@@ -45,32 +44,6 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, client: Client, copy
         play(&mut library, &client).await;
         library.actor.record(Event::ClientDone { conn: library.actor.conn() });
     }
-}
-
-/// Whether no client library would do this.
-fn needs_raw(step: &Step) -> bool {
-    match step {
-        Step::Connect(connect) => *connect != library_connect(connect),
-        Step::Query(query) => !query.wait,
-        Step::Repeat(repeat) => repeat.steps.iter().any(needs_raw),
-        Step::Prepare(_) | Step::Execute(_) | Step::Flush | Step::Sync => true,
-        Step::Pipeline(_)
-        | Step::Partial(_)
-        | Step::Garbage(_)
-        | Step::Call(_)
-        | Step::CopyIn(_)
-        | Step::CopyOut(_)
-        | Step::Replication(_) => true,
-        Step::Read(_) | Step::Close(_) | Step::Reset | Step::Vanish => true,
-        Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => false,
-        Step::Declare(_) | Step::Fetch(_) | Step::Listen => false,
-        Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Disconnect => false,
-    }
-}
-
-/// The same step as a library can do it.
-fn library_connect(step: &Connect) -> Connect {
-    Connect { user: step.user.clone(), database: step.database.clone(), ..Connect::default() }
 }
 
 /// A client on top of tokio-postgres.
@@ -116,11 +89,8 @@ impl<W: World> Player for LibraryClient<W> {
                 }
                 None => false,
             },
-            step => match (script::action(step), session) {
-                (Some(action), Some(session)) if !session.is_over() => {
-                    let statement = actor.statement(action);
-                    session.ask(actor, step, statement).await
-                }
+            step => match (script::request(step), session) {
+                (Some(request), Some(session)) if !session.is_over() => session.ask(actor, request).await,
                 _ => false,
             },
         }
@@ -170,16 +140,15 @@ impl<W: World> Session<W> {
     }
 
     /// Sends one request and waits for its answer. False if that was the end of the connection.
-    async fn ask(&mut self, actor: &Actor<W>, step: &Step, statement: Statement) -> bool {
+    async fn ask(&mut self, actor: &mut Actor<W>, request: Request) -> bool {
+        let statement = actor.statement(request.action);
         actor.request_sent(&statement);
-        let (extended, cancel_after) = match step {
-            Step::Query(query) => (query.protocol == Protocol::Extended, query.cancel_after),
-            _ => (false, None),
-        };
         self.tap.asks(statement.tag.clone());
         let text = statement.to_string();
         let token = self.client.cancel_token();
-        let mut cancel = cancel_after.map(|after| Box::pin(actor.world.sleep_until(actor.now() + after.0)));
+        let cancel_at = request.cancel_after.map(|after| actor.now() + after);
+        let mut cancel = cancel_at.map(|at| Box::pin(actor.world.sleep_until(at)));
+        let extended = request.protocol == Protocol::Extended;
         let Session { client, connection, .. } = self;
         let mut answer = pin!(answer(client, &text, extended));
         let answer = poll_fn(|cx| {

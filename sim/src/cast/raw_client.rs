@@ -30,8 +30,7 @@ use pgwire::messages::terminate::Terminate;
 use super::actor::{Actor, put};
 use super::player::Player;
 use super::raw_link::{RawLink, State};
-use super::script;
-use super::statement::Statement;
+use super::script::{self, Batched, Request};
 use super::worker;
 use crate::cast::history::Event;
 use crate::scenario::model::{Close, Closing, Connect, Partial, Pipeline, Protocol, Step, Times, Until, Version};
@@ -156,21 +155,6 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             actor.record(Event::BatchFed { conn: actor.conn() });
             write(actor, link).await
         }
-        Step::Execute(step) => {
-            let statement = actor.statement(script::execute(step));
-            put(&Parse::new(None, statement.to_string(), vec![]), link.out());
-            put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
-            put(&Execute::new(None, i32::try_from(step.max_rows).unwrap_or(i32::MAX)), link.out());
-            actor.execute_sent(&statement);
-            if let Some(after) = step.cancel_after {
-                link.cancel_at(actor, actor.now() + after.0, statement.tag.clone());
-            }
-            link.ledger().parse();
-            if let Some((tag, outcome)) = link.ledger().execute(statement.tag) {
-                actor.request_ended(tag, outcome);
-            }
-            write(actor, link).await
-        }
         Step::Flush => {
             put(&Flush::new(), link.out());
             actor.record(Event::BatchFed { conn: actor.conn() });
@@ -201,9 +185,10 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
             link.has_asked(actor, statement.tag);
             link.until(actor, RawLink::answered).await
         }
-        step => match request(actor, step) {
-            Some(statement) => ask(actor, link, step, statement).await,
-            None => true,
+        step => match (script::batched(step), script::request(step)) {
+            (Some(batched), _) => execute(actor, link, batched).await,
+            (None, Some(request)) => ask(actor, link, request).await,
+            (None, None) => true,
         },
     }
 }
@@ -259,19 +244,27 @@ async fn connect<W: World>(actor: &mut Actor<W>, link: &mut Option<RawLink<W>>, 
     }
 }
 
-/// The statement of a step that is one request; none if it is none.
-fn request<W: World>(actor: &mut Actor<W>, step: &Step) -> Option<Statement> {
-    let action = script::action(step)?;
-    Some(actor.statement(action))
+/// Sends Parse, Bind and Execute.
+async fn execute<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, batched: Batched) -> bool {
+    let statement = actor.statement(batched.action);
+    put(&Parse::new(None, statement.to_string(), vec![]), link.out());
+    put(&Bind::new(None, None, vec![], vec![], vec![]), link.out());
+    put(&Execute::new(None, i32::try_from(batched.max_rows).unwrap_or(i32::MAX)), link.out());
+    actor.execute_sent(&statement);
+    if let Some(after) = batched.cancel_after {
+        link.cancel_at(actor, actor.now() + after, statement.tag.clone());
+    }
+    link.ledger().parse();
+    if let Some((tag, outcome)) = link.ledger().execute(statement.tag) {
+        actor.request_ended(tag, outcome);
+    }
+    write(actor, link).await
 }
 
 /// Sends one request and waits for its answer.
-async fn ask<W: World>(actor: &Actor<W>, link: &mut RawLink<W>, step: &Step, statement: Statement) -> bool {
-    let (protocol, cancel_after, waits) = match step {
-        Step::Query(query) => (query.protocol, query.cancel_after, query.wait),
-        Step::CopyOut(copy) => (Protocol::Simple, copy.cancel_after, copy.wait),
-        _ => (Protocol::Simple, None, true),
-    };
+async fn ask<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, request: Request) -> bool {
+    let Request { action, protocol, cancel_after, waits } = request;
+    let statement = actor.statement(action);
     actor.request_sent(&statement);
     match protocol {
         Protocol::Extended => {
@@ -291,7 +284,7 @@ async fn ask<W: World>(actor: &Actor<W>, link: &mut RawLink<W>, step: &Step, sta
         return write(actor, link).await;
     }
     if let Some(after) = cancel_after {
-        if !link.until_time(actor, actor.now() + after.0, RawLink::answered).await {
+        if !link.until_time(actor, actor.now() + after, RawLink::answered).await {
             return false;
         }
         if !link.answered() {
@@ -316,9 +309,10 @@ async fn pipeline<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &
                 let Some(step) = script.next() else {
                     return Poll::Ready(());
                 };
-                let Some(statement) = request(actor, step) else {
+                let Some(request) = script::request(step) else {
                     continue;
                 };
+                let statement = actor.statement(request.action);
                 put(&Query::new(statement.to_string()), link.out());
                 actor.request_sent(&statement);
                 link.has_asked(actor, statement.tag);

@@ -9,7 +9,7 @@ use lastcall_world::watched::Watched;
 use crate::cast::history::{Event, History, Recorder};
 use crate::cast::pod::{self, Pod};
 use crate::cast::{client, kubelet, worker};
-use crate::scenario::{self, Action, Scenario, Step};
+use crate::scenario::{self, Need, Scenario};
 use crate::stage::{Capabilities, Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
 
 /// How long the hosts may still move bytes once everything that the scenario asks for has happened.
@@ -244,30 +244,20 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
 /// What of a network the scenario can't do without.
 fn needs(scenario: &Scenario) -> Capabilities {
     let mut needed = Capabilities::default();
-    for client in &scenario.clients {
-        visit(&client.steps, &mut |step| match step.word() {
-            // A client that never stops sending is closed over bytes that it has sent and nobody has read.
-            "pipeline" => {
-                needed.reset = true;
-                needed.half_close = true;
-            }
-            "reset" => needed.abortive_close = true,
-            "close" => needed.half_close = true,
-            "vanish" => needed.vanish = true,
-            "read" => needed.backpressure = true,
-            _ => {}
-        });
-    }
-    for event in &scenario.events {
-        match event.action {
-            Action::Partition | Action::Heal => needed.packet_loss = true,
-            Action::Hold | Action::Release => needed.hold = true,
-            Action::Latency => needed.latency = true,
-            Action::Rate => needed.rate = true,
-            Action::WorkerCrash => needed.restart = true,
-            Action::Sigkill => needed.dying_machines = true,
-            _ => {}
-        }
+    for need in scenario.needs() {
+        *match need {
+            Need::HalfClose => &mut needed.half_close,
+            Need::Reset => &mut needed.reset,
+            Need::Backpressure => &mut needed.backpressure,
+            Need::AbortiveClose => &mut needed.abortive_close,
+            Need::Vanish => &mut needed.vanish,
+            Need::PacketLoss => &mut needed.packet_loss,
+            Need::Hold => &mut needed.hold,
+            Need::Latency => &mut needed.latency,
+            Need::Rate => &mut needed.rate,
+            Need::Restart => &mut needed.restart,
+            Need::DyingMachines => &mut needed.dying_machines,
+        } = true;
     }
     for client in scenario.expect.client.values() {
         needed.dying_machines |= client.killed;
@@ -275,17 +265,6 @@ fn needs(scenario: &Scenario) -> Capabilities {
         needed.exact_times |= client.between.is_some_and(|[from, to]| to.0.saturating_sub(from.0) * NARROW < to.0);
     }
     needed
-}
-
-fn visit(steps: &[Step], see: &mut impl FnMut(&Step)) {
-    for step in steps {
-        see(step);
-        match step {
-            Step::Repeat(repeat) => visit(&repeat.steps, see),
-            Step::Pipeline(pipeline) => visit(&pipeline.pipeline, see),
-            _ => {}
-        }
-    }
 }
 
 impl Run {

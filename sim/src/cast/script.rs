@@ -5,7 +5,7 @@ use std::time::Duration;
 use lastcall_core::Time;
 
 use super::statement::{Action, CopyInto, Work};
-use crate::scenario::model::{CopyIn, CopyTarget, Execute, Step, Times};
+use crate::scenario::model::{CopyIn, CopyTarget, Ping, PingAs, Protocol, Sends, Step, Times};
 
 /// Rest after a round of a repetition in which no time passed. Without it, a round that does nothing would stop
 /// simulated time for ever.
@@ -78,21 +78,47 @@ impl<'a> Script<'a> {
     }
 }
 
-/// What the statement of a step does that is one request, answered with ReadyForQuery; none if it is no such step.
-pub(crate) fn action(step: &Step) -> Option<Action> {
-    Some(match step {
+/// A request with a sync point of its own, answered with ReadyForQuery.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// What its statement does.
+    pub(crate) action: Action,
+    /// How it is sent.
+    pub(crate) protocol: Protocol,
+    /// How long after it a cancel request is sent.
+    pub(crate) cancel_after: Option<Duration>,
+    /// Whether the next step begins behind its answer.
+    pub(crate) waits: bool,
+}
+
+/// The request of a step that is one; none if it is no such step.
+pub(crate) fn request(step: &Step) -> Option<Request> {
+    let (mut protocol, mut cancel_after) = (Protocol::Simple, None);
+    let action = match step {
         Step::Begin => Action::Begin,
         Step::Commit => Action::Commit,
         Step::Rollback => Action::Rollback,
-        Step::Query(query) => Action::Work(Work {
-            takes: query.query.0,
-            inserts: None,
-            rows: query.rows,
-            row_bytes: query.row_bytes,
-            fails: query.fails.as_ref().map(|code| code.0.clone()),
-        }),
+        Step::Query(query) => {
+            (protocol, cancel_after) = (query.protocol, query.cancel_after);
+            Action::Work(Work {
+                takes: query.query.0,
+                inserts: None,
+                rows: query.rows,
+                row_bytes: query.row_bytes,
+                fails: query.fails.as_ref().map(|code| code.0.clone()),
+            })
+        }
+        Step::Ping(Ping { ping }) => {
+            protocol = match ping {
+                PingAs::Simple => Protocol::Simple,
+                PingAs::Extended => Protocol::Extended,
+                PingAs::Batch => return None,
+            };
+            Action::Nothing
+        }
         Step::Insert(insert) => Action::Work(select(insert.takes.0, 0, Some(insert.insert))),
         Step::CopyOut(copy) => {
+            cancel_after = copy.cancel_after;
             Action::CopyOut(Work { row_bytes: copy.row_bytes, ..select(copy.takes.0, copy.copy_out, None) })
         }
         Step::Declare(declare) => Action::Declare {
@@ -102,6 +128,35 @@ pub(crate) fn action(step: &Step) -> Option<Action> {
         Step::Fetch(fetch) => Action::Fetch { cursor: fetch.fetch.clone(), rows: fetch.rows },
         Step::Listen => Action::Listen,
         Step::Call(call) => one_row(call.call.0),
+        _ => return None,
+    };
+    let waits = matches!(step.sends(), Sends::Request { waits: true, .. });
+    Some(Request { action, protocol, cancel_after: cancel_after.map(|after| after.0), waits })
+}
+
+/// A statement that is executed as a part of a batch.
+#[derive(Debug)]
+pub(crate) struct Batched {
+    /// What it does.
+    pub(crate) action: Action,
+    /// After so many rows its portal is suspended; 0: never.
+    pub(crate) max_rows: u32,
+    /// How long after it a cancel request is sent.
+    pub(crate) cancel_after: Option<Duration>,
+}
+
+/// The Execute of a step that sends one in a batch; none if it is no such step.
+pub(crate) fn batched(step: &Step) -> Option<Batched> {
+    Some(match step {
+        Step::Execute(execute) => {
+            let inserts = (execute.insert > 0).then_some(execute.insert);
+            let rows = execute.rows.unwrap_or(if inserts.is_some() { 0 } else { 1 });
+            let action = Action::Work(select(execute.execute.0, rows, inserts));
+            Batched { action, max_rows: execute.max_rows, cancel_after: execute.cancel_after.map(|after| after.0) }
+        }
+        Step::Ping(Ping { ping: PingAs::Batch }) => {
+            Batched { action: Action::Nothing, max_rows: 0, cancel_after: None }
+        }
         _ => return None,
     })
 }
@@ -114,13 +169,6 @@ pub(crate) fn copy_in(step: &CopyIn) -> Action {
         (CopyTarget::View, _) => CopyInto::View,
         (CopyTarget::Missing, _) => CopyInto::Missing,
     })
-}
-
-/// What the statement of an `execute` step does.
-pub(crate) fn execute(step: &Execute) -> Action {
-    let inserts = (step.insert > 0).then_some(step.insert);
-    let rows = step.rows.unwrap_or(if inserts.is_some() { 0 } else { 1 });
-    Action::Work(select(step.execute.0, rows, inserts))
 }
 
 /// A SELECT of one narrow row: what `prepare` and `partial` steps ask for.

@@ -15,6 +15,7 @@
 //! /* bi.1/3 */ DECLARE c CURSOR FOR SELECT work('20ms', rows => 100, row_bytes => 16)
 //! /* bi.1/4 */ FETCH 1 FROM c
 //! /* bus.1/2 */ LISTEN work
+//! /* pool.1/2 */
 //! /* standby.1/unsent */ START_REPLICATION work('250ms', row_bytes => 100)
 //! ```
 //!
@@ -72,6 +73,8 @@ pub enum Action {
     },
     /// LISTEN.
     Listen,
+    /// An empty query, or one that is only a comment.
+    Nothing,
     /// START_REPLICATION. It is no statement that ends, so no log entry has its tag.
     Replicate {
         /// Pause between two messages.
@@ -140,7 +143,7 @@ impl Statement {
             Action::Work(Work { inserts: Some(_), .. }) | Action::CopyIn(_) => RequestKind::Insert,
             Action::Work(Work { inserts: None, .. }) | Action::CopyOut(_) => RequestKind::Query,
             Action::Declare { .. } | Action::Fetch { .. } => RequestKind::Query,
-            Action::Listen | Action::Replicate { .. } => RequestKind::Query,
+            Action::Listen | Action::Nothing | Action::Replicate { .. } => RequestKind::Query,
         }
     }
 
@@ -151,6 +154,12 @@ impl Statement {
             Action::Fetch { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether a transaction block that has failed lets it through: what ends the block does, and where there is nothing to do,
+    /// there is nothing to refuse.
+    pub fn runs_in_failed_block(&self) -> bool {
+        matches!(self.action, Action::Commit | Action::Rollback | Action::Nothing)
     }
 }
 
@@ -175,6 +184,7 @@ impl fmt::Display for Statement {
             Action::Declare { cursor, work } => write!(f, "DECLARE {cursor} CURSOR FOR SELECT {work}"),
             Action::Fetch { cursor, rows } => write!(f, "FETCH {rows} FROM {cursor}"),
             Action::Listen => f.write_str("LISTEN work"),
+            Action::Nothing => Ok(()),
             Action::Replicate { every, bytes } => {
                 let every = humantime::format_duration(*every);
                 write!(f, "START_REPLICATION work('{every}', row_bytes => {bytes})")
@@ -217,6 +227,7 @@ impl FromStr for Statement {
         }
         rest = Rest(after.trim_start());
         let action = match rest.word() {
+            "" if rest.0.is_empty() => Action::Nothing,
             "BEGIN" => Action::Begin,
             "COMMIT" => Action::Commit,
             "ROLLBACK" => Action::Rollback,
@@ -413,6 +424,7 @@ mod tests {
             Action::Declare { cursor: "c_1".to_owned(), work: work() },
             Action::Fetch { cursor: "c_1".to_owned(), rows: 10 },
             Action::Listen,
+            Action::Nothing,
             Action::Replicate { every: Duration::from_millis(250), bytes: 100 },
         ];
         for action in all {

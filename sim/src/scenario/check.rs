@@ -11,7 +11,7 @@ use super::Purpose;
 use super::error::Problem;
 use super::model::*;
 use super::most::Most;
-use super::order::{self, every_step};
+use super::order;
 use super::parse::{Draft, Placed};
 use super::suggest::did_you_mean;
 
@@ -235,7 +235,7 @@ fn check_told(
         return;
     };
     let Some(client) = &entry.read else { return };
-    if event.action == Action::Notify && !every_step(&client.steps).any(|step| *step == Step::Listen) {
+    if event.action == Action::Notify && !Step::every(&client.steps).any(|step| *step == Step::Listen) {
         let problem = Problem::new(placed.place("client"), format!("`{name}` is never notified"), "it does not listen");
         problems.push(problem.help("a `\"listen\"` step behind its `\"connect\"`"));
     }
@@ -306,7 +306,7 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
             format!("its steps send {requests} requests at most"),
         ));
     }
-    let has = |word: &str| every_step(&client.steps).any(|step| step.word() == word);
+    let has = |word: &str| Step::every(&client.steps).any(|step| step.word() == word);
     if let Some(ends) =
         expect.ends.as_deref().filter(|ends| ["disconnect", "close", "vanish"].contains(ends) && !has(ends))
     {
@@ -319,8 +319,8 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     }
     if let Some(told) = &expect.told
         && client.reconnect.is_none()
-        && every_step(&client.steps).filter(|step| step.word() == "connect").count() == 1
-        && !every_step(&client.steps).any(|step| matches!(step, Step::Repeat(_)))
+        && Step::every(&client.steps).filter(|step| step.word() == "connect").count() == 1
+        && !Step::every(&client.steps).any(|step| matches!(step, Step::Repeat(_)))
     {
         let counted: u64 = told.values().map(|count| u64::from(*count)).sum();
         if counted != u64::from(client.count) {

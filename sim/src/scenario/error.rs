@@ -44,6 +44,8 @@ pub enum LoadError {
 
 /// More problems than this are counted, not shown: nobody reads on, and a file of noise must not print without end.
 const SHOWN: usize = 100;
+/// Nor are any behind this many bytes: each shows its whole line, and a line may be all of the file.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// Wide enough for most lines of a scenario, and for a terminal with something beside it.
 const WIDTH: usize = 110;
@@ -73,13 +75,18 @@ impl BadScenario {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_context_lines(1);
         let mut page = String::new();
+        let mut left = self.problems.len();
         for problem in self.problems.iter().take(SHOWN) {
+            if page.len() > PAGE_BYTES {
+                break;
+            }
+            left -= 1;
             let shown = Shown { problem, source: &self.source };
             handler.render_report(&mut page, &shown).expect("writing to a string cannot fail");
             page.push('\n');
         }
-        if let Some(more) = self.problems.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-            page.push_str(&format!("… and {more} more\n"));
+        if left > 0 {
+            page.push_str(&format!("… and {left} more\n"));
         }
         page.push_str(&format!("{self}\n"));
         page

@@ -9,9 +9,12 @@
 //! One mistake hides others in one case only: in a text that is not TOML, only that is reported.
 
 mod check;
+mod define;
+pub mod draw;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod help;
 pub mod model;
 mod most;
 mod order;
@@ -33,7 +36,9 @@ use std::path::{Path, PathBuf};
 use lastcall_core::Settings;
 use toml::de::DeTable;
 
+pub use define::{Draw, Key};
 pub use error::{BadScenario, LoadError, Problem};
+pub use help::{all_steps, one_step, table_of_steps};
 pub use model::*;
 pub use schema::schema;
 

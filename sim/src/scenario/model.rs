@@ -3,24 +3,29 @@
 //! What a file can say, and nothing else. The JSON Schema and the help in error messages are made from these types and
 //! their doc comments; a word that is not here is an error in a file. How a file is read into them is in the other modules.
 
+mod choice;
 mod event;
 mod milestone;
+mod need;
 pub(super) mod step;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Serialize;
 
+pub use self::choice::*;
 pub use self::event::{Action, Event};
 pub use self::milestone::{BadMilestone, Does, Milestone, Reached, When};
+pub use self::need::Need;
 pub use self::step::*;
+use super::define::{Draw, choices, last, maybe, table, text};
+use super::error::Problem;
 pub use super::overrides::Overrides;
 pub use super::units::{
     Answered, BadRate, BadReading, BadSpan, BadSqlState, Patience, RUN_LIMIT, Rate, Reading, Span, SqlState, Times,
 };
+use super::values::{AboveZero, Name, NotEmpty, WayToEnd, check_end};
 
 /// A scenario: who connects, what each client does, what happens to the pod, and what must come out.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -32,7 +37,7 @@ pub struct Scenario {
     #[schemars(default)]
     pub why: String,
     /// The file is run under each seed from 1 to this one. Default 1.
-    #[schemars(default = "step::one", range(min = 1, max = Scenario::MAX_SEEDS))]
+    #[schemars(default = "one_seed", range(min = 1, max = Scenario::MAX_SEEDS))]
     pub seeds: u32,
     /// The pod that runs the control plane.
     #[schemars(default)]
@@ -58,47 +63,53 @@ pub struct Scenario {
     pub catches: Vec<String>,
 }
 
+fn one_seed() -> u32 {
+    1
+}
+
 impl Scenario {
     /// The most seeds that one file may ask for: more are a search, not a test.
     pub const MAX_SEEDS: u32 = 1_000;
     /// The hosts of a simulation, by the names that a file uses.
     pub const HOSTS: [&str; 4] = ["clients", "pod", "worker", "kubelet"];
+
+    /// What it can't do without, of a network.
+    pub fn needs(&self) -> impl Iterator<Item = Need> + '_ {
+        let steps = self.clients.iter().flat_map(|client| Step::every(&client.steps));
+        let steps = steps.flat_map(|step| step.needs().iter().copied());
+        steps.chain(self.events.iter().filter_map(|event| event.action.needs()))
+    }
 }
 
-/// The pod that runs the control plane, and its kubelet.
-#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Pod {
-    /// `terminationGracePeriodSeconds`: the kubelet sends SIGKILL this long after SIGTERM. Unset: 24h.
-    pub termination_grace: Option<Span>,
-    /// How often the kubelet probes `/readyz`. Unset: 10s.
-    pub readiness_period: Option<Span>,
-    /// Whether something (a metrics scraper) also holds a kept-alive HTTP connection to the admin port.
-    #[schemars(default)]
-    pub admin_keepalive: bool,
+table! {
+    /// The pod that runs the control plane, and its kubelet.
+    Pod(Default), "`[pod]`" {
+        /// `terminationGracePeriodSeconds`: the kubelet sends SIGKILL this long after SIGTERM. Unset: 24h.
+        termination_grace: Option<Span>,
+        /// How often the kubelet probes `/readyz`. Unset: 10s.
+        readiness_period: Option<Span> [AboveZero],
+        /// Whether something (a metrics scraper) also holds a kept-alive HTTP connection to the admin port.
+        admin_keepalive: bool = false,
+    }
 }
 
-/// One client, or `count` alike.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Client {
-    /// Its name, unique in the file: letters, digits, `-` and `_`.
-    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,40}$"))]
-    pub name: String,
-    /// How many clients do the same. Default 1.
-    #[schemars(default = "step::one", range(min = 1, max = Client::MAX_COUNT))]
-    pub count: u32,
-    /// When the first one begins. Default 0s.
-    #[schemars(default)]
-    pub start: Span,
-    /// How much later each next one begins. Default 0s.
-    #[schemars(default)]
-    pub stagger: Span,
-    /// What it does, in order. When its connection is closed under it, the rest is left out, unless it connects again.
-    pub steps: Vec<Step>,
-    /// Connect again when the connection is closed by the other side, as a connection pool does, and go on with the
-    /// steps. Unset: never.
-    pub reconnect: Option<Reconnect>,
+table! {
+    /// One client, or `count` alike.
+    Client, "a client" {
+        /// Its name, unique in the file: letters, digits, `-` and `_`.
+        name: String [CLIENT],
+        /// How many clients do the same.
+        count: u32 [1..=Client::MAX_COUNT] = 1 => Draw::Whole(1, 20),
+        /// When the first one begins.
+        start: Span = Span::default(),
+        /// How much later each next one begins.
+        stagger: Span = Span::default() => Draw::Millis(0, 2000),
+        /// What it does, in order. When its connection is closed under it, the rest is left out, unless it connects again.
+        steps: Vec<Step> [NotEmpty("step")],
+        /// Connect again when the connection is closed by the other side, as a connection pool does, and go on with the
+        /// steps. Unset: never.
+        reconnect: Option<Reconnect>,
+    }
 }
 
 impl Client {
@@ -108,16 +119,28 @@ impl Client {
     pub const MAX_NAME: usize = 40;
 }
 
-/// `reconnect = { backoff = "100ms", retries = 5 }`: how a client comes back.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Reconnect {
-    /// Pause before the first attempt. It doubles with each that fails, up to 32 times as long. Default 100ms.
-    #[schemars(default = "Reconnect::backoff")]
-    pub backoff: Span,
-    /// How many attempts may fail in a row before the client gives up. Default 5.
-    #[schemars(default = "Reconnect::retries", range(min = 1, max = Reconnect::MAX_RETRIES))]
-    pub retries: u32,
+const CLIENT: Name = Name {
+    what: "a name",
+    most: Client::MAX_NAME,
+    bytes: |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_',
+    expected: "letters, digits, `-` or `_`",
+    class: "[A-Za-z0-9_-]",
+};
+
+table! {
+    /// `reconnect = { backoff = "100ms", retries = 5 }`: how a client comes back.
+    Reconnect, "`reconnect`" {
+        /// Pause before the first attempt. It doubles with each that fails, up to 32 times as long.
+        backoff: Span = Span(Duration::from_millis(100)) => Draw::Millis(1, 2000),
+        /// How many attempts may fail in a row before the client gives up.
+        retries: u32 [1..=Reconnect::MAX_RETRIES] = 5 => Draw::Whole(1, 5),
+    }
+    check |fields| {
+        if backoff == Some(Span::default()) {
+            let problem = Problem::new(fields.place("backoff"), "nobody comes back at once", "expected at least 1ms");
+            fields.problems().push(problem);
+        }
+    }
 }
 
 impl Reconnect {
@@ -125,14 +148,6 @@ impl Reconnect {
     pub const DOUBLINGS: u32 = 5;
     /// The most attempts in a row.
     pub const MAX_RETRIES: u32 = 1000;
-
-    pub(super) fn backoff() -> Span {
-        Span(Duration::from_millis(100))
-    }
-
-    pub(super) fn retries() -> u32 {
-        5
-    }
 }
 
 /// What must come out of the run.
@@ -150,41 +165,64 @@ pub struct Expect {
     pub client: BTreeMap<String, ExpectClient>,
 }
 
-/// `exit = { within = "31s", code = 0 }`
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct ExpectExit {
-    /// At most this long after the first signal.
-    pub within: Option<Span>,
-    /// At least this long after the first signal.
-    pub after: Option<Span>,
-    /// The exit code.
-    pub code: Option<u8>,
+table! {
+    /// `exit = { within = "31s", code = 0 }`
+    ExpectExit, "`exit`" {
+        /// At most this long after the first signal.
+        within: Option<Span>,
+        /// At least this long after the first signal.
+        after: Option<Span>,
+        /// The exit code.
+        code: Option<u8>,
+    }
+    check |fields| {
+        if let (Some(Some(most)), Some(Some(least))) = (within, after)
+            && most < least
+        {
+            fields.clash("within", "no exit can meet this", "at most this, but …", "after", "… at least this");
+        }
+    }
 }
 
-/// `client.etl = { answered = "all", ends = "57P01" }`
-#[derive(Clone, Debug, Default, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct ExpectClient {
-    /// How many requests were answered without an error: a number, or `"all"` that were sent.
-    pub answered: Option<Answered>,
-    /// How many of the rows that it inserted or copied were committed.
-    pub committed: Option<u32>,
-    /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"`, `"vanish"` (it left by
-    /// itself), `"reset"` (by itself or by the other side), `"eof"` (closed without a word), `"connect failed"`
-    /// (there was none), or `"open"`.
-    #[schemars(regex(pattern = "^([0-9A-Z]{5}|disconnect|close|vanish|reset|eof|connect failed|open)$"))]
-    pub ends: Option<String>,
-    /// How many connections of all its copies together, those before a reconnect included, ended in each way: `told = { 57P01 =
-    /// 47, 57P03 = 3 }`, with the ways of `ends`. A way that is not named is one in which none ends.
-    pub told: Option<BTreeMap<String, u32>>,
-    /// Its last connection ended between these two times after the first signal.
-    pub between: Option<[Span; 2]>,
-    /// SQLSTATEs of the errors that its requests got, in order; FATALs are not among them.
-    pub errors: Option<Vec<SqlState>>,
-    /// It is killed: a SIGKILL of the pod ends its last connection. Without this word, what a SIGKILL cuts breaks `never-cut`.
-    #[schemars(default)]
-    pub killed: bool,
+table! {
+    /// `client.etl = { answered = "all", ends = "57P01" }`
+    ExpectClient(Default), "an expectation on a client" {
+        /// How many requests were answered without an error: a number, or `"all"` that were sent.
+        answered: Option<Answered>,
+        /// How many of the rows that it inserted or copied were committed.
+        committed: Option<u32>,
+        /// How its last connection ended: a SQLSTATE (of the FATAL it read), `"disconnect"`, `"close"`, `"vanish"` (it left by
+        /// itself), `"reset"` (by itself or by the other side), `"eof"` (closed without a word), `"connect failed"`
+        /// (there was none), or `"open"`.
+        ends: Option<String> [WayToEnd],
+        /// How many connections of all its copies together, those before a reconnect included, ended in each way: `told = {
+        /// 57P01 = 47, 57P03 = 3 }`, with the ways of `ends`. A way that is not named is one in which none ends.
+        told: Option<BTreeMap<String, u32>>,
+        /// Its last connection ended between these two times after the first signal.
+        between: Option<[Span; 2]>,
+        /// SQLSTATEs of the errors that its requests got, in order; FATALs are not among them.
+        errors: Option<Vec<SqlState>>,
+        /// It is killed: a SIGKILL of the pod ends its last connection. Without this word, what a SIGKILL cuts breaks
+        /// `never-cut`.
+        killed: bool = false,
+    }
+    check |fields| {
+        for ends in told.iter().flatten().flat_map(BTreeMap::keys) {
+            check_end(ends, fields.place("told"), fields.problems());
+        }
+        if told.iter().flatten().any(BTreeMap::is_empty) {
+            let label = "expected at least one way to end";
+            let problem = Problem::new(fields.place("told"), "`told` counts nothing", label);
+            fields.problems().push(problem);
+        }
+        if let Some(Some([from, to])) = between
+            && from > to
+        {
+            let label = "the first is after the second";
+            let problem = Problem::new(fields.place("between"), "no end can meet this", label);
+            fields.problems().push(problem.help(format!("between = [\"{to}\", \"{from}\"]")));
+        }
+    }
 }
 
 impl ExpectClient {
@@ -203,66 +241,28 @@ pub struct FailsUnder {
     pub settings: Overrides,
 }
 
-/// The contract's promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Promise {
-    /// No statement that a worker began was ended by the control plane before its answer was complete.
-    NeverCut,
-    /// The process exited within the bound.
-    BoundedExit,
-    /// Every request was answered, or refused with a SQLSTATE and never begun; none ran twice.
-    AnsweredOrNotRun,
-    /// Every closed client that was reading got one well-formed FATAL and then EOF.
-    CleanGoodbye,
-    /// No session began after the lame duck; the refusal was 57P03.
-    NoLateSession,
-    /// Every cancel request reached its statement.
-    CancelWorks,
-    /// Every session that began has exactly one end record.
-    OneRecordEach,
-    /// At exit no task, socket, worker session or registry entry is left.
-    NothingLeaks,
-    /// Readiness was false from the signal on; exit code and report tell what happened.
-    HonestSigns,
-    /// The same scenario and seed give the same event log, byte for byte, in another process.
-    SameSeedSameRun,
-}
-
-impl Promise {
-    /// Every promise, in the contract's order.
-    pub const ALL: [Promise; 10] = [
-        Promise::NeverCut,
-        Promise::BoundedExit,
-        Promise::AnsweredOrNotRun,
-        Promise::CleanGoodbye,
-        Promise::NoLateSession,
-        Promise::CancelWorks,
-        Promise::OneRecordEach,
-        Promise::NothingLeaks,
-        Promise::HonestSigns,
-        Promise::SameSeedSameRun,
-    ];
-
-    /// The contract's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Promise::NeverCut => "never-cut",
-            Promise::BoundedExit => "bounded-exit",
-            Promise::AnsweredOrNotRun => "answered-or-not-run",
-            Promise::CleanGoodbye => "clean-goodbye",
-            Promise::NoLateSession => "no-late-session",
-            Promise::CancelWorks => "cancel-works",
-            Promise::OneRecordEach => "one-record-each",
-            Promise::NothingLeaks => "nothing-leaks",
-            Promise::HonestSigns => "honest-signs",
-            Promise::SameSeedSameRun => "same-seed-same-run",
-        }
-    }
-}
-
-impl fmt::Display for Promise {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+choices! {
+    /// The contract's promises.
+    Promise(PartialOrd, Ord, Hash), "promise" {
+        /// No statement that a worker began was ended by the control plane before its answer was complete.
+        NeverCut = "never-cut",
+        /// The process exited within the bound.
+        BoundedExit = "bounded-exit",
+        /// Every request was answered, or refused with a SQLSTATE and never begun; none ran twice.
+        AnsweredOrNotRun = "answered-or-not-run",
+        /// Every closed client that was reading got one well-formed FATAL and then EOF.
+        CleanGoodbye = "clean-goodbye",
+        /// No session began after the lame duck; the refusal was 57P03.
+        NoLateSession = "no-late-session",
+        /// Every cancel request reached its statement.
+        CancelWorks = "cancel-works",
+        /// Every session that began has exactly one end record.
+        OneRecordEach = "one-record-each",
+        /// At exit no task, socket, worker session or registry entry is left.
+        NothingLeaks = "nothing-leaks",
+        /// Readiness was false from the signal on; exit code and report tell what happened.
+        HonestSigns = "honest-signs",
+        /// The same scenario and seed give the same event log, byte for byte, in another process.
+        SameSeedSameRun = "same-seed-same-run",
     }
 }

@@ -24,30 +24,14 @@ impl Most {
     }
 
     fn of_step(step: &Step) -> Most {
-        let request = |rows: u32| Most { steps: Some(1), requests: Some(1), rows: Some(rows.into()) };
-        match step {
-            Step::Insert(insert) => request(insert.insert),
-            Step::Execute(execute) => request(execute.insert),
-            Step::CopyIn(copy) if copy.fails || copy.stops_after.is_some() || copy.into != CopyTarget::Table => {
-                request(0)
-            }
-            Step::CopyIn(copy) => request(copy.copy_in),
-            Step::Query(_) | Step::CopyOut(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
-                request(0)
-            }
-            Step::Begin | Step::Commit | Step::Rollback | Step::Prepare(_) | Step::Partial(_) => request(0),
+        match (step, step.sends()) {
+            (Step::Pipeline(pipeline), _) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
+            (Step::Repeat(repeat), _) => Most::of(&repeat.steps).times(repeat.repeat),
             // A sync point may be counted as a request of its own; for the most, it is.
-            Step::Flush | Step::Sync => request(0),
-            Step::Pipeline(pipeline) => Most::of(&pipeline.pipeline).times(pipeline.repeat),
-            Step::Repeat(repeat) => Most::of(&repeat.steps).times(repeat.repeat),
-            Step::Connect(_)
-            | Step::Replication(_)
-            | Step::Garbage(_)
-            | Step::Read(_)
-            | Step::Think(_)
-            | Step::Idle(_)
-            | Step::WaitUntil(_) => Most::ONE_STEP,
-            Step::Disconnect | Step::Close(_) | Step::Reset | Step::Vanish => Most::ONE_STEP,
+            (_, Sends::Request { inserts, .. } | Sends::Batch { inserts }) => {
+                Most { requests: Some(1), rows: Some(inserts.into()), ..Most::ONE_STEP }
+            }
+            (_, Sends::Other) => Most::ONE_STEP,
         }
     }
 

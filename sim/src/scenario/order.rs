@@ -1,7 +1,8 @@
 //! Whether a client's steps can be done in the order in which they stand.
 //!
 //! The steps are walked once as the client would do them if nothing came between; the body of a `repeat` twice, so that its
-//! second time begins where its first ended. Only what is certain to be wrong is a problem: what the control plane may do
+//! second time begins where its first ended. In the second time of a repeat those inside it are walked once: they have had
+//! their second time, and repeats in repeats are not walked for ever. Only what is certain to be wrong is a problem: what the control plane may do
 //! to a connection is not foreseen here.
 
 use std::ops::Range;
@@ -15,7 +16,7 @@ use super::suggest::did_you_mean;
 
 /// No client has more steps to do than this, counting repeats that end: fifteen a second for all of
 /// [`RUN_LIMIT`], and few enough to be done without a pause.
-const MAX_STEPS: u64 = 10_000_000;
+pub(super) const MAX_STEPS: u64 = 10_000_000;
 
 /// Adds what is wrong with the order of a client's steps. `values` are the same steps as TOML, for their places.
 pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize>, problems: &mut Vec<Problem>) {
@@ -29,18 +30,6 @@ pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize
             Problem::new(at, "too many steps, with every repeat counted", label).help("\"forever\" has no such limit"),
         );
     }
-}
-
-/// The steps, those inside repeats and pipelines included.
-pub(super) fn every_step<'s>(steps: &'s [Step]) -> Box<dyn Iterator<Item = &'s Step> + 's> {
-    Box::new(steps.iter().flat_map(|step| {
-        let inner: &[Step] = match step {
-            Step::Repeat(repeat) => &repeat.steps,
-            Step::Pipeline(pipeline) => &pipeline.pipeline,
-            _ => &[],
-        };
-        std::iter::once(step).chain(every_step(inner))
-    }))
 }
 
 /// How far the connection is.
@@ -141,10 +130,6 @@ impl Walk<'_> {
                 }
                 self.link = Link::Session { open_batch: *step == Step::Flush };
             }
-            Step::Prepare(_) | Step::Execute(_) => {
-                self.needs_session(step, at);
-                self.link = Link::Session { open_batch: true };
-            }
             Step::Partial(partial) => {
                 self.needs_session(step, at);
                 match partial.after {
@@ -164,8 +149,6 @@ impl Walk<'_> {
                 }
             }
             Step::Read(ReadAt { read }) => self.read(*read, at),
-            Step::Query(_) | Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) => self.ask(step, at),
-            Step::CopyOut(_) | Step::Listen | Step::Call(_) => self.ask(step, at),
             Step::CopyIn(copy) => {
                 self.ask(step, at);
                 if copy.stops_after.is_some() {
@@ -191,6 +174,11 @@ impl Walk<'_> {
                     let problem = Problem::new(at, message, did_you_mean(&fetch.fetch, known));
                     self.report(problem.help("a `declare` step opens it, after `\"connect\"` and `\"begin\"`"));
                 }
+            }
+            _ => {
+                let open_batch = matches!(step.sends(), Sends::Batch { .. });
+                self.needs_session(step, at);
+                self.link = Link::Session { open_batch };
             }
         }
         Flow::GoesOn
@@ -234,10 +222,10 @@ impl Walk<'_> {
             return Flow::Endless;
         }
         let mut flow = self.steps(&repeat.steps, steps);
-        if repeat.repeat != Times::Count(1) && flow == Flow::GoesOn {
-            let before = std::mem::replace(&mut self.again, true);
+        if repeat.repeat != Times::Count(1) && flow == Flow::GoesOn && !self.again {
+            self.again = true;
             flow = self.steps(&repeat.steps, steps);
-            self.again = before;
+            self.again = false;
         }
         if repeat.repeat == Times::Forever { Flow::Endless } else { flow }
     }
@@ -274,18 +262,7 @@ impl Walk<'_> {
 
 /// Whether a step ends with an answer, which a client that does not read never gets.
 fn waits_for_an_answer(step: &Step) -> bool {
-    match step {
-        Step::Query(query) => query.wait,
-        Step::CopyOut(copy) => copy.wait,
-        Step::Partial(partial) => partial.after.is_some(),
-        Step::CopyIn(_) | Step::Replication(_) | Step::Declare(_) | Step::Fetch(_) | Step::Listen | Step::Call(_) => {
-            true
-        }
-        Step::Begin | Step::Commit | Step::Rollback | Step::Insert(_) | Step::Flush | Step::Sync => true,
-        Step::Connect(_) | Step::Prepare(_) | Step::Execute(_) | Step::Pipeline(_) | Step::Read(_) => false,
-        Step::Think(_) | Step::Idle(_) | Step::WaitUntil(_) | Step::Repeat(_) => false,
-        Step::Garbage(_) | Step::Disconnect | Step::Close(_) | Step::Reset | Step::Vanish => false,
-    }
+    matches!(step, Step::Replication(_)) || matches!(step.sends(), Sends::Request { waits: true, .. })
 }
 
 /// Whether time passes in a step, however often it is done.

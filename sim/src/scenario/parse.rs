@@ -3,18 +3,15 @@
 //! One `read_fields` for each noun of the vocabulary, in the vocabulary's order. What can be judged inside one table is judged
 //! here; whatever needs two of them is left to `check`, which gets a [`Draft`].
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use lastcall_core::settings::{SETTINGS, SettingError};
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
-use super::model::step::one;
 use super::model::*;
-use super::read::{Fields, Read, Table, Value};
-use super::steps::read_steps;
-use super::suggest::{did_you_mean, nearest, one_of};
+use super::read::{Fields, Read, Value, field_doc};
+use super::suggest::did_you_mean;
 use super::values::wrong_type;
 
 /// A file as far as it could be read, with the places that later checks point at.
@@ -66,16 +63,16 @@ impl<'t, 'i, T> Placed<'t, 'i, T> {
 
 /// Reads a whole document.
 pub(super) fn read_document<'t, 'i>(root: &'t DeTable<'i>, problems: &mut Vec<Problem>) -> Draft<'t, 'i> {
-    let mut fields = Fields::of::<Scenario>("a scenario", root, 0..0, problems);
+    let mut fields = Fields::of("a scenario", root, 0..0, field_doc::<Scenario>, problems);
     let title: Option<String> = fields.required("title");
     if title.as_deref().is_some_and(|title| title.trim().is_empty() || title.contains('\n')) {
         let problem = Problem::new(fields.place("title"), "`title` names the test", "expected one line of text");
         fields.problems().push(problem);
     }
-    let why = fields.or("why", String::new());
-    let seeds = fields.number_or("seeds", one(), 1..=Scenario::MAX_SEEDS);
-    let pod = fields.or("pod", Pod::default());
-    let drain = fields.or("drain", Overrides::default());
+    let why = fields.or("why", String::new);
+    let seeds = fields.field("seeds", &(1..=Scenario::MAX_SEEDS), Some(|| 1));
+    let pod = fields.or("pod", Pod::default);
+    let drain = fields.or("drain", Overrides::default);
     let clients = entries(&mut fields, "client");
     let events = entries(&mut fields, "event");
     let Expected { exit, timeline, seen } = match fields.value("expect") {
@@ -83,7 +80,7 @@ pub(super) fn read_document<'t, 'i>(root: &'t DeTable<'i>, problems: &mut Vec<Pr
         None => Expected::default(),
     };
     let fails_under = entries(&mut fields, "fails_under");
-    let catches = fields.or("catches", Vec::new());
+    let catches = fields.or("catches", Vec::new);
     fields.finish();
     Draft { title, why, seeds, pod, drain, clients, events, exit, timeline, seen, fails_under, catches, root }
 }
@@ -112,7 +109,7 @@ fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> Ex
         problems.push(wrong_type(expect, "expect", "a table").help("it begins with the line `[expect]`"));
         return Expected::default();
     };
-    let mut fields = Fields::of::<Expect>("`[expect]`", table, expect.span(), problems);
+    let mut fields = Fields::of("`[expect]`", table, expect.span(), field_doc::<Expect>, problems);
     let exit = fields.value("exit");
     let timeline = fields.value("timeline");
     let clients = fields.value("client");
@@ -146,25 +143,6 @@ fn read_timeline<'t, 'i>(value: &'t Value<'i>, problems: &mut Vec<Problem>) -> V
         problems.push(Problem::new(value.span(), "`timeline` expects nothing", "expected at least one milestone"));
     }
     items.iter().map(|item| Placed::read(item, "timeline", item.span(), problems)).collect()
-}
-
-impl Table for Pod {
-    const WHAT: &'static str = "`[pod]`";
-
-    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let termination_grace = fields.optional("termination_grace");
-        let readiness_period: Option<Option<Span>> = fields.optional("readiness_period");
-        let admin_keepalive = fields.or("admin_keepalive", false);
-        if readiness_period.flatten().is_some_and(|Span(period)| period.is_zero()) {
-            let place = fields.place("readiness_period");
-            fields.problems().push(Problem::new(place, "`readiness_period` is 0", "expected a length of time above 0"));
-        }
-        Some(Pod {
-            termination_grace: termination_grace?,
-            readiness_period: readiness_period?,
-            admin_keepalive: admin_keepalive?,
-        })
-    }
 }
 
 impl Read for Overrides {
@@ -212,193 +190,6 @@ fn read_settings(table: &DeTable<'_>, elsewhere: &[&str], problems: &mut Vec<Pro
         });
     }
     (problems.len() == before).then_some(overrides)
-}
-
-impl Table for Client {
-    const WHAT: &'static str = "a client";
-
-    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let name: Option<String> = fields.required("name");
-        let count = fields.number_or("count", one(), 1..=Client::MAX_COUNT);
-        let start = fields.or("start", Span::default());
-        let stagger = fields.or("stagger", Span::default());
-        let steps = read_steps(fields, "steps");
-        let reconnect = fields.optional("reconnect");
-        if name.as_deref().is_some_and(|name| !is_name(name)) {
-            let expected = format!("expected 1 to {} letters, digits, `-` or `_`", Client::MAX_NAME);
-            let place = fields.place("name");
-            fields.problems().push(Problem::new(place, "not a name", expected));
-        }
-        Some(Client {
-            name: name?,
-            count: count?,
-            start: start?,
-            stagger: stagger?,
-            steps: steps?,
-            reconnect: reconnect?,
-        })
-    }
-}
-
-impl Table for Reconnect {
-    const WHAT: &'static str = "`reconnect`";
-
-    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let backoff = fields.or("backoff", Reconnect::backoff());
-        let retries = fields.number_or("retries", Reconnect::retries(), 1..=Reconnect::MAX_RETRIES);
-        if backoff == Some(Span::default()) {
-            let problem = Problem::new(fields.place("backoff"), "nobody comes back at once", "expected at least 1ms");
-            fields.problems().push(problem);
-        }
-        Some(Reconnect { backoff: backoff?, retries: retries? })
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    (1..=Client::MAX_NAME).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-impl Table for Event {
-    const WHAT: &'static str = "an event";
-
-    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let at = fields.required("at");
-        let action: Option<Action> = fields.required("do");
-        let between: Option<Option<[String; 2]>> = fields.optional("between");
-        let latency = fields.optional("latency");
-        let rate = fields.optional("rate");
-        let back_after: Option<Option<Span>> = fields.optional("back_after");
-        let client = fields.optional("client");
-        let count = fields.number("count", 1..=Event::MAX_NOTIFICATIONS);
-        let bytes = fields.number("bytes", 1..=Event::MAX_PAYLOAD);
-        let stays_open = fields.or("stays_open", false);
-        if let Some(action) = action {
-            check_keys(fields, action, stays_open == Some(true));
-        }
-        if back_after.flatten().is_some_and(|Span(length)| length.is_zero()) {
-            let problem = Problem::new(fields.place("back_after"), "`back_after` is 0", "expected a length above 0");
-            fields.problems().push(problem);
-        }
-        Some(Event {
-            at: at?,
-            action: action?,
-            between: between?,
-            latency: latency?,
-            rate: rate?,
-            back_after: back_after?,
-            client: client?,
-            count: count?,
-            bytes: bytes?,
-            stays_open: stays_open?,
-        })
-    }
-}
-
-/// The keys that only some events have.
-fn check_keys(fields: &mut Fields<'_, '_, '_>, action: Action, stays_open: bool) {
-    let notifies = action == Action::Notify;
-    // The key, whether the event may have it and whether it must, and if so the question and how to answer it.
-    let keys = [
-        ("between", action.is_network(), true, "between whom?", "`between = [\"clients\", \"pod\"]`"),
-        ("latency", action == Action::Latency, true, "how long?", "`latency = \"40ms\"`: what a packet takes, one way"),
-        ("rate", action == Action::Rate, true, "how much?", "`rate = \"250KB/s\"`: what gets through, each way"),
-        ("back_after", action.is_worker(), false, "", ""),
-        ("client", action.is_of_client(), true, "whose sessions?", "`client = \"etl\"`"),
-        ("count", notifies, true, "how many?", "`count = 1000`"),
-        ("bytes", notifies, false, "", ""),
-        ("stays_open", action == Action::Terminate || !stays_open, false, "", ""),
-    ];
-    for (key, may, must, question, answer) in keys {
-        let problem = match (fields.has(key), may) {
-            (true, false) => Problem::new(fields.place(key), format!("`{action}` has no `{key}`"), "not here"),
-            (false, true) if must => {
-                let problem = Problem::new(fields.place("do"), format!("`{action}` needs `{key}`"), question);
-                problem.help(format!("such as {answer}"))
-            }
-            _ => continue,
-        };
-        fields.problems().push(problem);
-    }
-}
-
-impl Table for ExpectExit {
-    const WHAT: &'static str = "`exit`";
-
-    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let within = fields.optional("within");
-        let after = fields.optional("after");
-        let code = fields.optional("code");
-        let expect = ExpectExit { within: within?, after: after?, code: code? };
-        if let (Some(within), Some(after)) = (expect.within, expect.after)
-            && within < after
-        {
-            let problem = Problem::new(fields.place("within"), "no exit can meet this", "at most this, but …");
-            let problem = problem.and(fields.place("after"), "… at least this");
-            fields.problems().push(problem);
-        }
-        Some(expect)
-    }
-}
-
-impl Table for ExpectClient {
-    const WHAT: &'static str = "an expectation on a client";
-
-    fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self> {
-        let answered = fields.optional("answered");
-        let committed = fields.optional("committed");
-        let ends: Option<Option<String>> = fields.optional("ends");
-        let between: Option<Option<[Span; 2]>> = fields.optional("between");
-        let errors = fields.optional("errors");
-        let killed = fields.or("killed", false);
-        if let Some(Some(ends)) = &ends {
-            check_end(ends, fields.place("ends"), fields.problems());
-        }
-        let counted: Option<Option<BTreeMap<String, u32>>> = fields.optional("told");
-        for ends in counted.iter().flatten().flat_map(BTreeMap::keys) {
-            check_end(ends, fields.place("told"), fields.problems());
-        }
-        if let Some(Some(counted)) = &counted
-            && counted.is_empty()
-        {
-            let label = "expected at least one way to end";
-            let problem = Problem::new(fields.place("told"), "`told` counts nothing", label);
-            fields.problems().push(problem);
-        }
-        if let Some(Some([from, to])) = between
-            && from > to
-        {
-            let problem =
-                Problem::new(fields.place("between"), "no end can meet this", "the first is after the second");
-            fields.problems().push(problem.help(format!("between = [\"{to}\", \"{from}\"]")));
-        }
-        Some(ExpectClient {
-            answered: answered?,
-            committed: committed?,
-            ends: ends?,
-            told: counted?,
-            between: between?,
-            errors: errors?,
-            killed: killed?,
-        })
-    }
-}
-
-/// A connection ends with a SQLSTATE, or in one of a few ways.
-fn check_end(ends: &str, at: Range<usize>, problems: &mut Vec<Problem>) {
-    if ExpectClient::ENDS.contains(&ends) || ends.parse::<SqlState>().is_ok() {
-        return;
-    }
-    let label = match ends.to_uppercase().parse::<SqlState>() {
-        Ok(state) if ends.bytes().any(|b| b.is_ascii_digit()) => format!("did you mean \"{state}\"?"),
-        _ => match nearest(ends, ExpectClient::ENDS) {
-            Some(nearest) => format!("did you mean \"{nearest}\"?"),
-            None => "neither a SQLSTATE nor a way to leave".to_owned(),
-        },
-    };
-    let problem = Problem::new(at, format!("no connection ends with {ends:?}"), label);
-    let help = format!("`ends` is a SQLSTATE such as \"57P01\", or {}", one_of(ExpectClient::ENDS));
-    problems.push(problem.help(help));
 }
 
 impl Read for FailsUnder {

@@ -3,34 +3,88 @@
 //! A [`Read`] type reads itself from one value; a [`Table`] type reads its keys from [`Fields`]. Both return `None` after
 //! they have said why. What a key means, for the help in a message, comes from the doc comment of the field.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use lastcall_core::settings::SETTINGS;
 use schemars::{JsonSchema, SchemaGenerator};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::define::{Draw, Key};
 use super::error::Problem;
-use super::model::Step;
+use super::model::Word;
 use super::suggest::nearest;
-use super::values::whole;
 
 /// A value and where it stands.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// What can be read from one value.
-pub(super) trait Read: Sized {
+pub(super) trait Read: JsonSchema + Sized {
+    /// How one is drawn at random.
+    const DRAW: Draw = Draw::Absent;
+
     /// Reads it, or says what is wrong. `name` is what the value is called in messages: its key.
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self>;
 }
 
-/// What is read from a table with known keys.
+/// What is read from a table with known keys. `table!` defines such types.
 pub(super) trait Table: JsonSchema + Sized {
     /// What it is called in messages, with its article: `a client`.
     const WHAT: &'static str;
+    /// What may stand in it.
+    const KEYS: &'static [Key];
 
     /// Reads every key, also after one was wrong.
     fn read_fields(fields: &mut Fields<'_, '_, '_>) -> Option<Self>;
+}
+
+/// The value of a key: an `Option` may be left out.
+pub(super) trait Field: Sized {
+    /// What is read if it is there.
+    type Value: Read;
+    /// Whether it may be left out.
+    const OPTIONAL: bool;
+
+    /// What was read, or what it is when nothing was there.
+    fn of(read: Option<Self::Value>) -> Option<Self>;
+}
+
+impl<T: Read> Field for T {
+    type Value = T;
+    const OPTIONAL: bool = false;
+
+    fn of(read: Option<T>) -> Option<T> {
+        read
+    }
+}
+
+impl<T: Read> Field for Option<T> {
+    type Value = T;
+    const OPTIONAL: bool = true;
+
+    fn of(read: Option<T>) -> Option<Option<T>> {
+        Some(read)
+    }
+}
+
+/// Which of the values of a type a key takes.
+pub(super) trait Limit<V> {
+    /// Reads one of them, or says what is wrong.
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<V>;
+
+    /// What the schema has to say of it.
+    fn schema(&self) -> Vec<(&'static str, serde_json::Value)> {
+        Vec::new()
+    }
+}
+
+/// Every value.
+pub(super) struct Any;
+
+impl<V: Read> Limit<V> for Any {
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<V> {
+        V::read(value, name, problems)
+    }
 }
 
 /// The keys of one table, while they are being read.
@@ -39,7 +93,7 @@ pub(super) struct Fields<'t, 'i, 'p> {
     table: &'t DeTable<'i>,
     /// Where to point at if a key is missing.
     place: Range<usize>,
-    what: &'static str,
+    what: String,
     docs: fn(&str) -> Option<String>,
     /// The keys asked for.
     known: Vec<&'static str>,
@@ -49,53 +103,57 @@ pub(super) struct Fields<'t, 'i, 'p> {
 }
 
 /// Reads a whole table: its keys, what is missing, and what should not be there.
-pub(super) fn read_table<T: Table>(table: &DeTable<'_>, place: Range<usize>, problems: &mut Vec<Problem>) -> Option<T> {
+pub(super) fn read_table<T: Table>(
+    table: &DeTable<'_>,
+    what: impl Into<String>,
+    place: Range<usize>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
     let before = problems.len();
-    let mut fields = Fields::of::<T>(T::WHAT, table, place, problems);
+    let mut fields = Fields::of(what, table, place, key_doc::<T>, problems);
     let read = T::read_fields(&mut fields);
     fields.finish();
     read.filter(|_| problems.len() == before)
 }
 
 impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
-    /// The keys of `table`, whose meaning is told by the doc comments of `T`. Ends with [`Fields::finish`].
-    pub(super) fn of<T: JsonSchema>(
-        what: &'static str,
+    /// The keys of `table`, whose meaning is told by `docs`. Ends with [`Fields::finish`].
+    pub(super) fn of(
+        what: impl Into<String>,
         table: &'t DeTable<'i>,
         place: Range<usize>,
+        docs: fn(&str) -> Option<String>,
         problems: &'p mut Vec<Problem>,
     ) -> Self {
-        Fields { table, place, what, docs: doc_of::<T>, known: Vec::new(), missing: Vec::new(), problems }
+        Fields { table, place, what: what.into(), docs, known: Vec::new(), missing: Vec::new(), problems }
+    }
+
+    /// A key as a definition has it. `None` if it is wrong, or missing.
+    pub(super) fn field<F: Field>(
+        &mut self,
+        key: &'static str,
+        limit: &impl Limit<F::Value>,
+        default: Option<fn() -> F>,
+    ) -> Option<F> {
+        let read = self.optional_as(key, |value, name, problems| limit.read(value, name, problems))?;
+        match (read, default) {
+            (None, Some(default)) => Some(default()),
+            (None, None) if !F::OPTIONAL => {
+                self.missing.push(key);
+                None
+            }
+            (read, _) => F::of(read),
+        }
     }
 
     /// A key that must be there.
     pub(super) fn required<V: Read>(&mut self, key: &'static str) -> Option<V> {
-        self.required_as(key, V::read)
-    }
-
-    /// A key that may be left out. The outer `None` means that it is there and wrong.
-    pub(super) fn optional<V: Read>(&mut self, key: &'static str) -> Option<Option<V>> {
-        self.optional_as(key, V::read)
+        self.field(key, &Any, None)
     }
 
     /// A key that may be left out, and what it then means.
-    pub(super) fn or<V: Read>(&mut self, key: &'static str, default: V) -> Option<V> {
-        self.optional(key).map(|value| value.unwrap_or(default))
-    }
-
-    /// A number within a range that must be there.
-    pub(super) fn required_number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
-        self.required_as(key, |value, name, problems| whole(value, name, range, problems))
-    }
-
-    /// A number within a range that may be left out.
-    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Option<u32>> {
-        self.optional_as(key, |value, name, problems| whole(value, name, range, problems))
-    }
-
-    /// A number within a range, and what it is when it is left out.
-    pub(super) fn number_or(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
-        self.number(key, range).map(|number| number.unwrap_or(default))
+    pub(super) fn or<V: Read>(&mut self, key: &'static str, default: fn() -> V) -> Option<V> {
+        self.field(key, &Any, Some(default))
     }
 
     /// The value of a key that may be left out, as TOML has it, for whoever reads it in another way.
@@ -120,16 +178,15 @@ impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
         array.into_iter().flatten().map(|item| item.span()).collect()
     }
 
+    /// Says that the value of a key, and why, does not go with the value of another.
+    pub(super) fn clash(&mut self, key: &str, message: &str, label: &str, with: &str, because: &str) {
+        let problem = Problem::new(self.place(key), message, label).and(self.place(with), because);
+        self.problems.push(problem);
+    }
+
     /// What has been wrong so far.
     pub(super) fn problems(&mut self) -> &mut Vec<Problem> {
         self.problems
-    }
-
-    fn required_as<V>(&mut self, key: &'static str, read: impl ReadAs<V>) -> Option<V> {
-        if !self.table.contains_key(key) {
-            self.missing.push(key);
-        }
-        self.optional_as(key, read)?
     }
 
     fn optional_as<V>(&mut self, key: &'static str, read: impl ReadAs<V>) -> Option<Option<V>> {
@@ -159,7 +216,7 @@ impl<'t, 'i, 'p> Fields<'t, 'i, 'p> {
                 _ if SETTINGS.iter().any(|setting| setting.name == name) => {
                     format!("`{name}` is a setting of the control plane: it belongs in `[drain]`")
                 }
-                _ if self.what.ends_with("step") && Step::WORDS.contains(&name) => {
+                _ if self.what.ends_with("step") && Word::of(name).is_some() => {
                     format!("one step, one word: `{name}` is a step of its own")
                 }
                 Some(meant) => format!("did you mean `{meant}`?"),
@@ -190,83 +247,14 @@ pub(super) fn listed(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// What a key means by its definition.
+pub(super) fn key_doc<T: Table>(key: &str) -> Option<String> {
+    T::KEYS.iter().find(|known| known.name == key).map(Key::help)
+}
+
 /// What the doc comment of a field says, from the same schema that editors show.
-fn doc_of<T: JsonSchema>(key: &str) -> Option<String> {
+pub(super) fn field_doc<T: JsonSchema>(key: &str) -> Option<String> {
     let schema = T::json_schema(&mut SchemaGenerator::default());
     let doc = schema.get("properties")?.get(key)?.get("description")?.as_str()?;
     Some(doc.replace('\n', " "))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fmt::Debug;
-
-    use super::super::model::*;
-    use super::*;
-
-    /// Whether the keys that are read, those that must be there, and the defaults are what the schema of `T` says.
-    #[track_caller]
-    fn agrees<T: Table + PartialEq + Debug>(smallest: &str) {
-        let schema = T::json_schema(&mut SchemaGenerator::default()).to_value();
-        let keys = |name: &str| schema[name].as_object().into_iter().flatten().map(|(key, _)| key.clone());
-
-        let (table, mut problems) = (DeTable::new(), Vec::new());
-        let mut fields = Fields::of::<T>(T::WHAT, &table, 0..0, &mut problems);
-        T::read_fields(&mut fields);
-        let mut known: Vec<String> = fields.known.iter().map(|key| (*key).to_owned()).collect();
-        known.sort();
-        let mut properties: Vec<String> = keys("properties").collect();
-        properties.sort();
-        assert_eq!(known, properties, "keys of {}", T::WHAT);
-
-        let mut missing = fields.missing.clone();
-        missing.sort_unstable();
-        let required = schema["required"].as_array().into_iter().flatten();
-        let mut required: Vec<&str> = required.filter_map(|key| key.as_str()).collect();
-        required.sort_unstable();
-        assert_eq!(missing, required, "required keys of {}", T::WHAT);
-
-        let read = |text: &str| {
-            let (document, mut problems) = (DeTable::parse(text).expect("TOML"), Vec::new());
-            let read: Option<T> = read_table(document.get_ref(), 0..0, &mut problems);
-            read.unwrap_or_else(|| panic!("{text}: {problems:?}"))
-        };
-        for key in &properties {
-            if let Some(default) = schema["properties"][key].get("default") {
-                assert_eq!(read(smallest), read(&format!("{smallest}\n{key} = {default}")), "default of {key}");
-            }
-            let doc = schema["properties"][key]["description"].as_str().unwrap_or_default();
-            assert!(!doc.is_empty(), "{key} of {} is documented", T::WHAT);
-        }
-    }
-
-    #[test]
-    fn what_is_read_is_what_the_schema_says() {
-        agrees::<Pod>("");
-        agrees::<Client>("name = 'c'\nsteps = ['connect']");
-        agrees::<Reconnect>("");
-        agrees::<Connect>("");
-        agrees::<Query>("query = '1s'");
-        agrees::<CopyIn>("copy_in = 1");
-        agrees::<CopyOut>("copy_out = 1");
-        agrees::<Declare>("declare = 'c'");
-        agrees::<Fetch>("fetch = 'c'");
-        agrees::<Call>("call = '1s'");
-        agrees::<Insert>("insert = 1");
-        agrees::<Prepare>("prepare = '1s'");
-        agrees::<Execute>("execute = '1s'");
-        agrees::<Pipeline>("pipeline = ['begin']");
-        agrees::<Partial>("partial = 1");
-        agrees::<Garbage>("garbage = 1");
-        agrees::<ReadAt>("read = 'stop'");
-        agrees::<Close>("close = 'half'");
-        agrees::<Replication>("replication = '1s'");
-        agrees::<Think>("think = '1s'");
-        agrees::<Idle>("idle = '1s'");
-        agrees::<WaitUntil>("wait_until = '1s'");
-        agrees::<Repeat>("repeat = 1\nsteps = ['begin']");
-        agrees::<Event>("at = '1s'\ndo = 'sigint'");
-        agrees::<ExpectExit>("");
-        agrees::<ExpectClient>("");
-    }
 }

@@ -53,47 +53,6 @@ fn without_null(schema: &mut Value) {
     }
 }
 
-impl JsonSchema for Step {
-    fn schema_name() -> Cow<'static, str> {
-        "Step".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let connect = generator.subschema_for::<Connect>();
-        json_schema!({
-            "description": "A word such as \"begin\", or a table such as { query = \"20ms\" }.",
-            "anyOf": [
-                { "enum": Step::BARE },
-                {
-                    "type": "object",
-                    "properties": { "connect": connect },
-                    "required": ["connect"],
-                    "additionalProperties": false,
-                },
-                generator.subschema_for::<Query>(),
-                generator.subschema_for::<CopyIn>(),
-                generator.subschema_for::<CopyOut>(),
-                generator.subschema_for::<Replication>(),
-                generator.subschema_for::<Declare>(),
-                generator.subschema_for::<Fetch>(),
-                generator.subschema_for::<Call>(),
-                generator.subschema_for::<Insert>(),
-                generator.subschema_for::<Prepare>(),
-                generator.subschema_for::<Execute>(),
-                generator.subschema_for::<Pipeline>(),
-                generator.subschema_for::<Partial>(),
-                generator.subschema_for::<Garbage>(),
-                generator.subschema_for::<ReadAt>(),
-                generator.subschema_for::<Close>(),
-                generator.subschema_for::<Think>(),
-                generator.subschema_for::<Idle>(),
-                generator.subschema_for::<WaitUntil>(),
-                generator.subschema_for::<Repeat>(),
-            ],
-        })
-    }
-}
-
 impl JsonSchema for FailsUnder {
     fn schema_name() -> Cow<'static, str> {
         "FailsUnder".into()
@@ -145,31 +104,5 @@ mod tests {
             assert!(schema.pointer(reference).is_some(), "{reference}");
         }
         assert!(!text.contains("\"null\""));
-    }
-
-    #[test]
-    fn the_ways_to_end_are_those_that_are_read() {
-        let schema: Value = serde_json::from_str(&schema()).unwrap();
-        let pattern = &schema["definitions"]["ExpectClient"]["properties"]["ends"]["pattern"];
-        assert_eq!(*pattern, format!("^([0-9A-Z]{{5}}|{})$", ExpectClient::ENDS.join("|")));
-    }
-
-    #[test]
-    fn the_steps_of_the_schema_are_the_steps_of_the_language() {
-        let schema: Value = serde_json::from_str(&schema()).unwrap();
-        let mut words = Vec::new();
-        for option in schema["definitions"]["Step"]["anyOf"].as_array().unwrap() {
-            let option = option["$ref"].as_str().map_or(option, |at| schema.pointer(&at[1..]).unwrap());
-            words.extend(option["enum"].as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()));
-            words.extend(
-                option["required"].as_array().into_iter().flatten().map(|word| word.as_str().unwrap().to_owned()),
-            );
-        }
-        words.retain(|word| word != "steps");
-        words.sort();
-        words.dedup();
-        let mut known = Step::WORDS.to_vec();
-        known.sort_unstable();
-        assert_eq!(words, known);
     }
 }

@@ -3,28 +3,18 @@
 //! Each says what it expected in the words of the file, not of the programme.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use toml::de::DeValue;
 
+use super::define::Draw;
 use super::error::Problem;
 use super::model::{
-    Action, Answered, BadMilestone, BadSpan, Closing, CopyTarget, ExpectClient, Milestone, Patience, Promise, Protocol,
-    Rate, Reading, Span, SqlState, Times, Until, Version,
+    Answered, BadMilestone, BadSpan, ExpectClient, Milestone, Patience, Rate, Reading, Span, SqlState, Times,
 };
-use super::read::{Read, Table, Value, listed, read_table};
+use super::read::{Limit, Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
 use super::units::{ALL, FOREVER};
-
-/// What is written as one of a few words.
-trait Word: Copy + 'static {
-    /// What it is called in messages, without an article: `event`.
-    const WHAT: &'static str;
-    /// Each word.
-    const ALL: &'static [Self];
-    /// How it is written.
-    fn name(self) -> &'static str;
-}
 
 /// The value is of another type than expected.
 pub(super) fn wrong_type(value: &Value<'_>, name: &str, expected: &str) -> Problem {
@@ -66,7 +56,7 @@ pub(super) fn whole(
 impl<T: Table> Read for T {
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         match value.get_ref() {
-            DeValue::Table(table) => read_table(table, value.span(), problems),
+            DeValue::Table(table) => read_table(table, T::WHAT, value.span(), problems),
             _ => {
                 problems.push(wrong_type(value, name, "a table"));
                 None
@@ -129,6 +119,8 @@ impl Read for String {
 }
 
 impl Read for bool {
+    const DRAW: Draw = Draw::OneOf(&["true", "false"]);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         if value.get_ref().as_bool().is_none() {
             problems.push(wrong_type(value, name, "`true` or `false`"));
@@ -138,6 +130,8 @@ impl Read for bool {
 }
 
 impl Read for u32 {
+    const DRAW: Draw = Draw::Whole(0, 100);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         whole(value, name, 0..=u32::MAX, problems)
     }
@@ -150,12 +144,16 @@ impl Read for u8 {
 }
 
 impl Read for Span {
+    const DRAW: Draw = Draw::Millis(0, 60_000);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         length(value, name, "a length of time", problems)
     }
 }
 
 impl Read for Patience {
+    const DRAW: Draw = Draw::Millis(0, 60_000);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         if value.get_ref().as_str() == Some(FOREVER) {
             return Some(Patience::Forever);
@@ -197,6 +195,8 @@ fn length(value: &Value<'_>, name: &str, expected: &str, problems: &mut Vec<Prob
 }
 
 impl Read for Times {
+    const DRAW: Draw = Draw::Whole(1, 5);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let expected = format!("a whole number from 1 to {}, or \"forever\"", Times::MAX);
         let (text, number) = match value.get_ref() {
@@ -227,6 +227,8 @@ impl Read for Answered {
 }
 
 impl Read for SqlState {
+    const DRAW: Draw = Draw::OneOf(&["\"22012\"", "\"40001\""]);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         const EXPECTED: &str = "five digits or capital letters, such as \"57P01\"";
         let Some(text) = value.get_ref().as_str() else {
@@ -246,6 +248,8 @@ impl Read for SqlState {
 }
 
 impl Read for Reading {
+    const DRAW: Draw = Draw::OneOf(&["\"stop\"", "\"resume\"", "\"5KB/s\""]);
+
     fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         const EXPECTED: &str = "\"stop\", \"resume\", or a rate such as \"100B/s\"";
         let Some(text) = value.get_ref().as_str() else {
@@ -289,32 +293,24 @@ impl Read for Milestone {
     }
 }
 
-/// A word of a [`Word`] type. A macro, because both a table and a word may be read and Rust allows one blanket.
-macro_rules! read_words {
-    ($($word:ty),*) => {$(
-        impl Read for $word {
-            fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-                read_word(value, name, problems)
-            }
-        }
-    )*};
-}
-
-read_words!(Action, Closing, CopyTarget, Promise, Protocol, Until, Version);
-
-fn read_word<W: Word>(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<W> {
-    let names: Vec<&str> = W::ALL.iter().map(|word| word.name()).collect();
+/// One of a few words, which is `what` in messages.
+pub(super) fn read_word<W: Copy>(
+    what: &str,
+    all: &[W],
+    written: fn(W) -> &'static str,
+    value: &Value<'_>,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<W> {
+    let names: Vec<&str> = all.iter().map(|word| written(*word)).collect();
     let Some(text) = value.get_ref().as_str() else {
         problems.push(wrong_type(value, name, &one_of(names)));
         return None;
     };
-    let read = W::ALL.iter().copied().find(|word| word.name() == text);
+    let read = all.iter().copied().find(|word| written(*word) == text);
     if read.is_none() {
-        let problem = Problem::new(
-            value.span(),
-            format!("there is no {} {text:?}", W::WHAT),
-            did_you_mean(text, names.iter().copied()),
-        );
+        let label = did_you_mean(text, names.iter().copied());
+        let problem = Problem::new(value.span(), format!("there is no {what} {text:?}"), label);
         problems.push(match nearest(text, names.iter().copied()) {
             Some(_) => problem.help(format!("there are {}", listed(&names))),
             None => problem,
@@ -323,86 +319,108 @@ fn read_word<W: Word>(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>
     read
 }
 
-impl Word for Action {
-    const WHAT: &'static str = "event";
-    const ALL: &'static [Self] = &Action::ALL;
+impl Limit<u32> for RangeInclusive<u32> {
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<u32> {
+        whole(value, name, self.clone(), problems)
+    }
 
-    fn name(self) -> &'static str {
-        Action::name(self)
+    fn schema(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("minimum", (*self.start()).into()), ("maximum", (*self.end()).into())]
     }
 }
 
-impl Word for Closing {
-    const WHAT: &'static str = "way to close";
-    const ALL: &'static [Self] = &Closing::ALL;
-
-    fn name(self) -> &'static str {
-        Closing::name(self)
-    }
+/// A name of at most so many bytes.
+pub(super) struct Name {
+    /// What it is called in messages: `a cursor's name`.
+    pub(super) what: &'static str,
+    /// How many bytes it has at most.
+    pub(super) most: usize,
+    /// Which bytes it has.
+    pub(super) bytes: fn(u8) -> bool,
+    /// These in words: `letters, digits or `_``.
+    pub(super) expected: &'static str,
+    /// And as a class of a regular expression.
+    pub(super) class: &'static str,
 }
 
-impl Word for Version {
-    const WHAT: &'static str = "version of the protocol";
-    const ALL: &'static [Self] = &Version::ALL;
-
-    fn name(self) -> &'static str {
-        Version::name(self)
-    }
-}
-
-impl Word for CopyTarget {
-    const WHAT: &'static str = "target of a COPY";
-    const ALL: &'static [Self] = &CopyTarget::ALL;
-
-    fn name(self) -> &'static str {
-        CopyTarget::name(self)
-    }
-}
-
-impl Word for Promise {
-    const WHAT: &'static str = "promise";
-    const ALL: &'static [Self] = &Promise::ALL;
-
-    fn name(self) -> &'static str {
-        Promise::name(self)
-    }
-}
-
-impl Word for Protocol {
-    const WHAT: &'static str = "protocol";
-    const ALL: &'static [Self] = &Protocol::ALL;
-
-    fn name(self) -> &'static str {
-        Protocol::name(self)
-    }
-}
-
-impl Word for Until {
-    const WHAT: &'static str = "stage of connecting";
-    const ALL: &'static [Self] = &Until::ALL;
-
-    fn name(self) -> &'static str {
-        Until::name(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_read_as_the_schema_and_the_reports_write_it() {
-        fn agrees<W: Word + serde::Serialize>() {
-            for word in W::ALL {
-                assert_eq!(serde_json::to_value(word).expect("a word"), word.name());
-            }
+impl Limit<String> for Name {
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<String> {
+        let text = String::read(value, name, problems)?;
+        if !(1..=self.most).contains(&text.len()) || !text.bytes().all(self.bytes) {
+            let expected = format!("expected 1 to {} {}", self.most, self.expected);
+            problems.push(Problem::new(value.span(), format!("not {}", self.what), expected));
         }
-        agrees::<Action>();
-        agrees::<Closing>();
-        agrees::<CopyTarget>();
-        agrees::<Version>();
-        agrees::<Promise>();
-        agrees::<Protocol>();
-        agrees::<Until>();
+        Some(text)
     }
+
+    fn schema(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("pattern", format!("^{}{{1,{}}}$", self.class, self.most).into())]
+    }
+}
+
+/// A length of time that is not nothing.
+pub(super) struct AboveZero;
+
+impl Limit<Span> for AboveZero {
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Span> {
+        let length = Span::read(value, name, problems)?;
+        if length.0.is_zero() {
+            let expected = "expected a length of time above 0";
+            problems.push(Problem::new(value.span(), format!("`{name}` is 0"), expected));
+        }
+        Some(length)
+    }
+}
+
+/// A list with something in it.
+pub(super) struct NotEmpty(
+    /// What: `step`.
+    pub(super) &'static str,
+);
+
+impl<T: Read> Limit<Vec<T>> for NotEmpty {
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Vec<T>> {
+        let list: Vec<T> = Read::read(value, name, problems)?;
+        if list.is_empty() {
+            let expected = format!("expected at least one {}", self.0);
+            problems.push(Problem::new(value.span(), format!("`{name}` is empty"), expected));
+        }
+        Some(list)
+    }
+
+    fn schema(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("minItems", 1.into())]
+    }
+}
+
+/// How a connection ends.
+pub(super) struct WayToEnd;
+
+impl Limit<String> for WayToEnd {
+    fn read(&self, value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<String> {
+        let ends = String::read(value, name, problems)?;
+        check_end(&ends, value.span(), problems);
+        Some(ends)
+    }
+
+    fn schema(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![("pattern", format!("^([0-9A-Z]{{5}}|{})$", ExpectClient::ENDS.join("|")).into())]
+    }
+}
+
+/// A connection ends with a SQLSTATE, or in one of a few ways.
+pub(super) fn check_end(ends: &str, at: Range<usize>, problems: &mut Vec<Problem>) {
+    if ExpectClient::ENDS.contains(&ends) || ends.parse::<SqlState>().is_ok() {
+        return;
+    }
+    let label = match ends.to_uppercase().parse::<SqlState>() {
+        Ok(state) if ends.bytes().any(|b| b.is_ascii_digit()) => format!("did you mean \"{state}\"?"),
+        _ => match nearest(ends, ExpectClient::ENDS) {
+            Some(nearest) => format!("did you mean \"{nearest}\"?"),
+            None => "neither a SQLSTATE nor a way to leave".to_owned(),
+        },
+    };
+    let problem = Problem::new(at, format!("no connection ends with {ends:?}"), label);
+    let help = format!("`ends` is a SQLSTATE such as \"57P01\", or {}", one_of(ExpectClient::ENDS));
+    problems.push(problem.help(help));
 }

@@ -304,7 +304,7 @@ impl<W: World> Session<W> {
     }
 
     fn refuse_in_failed_block(&self, statement: &Statement) -> Result<(), SqlError> {
-        if self.transaction.failed() && !matches!(statement.action, Action::Commit | Action::Rollback) {
+        if self.transaction.failed() && !statement.runs_in_failed_block() {
             let text = "current transaction is aborted, commands ignored until end of transaction block";
             return Err(SqlError::new("25P02", text));
         }

@@ -1,42 +1,43 @@
 //! What happens to the pod, its workers and the network, and when.
 
-use std::fmt;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Serialize;
+use super::super::define::{choices, last, maybe, table, text};
+use super::super::error::Problem;
+use super::super::read::Fields;
+use super::super::values::AboveZero;
+use super::{Need, Rate, Span};
 
-use super::{Rate, Span};
-
-/// Something that happens at a stated time.
-#[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Event {
-    /// Time of the run, from its beginning.
-    pub at: Span,
-    /// What happens: a signal or a request to the control plane, or a fault of the network or the worker.
-    #[schemars(rename = "do")]
-    pub action: Action,
-    /// For what happens to the network, between whom: two of `clients`, `pod`, `worker` and `kubelet`, or a client's name and
-    /// `pod`.
-    pub between: Option<[String; 2]>,
-    /// With `latency`: how long a packet takes from then on, one way.
-    pub latency: Option<Span>,
-    /// With `rate`: how many bytes a second go each way from then on, headers included.
-    pub rate: Option<Rate>,
-    /// For what happens to the worker: how long it lasts. Unset: 1s for a crash or shutdown, else to the end of the run.
-    pub back_after: Option<Span>,
-    /// With `notify`, `terminate` and `garbage`: which client's sessions.
-    pub client: Option<String>,
-    /// With `notify`: how many notifications to send at a time.
-    #[schemars(range(min = 1, max = Event::MAX_NOTIFICATIONS))]
-    pub count: Option<u32>,
-    /// With `notify`: bytes of each payload. Unset: 16.
-    #[schemars(range(min = 1, max = Event::MAX_PAYLOAD))]
-    pub bytes: Option<u32>,
-    /// With `terminate`: after its FATAL the worker does not close the connection. Default false.
-    #[schemars(default)]
-    pub stays_open: bool,
+table! {
+    /// Something that happens at a stated time.
+    Event, "an event" {
+        /// Time of the run, from its beginning.
+        at: Span,
+        /// What happens: a signal or a request to the control plane, or a fault of the network or the worker.
+        action as "do": Action,
+        /// For what happens to the network, between whom: two of `clients`, `pod`, `worker` and `kubelet`, or a client's name
+        /// and `pod`.
+        between: Option<[String; 2]>,
+        /// With `latency`: how long a packet takes from then on, one way.
+        latency: Option<Span>,
+        /// With `rate`: how many bytes a second go each way from then on, headers included.
+        rate: Option<Rate>,
+        /// For what happens to the worker: how long it lasts. Unset: 1s for a crash or shutdown, else to the end of the run.
+        back_after: Option<Span> [AboveZero],
+        /// With `notify`, `terminate` and `garbage`: which client's sessions.
+        client: Option<String>,
+        /// With `notify`: how many notifications to send at a time.
+        count: Option<u32> [1..=Event::MAX_NOTIFICATIONS],
+        /// With `notify`: bytes of each payload. Unset: 16.
+        bytes: Option<u32> [1..=Event::MAX_PAYLOAD],
+        /// With `terminate`: after its FATAL the worker does not close the connection.
+        stays_open: bool = false,
+    }
+    check |fields| {
+        if let Some(action) = action {
+            check_keys(fields, action, stays_open == Some(true));
+        }
+    }
 }
 
 impl Event {
@@ -57,107 +58,55 @@ impl Event {
     }
 }
 
-/// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// The kubelet terminates the pod: SIGTERM now, SIGKILL when its termination grace has passed.
-    Sigterm,
-    /// SIGINT to the control plane.
-    Sigint,
-    /// SIGQUIT to the control plane.
-    Sigquit,
-    /// SIGKILL to the control plane, at once.
-    Sigkill,
-    /// SIGSTOP to the control plane: its process stands still until `sigcont`; its machine goes on.
-    Sigstop,
-    /// SIGCONT to the control plane.
-    Sigcont,
-    /// `POST /drain` to the admin port, as a preStop hook does.
-    Drain,
-    /// `DELETE /drain` to the admin port.
-    Undrain,
-    /// Packets are lost until `heal`. What TCP still wants to say then comes through at its next retransmission.
-    Partition,
-    /// The end of a partition.
-    Heal,
-    /// Packets wait until `release`.
-    Hold,
-    /// The end of a hold: what waited arrives, in its order.
-    Release,
-    /// Packets take so long from then on.
-    Latency,
-    /// No more than so much gets through from then on, all connections together; packets wait for their turn, and none is lost.
-    Rate,
-    /// SIGKILL to the worker's process, which starts again after `back_after`.
-    WorkerCrash,
-    /// SIGSTOP to the worker's process: connections are taken, but nothing is answered and no statement goes on.
-    WorkerHang,
-    /// PostgreSQL's smart shutdown: sessions go on, new ones get FATAL 57P03.
-    WorkerDrain,
-    /// PostgreSQL's fast shutdown: every session gets FATAL 57P01 and is closed, new ones get FATAL 57P03 until it is back.
-    WorkerShutdown,
-    /// `pg_terminate_backend` of a client's sessions: FATAL 57P01, whatever they are doing.
-    Terminate,
-    /// NOTIFY by somebody else: notifications for a client's sessions that LISTEN.
-    Notify,
-    /// Bytes that are no PostgreSQL message to a client's sessions, by their worker, which says nothing more.
-    Garbage,
+choices! {
+    /// What can happen.
+    Action, "event" {
+        /// The kubelet terminates the pod: SIGTERM now, SIGKILL when its termination grace has passed.
+        Sigterm = "sigterm",
+        /// SIGINT to the control plane.
+        Sigint = "sigint",
+        /// SIGQUIT to the control plane.
+        Sigquit = "sigquit",
+        /// SIGKILL to the control plane, at once.
+        Sigkill = "sigkill",
+        /// SIGSTOP to the control plane: its process stands still until `sigcont`; its machine goes on.
+        Sigstop = "sigstop",
+        /// SIGCONT to the control plane.
+        Sigcont = "sigcont",
+        /// `POST /drain` to the admin port, as a preStop hook does.
+        Drain = "drain",
+        /// `DELETE /drain` to the admin port.
+        Undrain = "undrain",
+        /// Packets are lost until `heal`. What TCP still wants to say then comes through at its next retransmission.
+        Partition = "partition",
+        /// The end of a partition.
+        Heal = "heal",
+        /// Packets wait until `release`.
+        Hold = "hold",
+        /// The end of a hold: what waited arrives, in its order.
+        Release = "release",
+        /// Packets take so long from then on.
+        Latency = "latency",
+        /// No more than so much gets through from then on, all connections together; packets wait for their turn, and none is lost.
+        Rate = "rate",
+        /// SIGKILL to the worker's process, which starts again after `back_after`.
+        WorkerCrash = "worker_crash",
+        /// SIGSTOP to the worker's process: connections are taken, but nothing is answered and no statement goes on.
+        WorkerHang = "worker_hang",
+        /// PostgreSQL's smart shutdown: sessions go on, new ones get FATAL 57P03.
+        WorkerDrain = "worker_drain",
+        /// PostgreSQL's fast shutdown: every session gets FATAL 57P01 and is closed, new ones get FATAL 57P03 until it is back.
+        WorkerShutdown = "worker_shutdown",
+        /// `pg_terminate_backend` of a client's sessions: FATAL 57P01, whatever they are doing.
+        Terminate = "terminate",
+        /// NOTIFY by somebody else: notifications for a client's sessions that LISTEN.
+        Notify = "notify",
+        /// Bytes that are no PostgreSQL message to a client's sessions, by their worker, which says nothing more.
+        Garbage = "garbage",
+    }
 }
 
 impl Action {
-    /// Every one.
-    pub const ALL: [Action; 21] = [
-        Action::Sigterm,
-        Action::Sigint,
-        Action::Sigquit,
-        Action::Sigkill,
-        Action::Sigstop,
-        Action::Sigcont,
-        Action::Drain,
-        Action::Undrain,
-        Action::Partition,
-        Action::Heal,
-        Action::Hold,
-        Action::Release,
-        Action::Latency,
-        Action::Rate,
-        Action::WorkerCrash,
-        Action::WorkerHang,
-        Action::WorkerDrain,
-        Action::WorkerShutdown,
-        Action::Terminate,
-        Action::Notify,
-        Action::Garbage,
-    ];
-
-    /// The word in a file.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Action::Sigterm => "sigterm",
-            Action::Sigint => "sigint",
-            Action::Sigquit => "sigquit",
-            Action::Sigkill => "sigkill",
-            Action::Sigstop => "sigstop",
-            Action::Sigcont => "sigcont",
-            Action::Drain => "drain",
-            Action::Undrain => "undrain",
-            Action::Partition => "partition",
-            Action::Heal => "heal",
-            Action::Hold => "hold",
-            Action::Release => "release",
-            Action::Latency => "latency",
-            Action::Rate => "rate",
-            Action::WorkerCrash => "worker_crash",
-            Action::WorkerHang => "worker_hang",
-            Action::WorkerDrain => "worker_drain",
-            Action::WorkerShutdown => "worker_shutdown",
-            Action::Terminate => "terminate",
-            Action::Notify => "notify",
-            Action::Garbage => "garbage",
-        }
-    }
-
     /// Whether it is a signal that the process can see: expectations count from the first of them.
     pub const fn is_signal(self) -> bool {
         matches!(self, Action::Sigterm | Action::Sigint | Action::Sigquit)
@@ -181,14 +130,48 @@ impl Action {
         matches!(self, Action::WorkerCrash | Action::WorkerHang | Action::WorkerDrain | Action::WorkerShutdown)
     }
 
+    /// What it needs of a network.
+    pub const fn needs(self) -> Option<Need> {
+        Some(match self {
+            Action::Partition | Action::Heal => Need::PacketLoss,
+            Action::Hold | Action::Release => Need::Hold,
+            Action::Latency => Need::Latency,
+            Action::Rate => Need::Rate,
+            Action::WorkerCrash => Need::Restart,
+            Action::Sigkill => Need::DyingMachines,
+            _ => return None,
+        })
+    }
+
     /// Whether it happens to the sessions of a client.
     pub const fn is_of_client(self) -> bool {
         matches!(self, Action::Terminate | Action::Notify | Action::Garbage)
     }
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+/// The keys that only some events have.
+fn check_keys(fields: &mut Fields<'_, '_, '_>, action: Action, stays_open: bool) {
+    let notifies = action == Action::Notify;
+    // The key, whether the event may have it and whether it must, and if so the question and how to answer it.
+    let keys = [
+        ("between", action.is_network(), true, "between whom?", "`between = [\"clients\", \"pod\"]`"),
+        ("latency", action == Action::Latency, true, "how long?", "`latency = \"40ms\"`: what a packet takes, one way"),
+        ("rate", action == Action::Rate, true, "how much?", "`rate = \"250KB/s\"`: what gets through, each way"),
+        ("back_after", action.is_worker(), false, "", ""),
+        ("client", action.is_of_client(), true, "whose sessions?", "`client = \"etl\"`"),
+        ("count", notifies, true, "how many?", "`count = 1000`"),
+        ("bytes", notifies, false, "", ""),
+        ("stays_open", action == Action::Terminate || !stays_open, false, "", ""),
+    ];
+    for (key, may, must, question, answer) in keys {
+        let problem = match (fields.has(key), may) {
+            (true, false) => Problem::new(fields.place(key), format!("`{action}` has no `{key}`"), "not here"),
+            (false, true) if must => {
+                let problem = Problem::new(fields.place("do"), format!("`{action}` needs `{key}`"), question);
+                problem.help(format!("such as {answer}"))
+            }
+            _ => continue,
+        };
+        fields.problems().push(problem);
     }
 }

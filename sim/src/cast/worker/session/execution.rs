@@ -9,7 +9,7 @@ use lastcall_core::Time;
 use lastcall_world::World;
 use pgwire::messages::data::{DataRow, FieldDescription, RowDescription};
 use pgwire::messages::extendedquery::PortalSuspended;
-use pgwire::messages::response::{CommandComplete, NoticeResponse};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, NoticeResponse};
 
 use super::{Protocol, Session};
 use crate::cast::history::{Event, StatementEnd};
@@ -46,6 +46,10 @@ impl<W: World> Session<W> {
             Action::Listen => {
                 self.listens = true;
                 Ok(self.complete("LISTEN"))
+            }
+            Action::Nothing => {
+                self.wire.put(&EmptyQueryResponse::new());
+                Ok(Progress::Done)
             }
             Action::Replicate { .. } => Err(SqlError::new("42601", "replication is a session of its own").into()),
             Action::Begin | Action::Commit | Action::Rollback => self.control_transaction(&statement.action).await,
