@@ -10,9 +10,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lastcall_core::settings;
 use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
-use sim::sabotage::hunt::{self, Quarry};
-use sim::sabotage::workshop::Workshop;
-use sim::sabotage::{self, Row, table};
 use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::stopwatch::timed;
 use sim::story::{Story, timeline};
@@ -39,8 +36,7 @@ const BAD_FILE: u8 = 2;
   sim --engine all                           all files on each engine, and whether these show the same
   sim check FILE                             only look for mistakes in the file
   sim steps query                            what a step can say; without a word all of them
-  sim log FILE                               the run's events, one JSON object a line
-  sim sabotage                               builds each known defect in, and shows what catches it"
+  sim log FILE                               the run's events, one JSON object a line"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -83,33 +79,6 @@ enum Command {
         file: PathBuf,
         #[command(flatten)]
         options: SeedOptions,
-    },
-    /// Builds each deliberate defect of `sim/sabotage/` into a copy of the sources, and shows what of the suite catches it.
-    Sabotage {
-        /// Names of sabotages, or hazards such as `h03`; all if none is given.
-        names: Vec<String>,
-        /// Writes the table that is kept beside them anew.
-        #[arg(long, conflicts_with = "names")]
-        update: bool,
-        /// How to print the result.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
-    /// Runs all files, seed after seed, until something breaks: what `sabotage` does in the copy.
-    #[command(hide = true)]
-    Hunt {
-        /// The promise, or the expectation, that must break.
-        #[arg(long)]
-        breaks: Option<String>,
-        /// The defect that is built in: files that say that they catch it come first.
-        #[arg(long)]
-        name: Option<String>,
-        /// The first seed.
-        #[arg(long)]
-        from: u64,
-        /// The last seed.
-        #[arg(long)]
-        to: u64,
     },
 }
 
@@ -203,8 +172,6 @@ fn main() -> ExitCode {
         Some(Command::Log { file, options }) => {
             show(&file, options, |engine| format!("{{\"engine\":\"{engine}\"}}\n"), |run| run.history.to_lines())
         }
-        Some(Command::Sabotage { names, update, format }) => sabotages(&names, update, format),
-        Some(Command::Hunt { breaks, name, from, to }) => hunt_for(&Quarry { breaks, name, seeds: (from, to) }),
     };
     done.unwrap_or_else(|complaint| {
         anstream::eprintln!("{complaint}");
@@ -313,52 +280,6 @@ fn show(
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Puts sabotages to the proof. Only a run of all of them can say whether the kept table is right.
-fn sabotages(names: &[String], update: bool, format: Format) -> Result<ExitCode, Complaint> {
-    let folder = Path::new(sabotage::FOLDER);
-    let sabotages = sabotage::select(sabotage::load(folder)?, names)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let mut workshop = Workshop::open(Path::new("."), &target)
-        .map_err(|error| format!("error: cannot copy the sources to {}: {error}", target.display()))?;
-    let progress = progress(sabotages.len(), "sabotages");
-    let begin = |what: &str| progress.set_message(what.to_owned());
-    let done = |row: &Row| {
-        progress.inc(1);
-        // Where no bar is drawn, a log says how far it is.
-        if !std::io::stderr().is_terminal() {
-            anstream::eprintln!("{}", table::line(row));
-        }
-    };
-    let (rows, wall) = timed(|| sabotage::prove(&mut workshop, &sabotages, begin, done));
-    progress.finish_and_clear();
-    let rows = match rows {
-        Ok(rows) => rows,
-        Err(complaint) => {
-            anstream::eprintln!("{complaint}");
-            return Ok(ExitCode::from(BROKEN));
-        }
-    };
-    let kept = folder.join(table::FILE);
-    if update {
-        std::fs::write(&kept, table::markdown(&rows))
-            .map_err(|error| format!("error: cannot write {}: {error}", kept.display()))?;
-    }
-    let stale =
-        if names.is_empty() { table::stale(&std::fs::read_to_string(&kept).unwrap_or_default(), &rows) } else { None };
-    let stale = stale.as_deref();
-    match format {
-        Format::Text => print(&table::text(&rows, stale, wall, std::io::stdout().is_terminal()))?,
-        Format::Json => print(&table::json(&rows, stale, wall))?,
-    };
-    let green = stale.is_none() && rows.iter().all(|row| row.outcome.is_caught());
-    Ok(if green { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
-}
-
-fn hunt_for(quarry: &Quarry) -> Result<ExitCode, Complaint> {
-    let hunted = hunt::hunt(&load(&[])?, quarry);
-    print(&serde_json::to_string(&hunted).expect("it holds only strings and numbers"))
 }
 
 /// What is allowed and probably not meant.

@@ -153,12 +153,6 @@ pub fn facts(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineN
     Facts::of(&file.scenario, &Story::of(&run.history, &run.settings))
 }
 
-/// What does not hold in one run of a file. The proof is not asked for.
-pub fn broken(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> Vec<Failure> {
-    let run = run_of(pod, &file.scenario, seed, engine);
-    failures_of(&file.scenario, &judged(pod, &run, &file.scenario), seed)
-}
-
 /// A run under the file's own settings.
 fn run_of(pod: &Arc<dyn Pod>, scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
     run::run(pod, scenario, &run::settings(scenario), seed, engine)

@@ -57,7 +57,7 @@ pub struct Scenario {
     /// Settings under which this file must break exactly the promises named: proof that it can fail.
     #[schemars(default)]
     pub fails_under: Vec<FailsUnder>,
-    /// Deliberate defects of the control plane with which this file must break, by their names in `sim/sabotage`: proof that it
+    /// Deliberate defects of the control plane with which this file must break, by their names in `tests/sabotage`: proof that it
     /// can fail.
     #[schemars(default)]
     pub catches: Vec<String>,
