@@ -1,4 +1,4 @@
-//! One connection's connection from accept to close: its session, its clocks and its place in the registry, kept together.
+//! One connection from accept to close: its session, its clocks and its place in the registry, kept together.
 //!
 //! Every stage (startup, finding a worker, relaying) polls [`Connection::poll_end`] beside its own work, so the drain and the
 //! clocks reach a connection wherever it is.
@@ -62,7 +62,8 @@ impl<W, M> Shared<W, M> {
 
 /// See the module's text.
 pub(crate) struct Connection<W, M> {
-    pub(crate) session: Session,
+    /// What is decided about it, and the bytes under way.
+    pub(crate) inner: lastcall_core::Connection,
     pub(crate) slot: Slot,
     front: Front<W, M>,
     lifecycle: Watcher<Lifecycle>,
@@ -75,10 +76,10 @@ impl<W: World, M: Meter> Connection<W, M> {
         let now = front.world.now();
         let lifecycle = front.lifecycle.subscribe();
         let pace = Pace::nth(slot.number(), front.pace_offset);
-        let session = Session::new(pace, &lifecycle.value().drain, now);
+        let inner = lastcall_core::Connection::new(pace, &lifecycle.value().drain, now);
         let connection = Connection {
-            shown: Shown { activity: session.activity(), since: session.since(), clock: None },
-            session,
+            shown: Shown { activity: inner.session().activity(), since: inner.session().since(), clock: None },
+            inner,
             slot,
             front: front.clone(),
             lifecycle,
@@ -88,14 +89,19 @@ impl<W: World, M: Meter> Connection<W, M> {
         connection
     }
 
+    /// What is decided about it.
+    pub(crate) const fn session(&self) -> &Session {
+        self.inner.session()
+    }
+
     /// The process's drain, as of the last [`Connection::poll_lifecycle`].
     pub(crate) fn drain(&self) -> &Drain {
         &self.lifecycle.value().drain
     }
 
-    /// The session, and what it must be told besides with whatever has happened.
-    pub(crate) fn parts(&mut self) -> (&mut Session, &Drain, Time) {
-        (&mut self.session, &self.lifecycle.value().drain, self.front.world.now())
+    /// What is decided about it, and what it must be told besides with whatever has happened.
+    pub(crate) fn parts(&mut self) -> (&mut lastcall_core::Connection, &Drain, Time) {
+        (&mut self.inner, &self.lifecycle.value().drain, self.front.world.now())
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -107,7 +113,7 @@ impl<W: World, M: Meter> Connection<W, M> {
         let before = self.drain().signal();
         while self.lifecycle.poll_changed(cx).is_ready() {}
         if before.is_some() && self.drain().signal() != before {
-            self.session.handle_recall();
+            self.inner.handle_recall();
         }
     }
 
@@ -129,13 +135,14 @@ impl<W: World, M: Meter> Connection<W, M> {
         }
         loop {
             let now = self.now();
-            match self.session.poll_verdict(self.drain(), now) {
+            match self.inner.poll_verdict(self.drain(), now) {
                 Verdict::CloseNow(reason) => return Poll::Ready(Turn::End(reason)),
                 Verdict::CancelNow => return Poll::Ready(Turn::Cancel),
                 Verdict::LookNow => return Poll::Ready(Turn::Look),
+                Verdict::LetGo => unreachable!("nobody asks about a connection that is closed"),
                 Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) => {}
             }
-            match self.session.next_timeout(self.drain(), now) {
+            match self.inner.next_timeout(self.drain(), now) {
                 Some(at) if self.alarm.poll_at(at, cx) => {}
                 _ => break,
             }
@@ -146,25 +153,29 @@ impl<W: World, M: Meter> Connection<W, M> {
 
     /// The client's side has ended, and all that it sent has been read.
     pub(crate) fn client_ended(&mut self, peer: PeerState) {
-        let reason = if peer == PeerState::Gone { EndReason::ClientReset } else { EndReason::ClientClosed };
-        self.session.handle_client_left(self.now());
-        self.session.handle_client_gone(reason);
+        let now = self.now();
+        if peer == PeerState::Gone {
+            self.inner.handle_client_reset(now);
+        } else {
+            self.inner.handle_client_ended(now);
+        }
     }
 
-    /// The client has ended its side, and bytes of it are still to be read.
-    pub(crate) fn client_left(&mut self) {
-        self.session.handle_client_left(self.now());
+    /// Of what was written the client's machine has not acknowledged so many bytes.
+    pub(crate) fn look(&mut self, unacknowledged: usize) {
+        let (inner, drain, now) = self.parts();
+        inner.handle_look(unacknowledged, drain, now);
     }
 
     /// Cancels the statement at its worker, beside whatever else goes on.
     pub(crate) fn cancel(&mut self) {
-        let (session, drain, now) = self.parts();
-        let before = session.was_cut();
-        session.handle_cancelled(drain, now);
-        if session.was_cut() && !before {
+        let (inner, drain, now) = self.parts();
+        let before = inner.session().was_cut();
+        inner.handle_cancelled(drain, now);
+        if inner.session().was_cut() && !before {
             self.front.registry.count_cut();
         }
-        if let Some(key) = self.session.worker_key().cloned() {
+        if let Some(key) = self.session().worker_key().cloned() {
             let front = self.front.clone();
             self.front.tasks.spawn(&self.front.world, "wall", async move {
                 cancel::pass_on(&front, &key, front.world.now() + cancel::PATIENCE).await;
@@ -175,23 +186,24 @@ impl<W: World, M: Meter> Connection<W, M> {
     /// The connection is over: nothing is forwarded from here on.
     pub(crate) fn close(&mut self, reason: EndReason) {
         self.slot.decide(reason);
-        let (session, drain, now) = self.parts();
-        session.close(reason, drain, now);
+        let worker = self.front.worker.clone();
+        let (inner, drain, now) = self.parts();
+        inner.close(reason, &worker, drain, now);
         self.show();
     }
 
     /// Lets the registry know what the connection is doing, if that has changed, and which clock runs. A clock that every
     /// byte sets anew is shown anew once a second, and only while somebody may ask what the drain waits for.
     fn show(&mut self) {
-        let (activity, since) = (self.session.activity(), self.session.since());
+        let (activity, since) = (self.session().activity(), self.session().since());
         let changed = (activity, since) != (self.shown.activity, self.shown.since);
         if !changed && self.drain().signal().is_none() {
             return;
         }
-        let clock = self.session.clock(self.drain(), self.now());
+        let clock = self.session().clock(self.drain(), self.now());
         if changed || !is_near(self.shown.clock, clock) {
             self.shown = Shown { activity, since, clock };
-            self.slot.update(self.shown, self.session.worker_key());
+            self.slot.update(self.shown, self.session().worker_key());
         }
         if changed {
             self.tell();

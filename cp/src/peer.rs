@@ -1,28 +1,21 @@
 //! The other end of a socket: what it has sent, what it has taken and acknowledged, whether it is still there.
 //!
 //! One value for each end of a session, the client's and the worker's, in whose hands everything lies that has to do with the
-//! machine over there. The last words to a client are spoken here, too, so that they arrive ([`Peer::part`]).
+//! machine over there.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::ReadBuf;
 
-use crate::connection::{Front, poll_patience};
-use lastcall_world::alarm::Alarm;
-use lastcall_world::{PeerState, Stream, World};
+use lastcall_world::{PeerState, Stream};
 
 /// Bytes thrown away in one read. A simulated socket opens its window again only after a read of 16 KiB.
 const DISCARD: usize = 16 * 1024;
 
 /// Reads in one go, before one that never stops sending must wait for the others.
 const DISCARDS: usize = 16;
-
-/// Pauses between two looks at what has been acknowledged of the last words: the first, and the longest.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -51,11 +44,6 @@ impl<S: Stream> Peer<S> {
     /// What is known of its side.
     pub(crate) const fn peer(&self) -> PeerState {
         self.peer
-    }
-
-    /// Whether it was read to its end.
-    pub(crate) const fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// Whether it takes nothing any more.
@@ -93,12 +81,11 @@ impl<S: Stream> Peer<S> {
         taken
     }
 
-    /// Ends our side, behind everything written. Says so once.
-    pub(crate) fn shut(&mut self, cx: &mut Context<'_>) {
-        if !self.shut {
-            // One that can't be told is gone, which its reads will say.
-            self.shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
-        }
+    /// Ends our side, behind everything written. Returns whether that is done.
+    pub(crate) fn shut(&mut self, cx: &mut Context<'_>) -> bool {
+        // One that can't be told is gone, which its reads will say.
+        self.shut = self.shut || Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+        self.shut
     }
 
     /// Ready when more is known of its side than before. Reads nothing, and so sees past what is not wanted yet.
@@ -117,61 +104,6 @@ impl<S: Stream> Peer<S> {
     /// The next read asks the kernel itself: what has arrived in time counts, also where the process was stopped meanwhile.
     pub(crate) fn refresh(&mut self) {
         self.stream.refresh();
-    }
-
-    /// The last words: sends `words` and the end of our side, and closes when the client's machine has acknowledged all of
-    /// it and the client has ended its own side; or when it has acknowledged nothing for `close_linger`, or too little for
-    /// too long.
-    ///
-    /// What the client goes on sending is read and thrown away: a connection closed over unread bytes is reset by the
-    /// kernel, and a reset destroys what the client has not read. And nothing may be left in a send buffer of ours: it goes
-    /// with this machine.
-    pub(crate) async fn part<W: World<Stream = S>, M>(mut self, front: &Front<W, M>, words: &[u8]) {
-        let rules = &front.settings;
-        let mut lifecycle = front.lifecycle.subscribe();
-        let mut alarm = Alarm::new(front.world.clone());
-        let begun = front.world.now();
-        let mut linger = begun + rules.close_linger;
-        let mut pause = FIRST_LOOK;
-        let mut look = begun + pause;
-        let mut unacknowledged = usize::MAX;
-        let mut sent = 0;
-        std::future::poll_fn(|cx| {
-            // A client that is itself stuck in a write reads nothing: its bytes must be taken before ours can go.
-            let ended = self.poll_discard(cx);
-            sent += self.write(&words[sent..], cx);
-            // Nothing is read any more that could tell.
-            let _ = ended && self.poll_peer(cx).is_ready();
-            if self.deaf || self.peer == PeerState::Gone {
-                return Poll::Ready(());
-            }
-            if sent == words.len() {
-                self.shut(cx);
-            }
-            loop {
-                let now = front.world.now();
-                if unacknowledged > 0 && (look <= now || ended && sent == words.len()) {
-                    let left = self.unacknowledged() + words.len() - sent;
-                    if left < unacknowledged {
-                        linger = now + rules.close_linger;
-                    }
-                    unacknowledged = left;
-                    look = now + pause;
-                    pause = (pause * 2).min(LONGEST_LOOK);
-                }
-                if ended && unacknowledged == 0 {
-                    return Poll::Ready(());
-                }
-                let deadline = linger.min(lifecycle.value().drain.farewell_deadline(begun));
-                if poll_patience(&mut alarm, &mut lifecycle, deadline, cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                if unacknowledged == 0 || !alarm.poll_at(look.min(deadline), cx) {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await;
     }
 
     /// Throws away what can be read. Returns whether its side has ended.

@@ -1,11 +1,11 @@
 //! Moving the bytes of one session between its client and its worker.
 //!
-//! One task, both directions, each with a buffer of at most [`CHUNK`] bytes, and a Flush of our own, that exists only while
-//! its destination takes nothing: bytes are read onto the stack, shown to the session, and written on at once. A direction
-//! reads again when its buffer is empty, so a slow reader slows its writer and nobody else. An idle session owns no buffer
-//! at all.
+//! One task, both directions: bytes are read onto the stack, shown to the connection, and written on at once. It keeps what a
+//! destination does not take, and a direction reads again when that is gone, so a slow reader slows its writer and nobody
+//! else. An idle session owns no buffer at all.
 //!
-//! The relay decides nothing: which bytes may pass, and when it is over, is the session's word.
+//! The relay decides nothing: which bytes may pass, and when it is over, is the connection's word
+//! ([`lastcall_core::Connection`]).
 
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll};
@@ -15,91 +15,28 @@ use tokio::io::ReadBuf;
 use crate::connection::{Connection, Turn};
 use crate::peer::Peer;
 use crate::records::Meter;
-use lastcall_core::session::FLUSH;
-use lastcall_core::{Activity, EndReason};
+use lastcall_core::connection::CHUNK;
+use lastcall_core::wire::Side;
+use lastcall_core::{EndReason, Transmit};
 use lastcall_world::{PeerState, World};
-
-/// Bytes read at once, and the most that is kept for a destination that takes no more.
-pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Rounds of reading and writing before other tasks get their turn.
 const ROUNDS: usize = 16;
 
-/// A relayed session that is over.
-pub(crate) struct Over {
-    /// Why.
-    pub(crate) reason: EndReason,
-    /// Bytes of the worker's that the client has not taken.
-    pub(crate) unsent: Vec<u8>,
-    /// Whether what the worker has taken of the client's bytes stops inside a message.
-    pub(crate) torn: bool,
-}
-
-/// Relays until the session is over. `early` are bytes that the client sent before it had a worker; `startup` goes to the
-/// worker first.
+/// Relays until the session is over, and says why it is.
 pub(crate) async fn run<W: World, M: Meter>(
     connection: &mut Connection<W, M>,
     client: &mut Peer<W::Stream>,
     worker: &mut Peer<W::Stream>,
-    startup: Vec<u8>,
-    early: Vec<u8>,
-) -> Over {
-    let mut up = Pipe { cleared: startup.len(), bytes: startup, sent: 0 };
-    up.bytes.extend_from_slice(&early);
-    let mut relay = Relay { connection, client, worker, up, down: Pipe::default() };
-    let reason = std::future::poll_fn(|cx| relay.poll(cx)).await;
-    let unsent = relay.down.bytes.split_off(relay.down.sent);
-    let torn = relay.up.sent < relay.up.cleared || relay.connection.session.is_mid_request();
-    Over { reason, unsent, torn }
-}
-
-/// What one direction keeps for later: `[sent | cleared to be sent | held back]`.
-#[derive(Default)]
-struct Pipe {
-    bytes: Vec<u8>,
-    sent: usize,
-    cleared: usize,
-}
-
-impl Pipe {
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Keeps `bytes`, of which the first `cleared` may go on. Only when empty.
-    fn fill(&mut self, bytes: &[u8], cleared: usize) {
-        debug_assert!(self.is_empty() && bytes.len() <= CHUNK, "a direction reads only when its buffer is empty");
-        self.bytes.extend_from_slice(bytes);
-        self.cleared = cleared;
-    }
-
-    /// Puts `message` behind what is cleared and before what is held back.
-    fn slip_in(&mut self, message: &[u8]) {
-        self.bytes.splice(self.cleared..self.cleared, message.iter().copied());
-        self.cleared += message.len();
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
-        self.cleared = 0;
-    }
-
-    fn give_back(&mut self) {
-        if self.bytes.is_empty() {
-            self.bytes = Vec::new();
-        }
-    }
+) -> EndReason {
+    let mut relay = Relay { connection, client, worker };
+    std::future::poll_fn(|cx| relay.poll(cx)).await
 }
 
 struct Relay<'a, W: World, M> {
     connection: &'a mut Connection<W, M>,
     client: &'a mut Peer<W::Stream>,
     worker: &'a mut Peer<W::Stream>,
-    /// From client to worker.
-    up: Pipe,
-    /// From worker to client.
-    down: Pipe,
 }
 
 impl<W: World, M: Meter> Relay<'_, W, M> {
@@ -107,15 +44,15 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         let mut refreshed = false;
         for _ in 0..ROUNDS {
             self.connection.poll_lifecycle(cx);
-            let mut moved = self.send_up(cx);
-            moved |= self.send_down(cx);
-            moved |= self.read_worker(cx);
-            moved |= self.read_client(cx);
+            let mut moved = self.send(Side::Backend, cx);
+            moved |= self.send(Side::Frontend, cx);
+            moved |= self.read(Side::Backend, cx);
+            moved |= self.read(Side::Frontend, cx);
             moved |= self.watch_client(cx);
             // The verdict comes last: what has arrived is part of it.
             match self.connection.poll_turn(cx) {
                 Poll::Ready(Turn::Look) => {
-                    self.look();
+                    self.connection.look(self.client.unacknowledged());
                     continue;
                 }
                 // Also what has arrived while this process was stopped, and its clocks were not.
@@ -133,14 +70,7 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
                 Poll::Pending => {}
             }
             if !moved {
-                if self.client.has_ended() && self.up.is_empty() {
-                    // Behind the client's last byte, so that the worker does what it would do without us.
-                    self.worker.shut(cx);
-                }
-                if self.connection.session.activity() == Activity::Idle {
-                    self.up.give_back();
-                    self.down.give_back();
-                }
+                self.connection.inner.shrink();
                 return Poll::Pending;
             }
         }
@@ -148,127 +78,75 @@ impl<W: World, M: Meter> Relay<'_, W, M> {
         Poll::Pending
     }
 
-    /// Shows the session what is held back, and sends what is cleared. Returns whether anything moved.
-    fn send_up(&mut self, cx: &mut Context<'_>) -> bool {
-        let (session, drain, now) = self.connection.parts();
-        if session.take_flush(drain) {
-            self.up.slip_in(&FLUSH);
-        }
-        if self.up.cleared < self.up.bytes.len() {
-            self.up.cleared += session.handle_client(&self.up.bytes[self.up.cleared..], drain, now);
-        }
-        let taken = self.worker.write(&self.up.bytes[self.up.sent..self.up.cleared], cx);
-        self.up.sent += taken;
-        if !self.up.is_empty() {
-            self.tell_input(self.up.cleared - self.up.sent);
-        }
-        if self.up.sent == self.up.bytes.len() {
-            self.up.clear();
-        }
-        taken > 0
-    }
-
-    /// Tells the session how much the worker has not taken. One that will never take it is not waited for.
-    fn tell_input(&mut self, left: usize) {
-        let left = if self.worker.is_deaf() { 0 } else { left };
-        let (session, drain, now) = self.connection.parts();
-        session.handle_input(left, drain, now);
-    }
-
-    fn send_down(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.down.is_empty() {
-            return false;
-        }
-        let taken = self.client.write(&self.down.bytes[self.down.sent..], cx);
-        self.down.sent += taken;
-        self.heed_deaf_client();
-        let left = self.down.bytes.len() - self.down.sent;
-        if left == 0 {
-            self.down.clear();
-        }
-        let (session, drain, now) = self.connection.parts();
-        session.handle_output(taken, left, drain, now);
-        taken > 0
-    }
-
-    fn read_worker(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.down.is_empty() {
-            return false;
-        }
-        let (session, drain, now) = self.connection.parts();
-        let limit = session.worker_read_limit(CHUNK, drain, now);
-        let mut space = [const { MaybeUninit::uninit() }; CHUNK];
-        let mut bytes = ReadBuf::uninit(&mut space[..limit]);
-        match self.worker.poll_read(cx, &mut bytes) {
-            Poll::Pending => false,
-            Poll::Ready(read) if read > 0 => {
-                let observed = session.handle_worker(bytes.filled(), drain, now);
-                self.pass_down(&bytes.filled()[..observed], cx);
-                true
+    /// Does for this side what there is to do. Returns whether anything moved.
+    fn send(&mut self, to: Side, cx: &mut Context<'_>) -> bool {
+        let peer = match to {
+            Side::Frontend => &mut *self.client,
+            Side::Backend => &mut *self.worker,
+        };
+        let (inner, drain, now) = self.connection.parts();
+        let mut moved = false;
+        while let Some(transmit) = inner.poll_transmit(to, drain, now) {
+            let Transmit::Bytes(bytes) = transmit else {
+                if peer.shut(cx) {
+                    inner.handle_ended(to);
+                }
+                break;
+            };
+            let (taken, all) = (peer.write(bytes, cx), bytes.len());
+            inner.handle_taken(to, taken, drain, now);
+            moved |= taken > 0;
+            if peer.is_deaf() {
+                inner.handle_deaf(to, drain, now);
             }
-            Poll::Ready(_) => {
-                self.connection.session.handle_worker_gone();
-                false
+            if taken < all {
+                break;
             }
         }
+        moved
     }
 
-    /// Writes to the client at once, and keeps what it does not take.
-    fn pass_down(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        let taken = self.client.write(bytes, cx);
-        self.heed_deaf_client();
-        self.down.fill(&bytes[taken..], bytes.len() - taken);
-        let (session, drain, now) = self.connection.parts();
-        session.handle_output(taken, bytes.len() - taken, drain, now);
-    }
-
-    fn read_client(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.up.is_empty() || self.client.has_ended() {
+    /// Reads from this side what is wanted of it, and sends it on. Returns whether anything was learned.
+    fn read(&mut self, from: Side, cx: &mut Context<'_>) -> bool {
+        let (inner, drain, now) = self.connection.parts();
+        let wanted = inner.wants(from, drain, now);
+        if wanted == 0 {
             return false;
         }
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
-        let mut bytes = ReadBuf::uninit(&mut space);
-        match self.client.poll_read(cx, &mut bytes) {
+        let mut bytes = ReadBuf::uninit(&mut space[..wanted]);
+        let (peer, to) = match from {
+            Side::Frontend => (&mut *self.client, Side::Backend),
+            Side::Backend => (&mut *self.worker, Side::Frontend),
+        };
+        match peer.poll_read(cx, &mut bytes) {
             Poll::Pending => return false,
-            Poll::Ready(0) => {
-                self.connection.client_ended(self.client.peer());
-                // What must be sent may be more now: a Flush, and the end of this side.
-                return true;
+            Poll::Ready(0) if from == Side::Backend => {
+                inner.handle_worker_ended();
+                return false;
             }
-            Poll::Ready(_) => {}
+            // What must be sent may be more now: a Flush, and the end of this side.
+            Poll::Ready(0) => self.connection.client_ended(self.client.peer()),
+            Poll::Ready(_) => {
+                inner.handle_bytes(from, bytes.filled(), drain, now);
+                self.send(to, cx);
+            }
         }
-        let bytes = bytes.filled();
-        let (session, drain, now) = self.connection.parts();
-        let cleared = session.handle_client(bytes, drain, now);
-        let taken = self.worker.write(&bytes[..cleared], cx);
-        self.up.fill(&bytes[taken..], cleared - taken);
-        self.tell_input(cleared - taken);
         true
     }
 
     /// A client that ended its side, or of which bytes have to wait, is not read: whether it is still there must be asked.
     /// Returns whether anything was learned.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.up.is_empty() && !self.client.has_ended() {
+        let (inner, drain, now) = self.connection.parts();
+        if inner.wants(Side::Frontend, drain, now) > 0 {
             return false;
         }
         match self.client.poll_peer(cx) {
             Poll::Ready(PeerState::Gone) => self.connection.client_ended(PeerState::Gone),
-            Poll::Ready(_) => self.connection.client_left(),
+            Poll::Ready(_) => inner.handle_client_left(now),
             Poll::Pending => return false,
         }
         true
-    }
-
-    fn heed_deaf_client(&mut self) {
-        if self.client.is_deaf() {
-            self.connection.client_ended(PeerState::Gone);
-        }
-    }
-
-    /// How much of what was written the client's machine has acknowledged.
-    fn look(&mut self) {
-        let (session, drain, now) = self.connection.parts();
-        session.handle_look(self.client.unacknowledged(), drain, now);
     }
 }

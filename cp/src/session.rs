@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::cancel;
 use crate::connection::{Connection, Front, poll_patience};
+use crate::goodbye;
 use crate::peer::Peer;
 use crate::pending::Stand;
 use crate::records::{EndRecord, Meter};
@@ -19,9 +20,10 @@ use crate::supervisor::LATE_LAST;
 use crate::throttle::Kind;
 use crate::who::Who;
 use crate::worker;
-use lastcall_core::EndReason;
 use lastcall_core::fatal::Fatal;
 use lastcall_core::wire::CancelKey;
+use lastcall_core::wire::Side;
+use lastcall_core::{EndReason, Transmit};
 use lastcall_world::World;
 use lastcall_world::alarm::{Alarm, within};
 
@@ -56,17 +58,17 @@ pub(crate) fn serve<W: World, M: Meter>(
             }
             Err(why) => return Box::pin(turn_away(&front, connection, client, why)).await,
         };
-        let mut about = About { startup, worker: None, torn: false };
-        let (reason, unsent) = {
+        let mut about = About { startup, worker: None };
+        let reason = {
             let mut session = pin!(session(&front, &mut connection, &mut client, &mut about));
             // A fault of this program's costs the session, and neither its record nor its count.
             std::future::poll_fn(|cx| {
                 catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)))
-                    .unwrap_or_else(|_| Poll::Ready((EndReason::Panicked, Vec::new())))
+                    .unwrap_or_else(|_| Poll::Ready(EndReason::Panicked))
             })
             .await
         };
-        Box::pin(end(&front, connection, client, about, reason, unsent)).await;
+        Box::pin(end(&front, connection, client, about, reason)).await;
     }
 }
 
@@ -91,7 +93,7 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::St
             front.registry.count_refused();
             let (who, reason) = (Who { peer, names: Some(startup.names) }, EndReason::ShuttingDown);
             front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
-            front.pending.enter().while_here(part(&front, client, Vec::new(), reason.fatal(None))).await;
+            front.pending.enter().while_here(refuse_with(&front, client, reason.fatal(None))).await;
         }
         Err(why) => say_why(&front, &Who::unnamed(peer), &why),
     }
@@ -101,39 +103,35 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::St
 struct About<S> {
     startup: Startup,
     worker: Option<Peer<S>>,
-    /// What the worker was sent stops inside a message.
-    torn: bool,
 }
 
-/// From the startup packet to the end of the session: why it ended, and what the client has not taken yet.
+/// From the startup packet to the end of the session: why it ended.
 async fn session<W: World, M: Meter>(
     front: &Front<W, M>,
     connection: &mut Connection<W, M>,
     client: &mut Peer<W::Stream>,
     about: &mut About<W::Stream>,
-) -> (EndReason, Vec<u8>) {
-    let (session, drain, now) = connection.parts();
-    session.handle_startup(drain, now);
+) -> EndReason {
+    let packet = std::mem::take(&mut about.startup.packet);
+    let (inner, drain, now) = connection.parts();
+    inner.handle_startup(packet, drain, now);
     // The signal may be newer than the last look at it.
     connection.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
     if !connection.drain().accepts(connection.now()) {
-        return (EndReason::ShuttingDown, Vec::new());
+        return EndReason::ShuttingDown;
     }
     if !connection.slot.become_session(about.startup.names.clone(), front.settings.max_connections) {
-        return (EndReason::TooManyConnections, Vec::new());
+        return EndReason::TooManyConnections;
     }
-    let mut early = Vec::new();
-    let mut worker = match Box::pin(worker::acquire(front, connection, client, &mut early)).await {
+    let mut worker = match Box::pin(worker::acquire(front, connection, client)).await {
         Ok(worker) => Peer::new(worker),
-        Err(reason) => return (reason, Vec::new()),
+        Err(reason) => return reason,
     };
-    let (session, drain, now) = connection.parts();
-    session.handle_worker_found(drain, now);
-    let packet = std::mem::take(&mut about.startup.packet);
-    let over = relay::run(connection, client, &mut worker, packet, early).await;
+    let (inner, drain, now) = connection.parts();
+    inner.handle_worker_found(drain, now);
+    let reason = relay::run(connection, client, &mut worker).await;
     about.worker = Some(worker);
-    about.torn = over.torn;
-    (over.reason, over.unsent)
+    reason
 }
 
 /// The end of a session: the record is written, the worker let go, the client told. The place is kept until both are done.
@@ -143,54 +141,46 @@ async fn end<W: World, M: Meter>(
     client: Peer<W::Stream>,
     about: About<W::Stream>,
     reason: EndReason,
-    unsent: Vec<u8>,
 ) {
-    let runs = connection.session.worker_runs();
+    let runs = connection.session().worker_runs();
     connection.close(reason);
     record(front, &connection, &about.startup, reason);
     if reason == EndReason::ShuttingDown {
         front.registry.count_refused();
     }
-    let fatal = connection.session.farewell(&front.worker);
-    let key = connection.session.worker_key().cloned().filter(|_| runs && reason != EndReason::Quit);
+    let key = connection.session().worker_key().cloned().filter(|_| runs && reason != EndReason::Quit);
+    let worker = about.worker.map(|mut worker| {
+        let (inner, drain, now) = connection.parts();
+        if let Some(Transmit::Bytes(goodbye)) = inner.poll_transmit(Side::Backend, drain, now) {
+            // What the socket doesn't take at once is not worth waiting for: the end behind it says the same.
+            worker.write(goodbye, &mut Context::from_waker(Waker::noop()));
+        }
+        worker
+    });
     let release = async {
-        if let Some(worker) = about.worker {
-            release(front, worker, !runs && !about.torn, key).await;
+        if let Some(worker) = worker {
+            release(front, worker, key).await;
         }
     };
     let tell = async {
-        // One that is cut inside a message has nobody who could make sense of more; one that has all of its answer, and no
-        // word to wait for, may be let go at once.
-        let can_hear =
-            reason != EndReason::Quit && reason != EndReason::ClientReset && !connection.session.is_mid_answer();
-        let said = fatal.is_some() || connection.session.worker_said_fatal() || !unsent.is_empty();
-        if can_hear && (said || client.unacknowledged() > 0) {
-            let parting = part(front, client, unsent, fatal);
-            if matches!(reason, EndReason::ShuttingDown | EndReason::TooManyConnections) {
-                // It never was a session: it takes no more room than others who never were.
-                return front.pending.enter().while_here(parting).await;
-            }
-            parting.await;
+        let told = goodbye::say(front, &mut connection.inner, client);
+        if matches!(reason, EndReason::ShuttingDown | EndReason::TooManyConnections) {
+            // It never was a session: it takes no more room than others who never were.
+            return front.pending.enter().while_here(told).await;
         }
+        told.await;
     };
     both(release, tell).await;
     connection.leave(reason);
 }
 
 /// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, request after request, until it is
-/// gone, for `close_linger` at most. It is said goodbye only if it `listens`: inside a message the goodbye's bytes would be
-/// taken for the client's, and could complete a request that the client was told is not executed.
-async fn release<W: World, M: Meter>(
-    front: &Front<W, M>,
-    mut worker: Peer<W::Stream>,
-    listens: bool,
-    key: Option<CancelKey>,
-) {
-    // A goodbye that the socket doesn't take at once is not worth waiting for: the end behind it says the same.
-    if listens {
-        worker.write(&worker::TERMINATE, &mut Context::from_waker(Waker::noop()));
-    }
-    let Some(key) = key else { return worker.shut(&mut Context::from_waker(Waker::noop())) };
+/// gone, for `close_linger` at most.
+async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<W::Stream>, key: Option<CancelKey>) {
+    let Some(key) = key else {
+        worker.shut(&mut Context::from_waker(Waker::noop()));
+        return;
+    };
     let deadline = front.world.now() + front.settings.close_linger;
     loop {
         // Before the connection is closed: a pooler forgets the key with it.
@@ -224,7 +214,7 @@ fn record<W: World, M: Meter>(
     reason: EndReason,
 ) {
     let session = connection.slot.number();
-    let Some(began) = connection.session.began() else {
+    let Some(began) = connection.session().began() else {
         let who = Who { names: Some(startup.names.clone()), ..connection.slot.who() };
         return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
     };
@@ -234,15 +224,15 @@ fn record<W: World, M: Meter>(
         database: startup.names.database.clone(),
         application: startup.names.application.clone(),
         peer: connection.slot.who().peer,
-        worker_pid: connection.session.worker_key().map(CancelKey::process_id),
+        worker_pid: connection.session().worker_key().map(CancelKey::process_id),
         began,
         ended: front.world.now(),
         reason,
-        executing: connection.session.executing(),
-        waiting: connection.session.waiting(),
-        statements: connection.session.answered(),
-        received: connection.session.received(),
-        sent: connection.session.sent(),
+        executing: connection.session().executing(),
+        waiting: connection.session().waiting(),
+        statements: connection.session().answered(),
+        received: connection.session().received(),
+        sent: connection.session().sent(),
     });
 }
 
@@ -266,7 +256,7 @@ async fn turn_away<W: World, M: Meter>(
     };
     connection.close(reason);
     if let Some(fatal) = fatal {
-        front.pending.enter().while_here(part(front, client, Vec::new(), Some(fatal))).await;
+        front.pending.enter().while_here(refuse_with(front, client, Some(fatal))).await;
     }
     connection.leave(reason);
 }
@@ -295,15 +285,13 @@ fn say_why<W: World, M: Meter>(front: &Front<W, M>, who: &Who, why: &NoOpening) 
     }
 }
 
-/// Sends what is left and the last word, and lets the client read it.
-async fn part<W: World, M: Meter>(
-    front: &Front<W, M>,
-    client: Peer<W::Stream>,
-    mut words: Vec<u8>,
-    fatal: Option<Fatal>,
-) {
-    words.extend(fatal.map(|fatal| fatal.encode()).unwrap_or_default());
-    client.part(front, &words).await;
+/// Tells a client that never was a session why.
+async fn refuse_with<W: World, M: Meter>(front: &Front<W, M>, client: Peer<W::Stream>, fatal: Option<Fatal>) {
+    if let Some(fatal) = fatal {
+        let drain = front.lifecycle.value().drain;
+        let mut refusal = lastcall_core::Connection::refusal(&fatal, &drain, front.world.now());
+        goodbye::say(front, &mut refusal, client).await;
+    }
 }
 
 #[cfg(test)]

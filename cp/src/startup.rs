@@ -1,11 +1,6 @@
 //! Before a connection speaks typed messages: encryption requests, the startup packet, a cancel request.
 //!
-//! Nothing is read beyond the packet under way, so no byte of what follows is ever taken for something it isn't.
-//!
-//! The startup packet goes to the worker as it came: which minor version and which protocol options are spoken is between
-//! the client and its worker.
-//!
-//! Source: PostgreSQL's protocol, "Message Formats" (SSLRequest, GSSENCRequest, CancelRequest, StartupMessage).
+//! Which bytes are read, and what they mean, is [`lastcall_core::startup`]'s business.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,22 +9,15 @@ use tokio::io::ReadBuf;
 
 use crate::peer::Peer;
 use crate::who::Names;
-use lastcall_core::wire::{CANCEL_REQUEST, CancelKey};
+use lastcall_core::startup::{self, NO_ENCRYPTION, Packet, StartupReader};
+use lastcall_core::wire::CancelKey;
 use lastcall_core::{EndReason, Malformed};
 use lastcall_world::Stream;
 
-/// The largest startup packet: PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
-const MAX_PACKET: usize = 10_000;
+/// Bytes read at once.
+const CHUNK: usize = 512;
 /// The longest name that is shown, in bytes: PostgreSQL's NAMEDATALEN less its zero. PostgreSQL cuts a longer one as well.
 const MAX_NAME: usize = 63;
-/// Encryption requests before the startup packet: one for GSSAPI, one for TLS.
-const MAX_REFUSALS: usize = 2;
-
-const SSL_REQUEST: u32 = 80_877_103;
-const GSSENC_REQUEST: u32 = 80_877_104;
-/// The major version that is spoken here.
-const MAJOR: u32 = 3;
-
 /// How a connection opened.
 #[derive(Debug)]
 pub(crate) enum Opening {
@@ -67,59 +55,41 @@ pub(crate) async fn read<S: Stream>(
     stream: &mut Peer<S>,
     mut end: impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<Opening, NoOpening> {
-    for refusals in 0..=MAX_REFUSALS {
-        let mut length = [0; 4];
-        let read = read_exact(stream, &mut length, &mut end).await;
-        read.map_err(|why| if refusals > 0 && matches!(why, NoOpening::Gone) { NoOpening::NoEncryption } else { why })?;
-        let length = u32::from_be_bytes(length) as usize;
-        if !(8..=MAX_PACKET).contains(&length) {
-            return Err(NoOpening::Malformed(Malformed::Startup("its length is not between 8 and 10000")));
-        }
-        let mut packet = vec![0; length];
-        packet[..4].copy_from_slice(&(length as u32).to_be_bytes());
-        read_exact(stream, &mut packet[4..], &mut end).await?;
-        let [_, _, _, _, a, b, c, d, body @ ..] = packet.as_slice() else {
-            unreachable!("a packet has at least 8 bytes");
-        };
-        match u32::from_be_bytes([*a, *b, *c, *d]) {
-            SSL_REQUEST | GSSENC_REQUEST => write_all(stream, b"N", &mut end).await?,
-            CANCEL_REQUEST => {
-                let malformed = Malformed::Startup("a cancel request's key is too short or too long");
-                return CancelKey::read(body).map(Opening::Cancel).ok_or(NoOpening::Malformed(malformed));
+    let mut reader = StartupReader::default();
+    loop {
+        let packet = read_packet(stream, &mut reader, &mut end).await;
+        let refused = reader.asked_for_encryption();
+        match packet
+            .map_err(|why| if refused && matches!(why, NoOpening::Gone) { NoOpening::NoEncryption } else { why })?
+        {
+            Packet::Encryption => write_all(stream, NO_ENCRYPTION, &mut end).await?,
+            Packet::Cancel(key) => return Ok(Opening::Cancel(key)),
+            Packet::Startup(packet) => {
+                return Startup::read(packet).map(Opening::Session).map_err(NoOpening::Malformed);
             }
-            version if version >> 16 == MAJOR => {
-                return parse(packet).map(Opening::Session).map_err(NoOpening::Malformed);
-            }
-            version => return Err(NoOpening::Version((version >> 16) as u16)),
+            Packet::Version(major) => return Err(NoOpening::Version(major)),
+            other => unreachable!("a packet of no known kind: {other:?}"),
         }
     }
-    Err(NoOpening::Malformed(Malformed::Startup("encryption was asked for again and again")))
 }
 
-/// Reads a packet of at least eight bytes.
-fn parse(packet: Vec<u8>) -> Result<Startup, Malformed> {
-    let mut names = Names::default();
-    let mut rest = &packet[8..];
-    loop {
-        let name = text(&mut rest)?;
-        if name.is_empty() {
-            break;
+impl Startup {
+    /// What a startup packet says.
+    fn read(packet: Vec<u8>) -> Result<Startup, Malformed> {
+        let mut names = Names::default();
+        for (name, value) in startup::parameters(&packet)? {
+            match name {
+                b"user" => names.user = shown(value),
+                b"database" => names.database = shown(value),
+                b"application_name" => names.application = shown(value),
+                _ => {}
+            }
         }
-        let value = text(&mut rest)?;
-        match name {
-            b"user" => names.user = shown(value),
-            b"database" => names.database = shown(value),
-            b"application_name" => names.application = shown(value),
-            _ => {}
+        if names.database.is_empty() {
+            names.database.clone_from(&names.user);
         }
+        Ok(Startup { names: Arc::new(names), packet })
     }
-    if !rest.is_empty() {
-        return Err(Malformed::Startup("there are bytes behind its last parameter"));
-    }
-    if names.database.is_empty() {
-        names.database.clone_from(&names.user);
-    }
-    Ok(Startup { names: Arc::new(names), packet })
 }
 
 /// A name as the log, the records and the admin port show it: a client chooses it, so it is cut, and what could make one line
@@ -146,26 +116,23 @@ fn is_deceptive(c: char) -> bool {
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Takes a zero-terminated text off the front.
-fn text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let end = rest.iter().position(|byte| *byte == 0).ok_or(Malformed::Startup("a parameter does not end"))?;
-    let (text, behind) = rest.split_at(end);
-    *rest = &behind[1..];
-    Ok(text)
-}
-
-async fn read_exact<S: Stream>(
+async fn read_packet<S: Stream>(
     stream: &mut Peer<S>,
-    bytes: &mut [u8],
+    reader: &mut StartupReader,
     end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
-) -> Result<(), NoOpening> {
-    let mut bytes = ReadBuf::new(bytes);
+) -> Result<Packet, NoOpening> {
     std::future::poll_fn(|cx| {
         let mut refreshed = false;
-        while bytes.remaining() > 0 {
+        loop {
+            let mut space = [0; CHUNK];
+            let mut bytes = ReadBuf::new(&mut space[..reader.wants().min(CHUNK)]);
             match stream.poll_read(cx, &mut bytes) {
                 Poll::Ready(0) => return Poll::Ready(Err(NoOpening::Gone)),
-                Poll::Ready(_) => {}
+                Poll::Ready(_) => match reader.handle_bytes(bytes.filled()) {
+                    Ok(Some(packet)) => return Poll::Ready(Ok(packet)),
+                    Ok(None) => {}
+                    Err(malformed) => return Poll::Ready(Err(NoOpening::Malformed(malformed))),
+                },
                 Poll::Pending => match end(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(reason) if refreshed => return Poll::Ready(Err(NoOpening::Ended(reason))),
@@ -177,7 +144,6 @@ async fn read_exact<S: Stream>(
                 },
             }
         }
-        Poll::Ready(Ok(()))
     })
     .await
 }
@@ -206,6 +172,8 @@ mod tests {
     use std::future::Future;
     use std::task::Waker;
 
+    use lastcall_core::wire::CANCEL_REQUEST;
+
     use super::*;
     use crate::in_memory;
 
@@ -225,7 +193,7 @@ mod tests {
         let parameters = [("user", "app"), ("_pq_.shiny", "on"), ("application_name", "etl"), ("DateStyle", "ISO")];
         for version in [0x3_0000, 0x3_0002, 0x3_270f] {
             let packet = packet(version, &parameters);
-            let startup = parse(packet.clone()).unwrap();
+            let startup = Startup::read(packet.clone()).unwrap();
             assert_eq!(
                 (startup.names.user.as_str(), startup.names.database.as_str(), startup.names.application.as_str()),
                 ("app", "app", "etl")
@@ -237,12 +205,12 @@ mod tests {
     #[test]
     fn a_name_is_shown_in_one_line_that_its_client_can_not_lengthen() {
         let forged = "x\n2026 INFO session ended\u{1b}[2J\u{2028}é\u{202e}\u{200f}\u{2066}\u{61c}\u{200b}\u{feff}";
-        let startup = parse(packet(0x3_0000, &[("user", "app"), ("application_name", forged)])).unwrap();
+        let startup = Startup::read(packet(0x3_0000, &[("user", "app"), ("application_name", forged)])).unwrap();
         assert_eq!(
             startup.names.application,
             r"x\n2026 INFO session ended\u{1b}[2J\u{2028}é\u{202e}\u{200f}\u{2066}\u{61c}\u{200b}\u{feff}"
         );
-        let startup = parse(packet(0x3_0000, &[("user", &"u".repeat(9000))])).unwrap();
+        let startup = Startup::read(packet(0x3_0000, &[("user", &"u".repeat(9000))])).unwrap();
         assert_eq!((startup.names.user.len(), startup.names.database.len()), (MAX_NAME, MAX_NAME));
         assert!(startup.packet.len() > 9000, "the worker is told all of it");
     }
@@ -271,7 +239,7 @@ mod tests {
     #[test]
     fn a_startup_packet_that_breaks_off_or_goes_on_is_malformed() {
         for body in [&b"user\0app"[..], b"user\0", b"", b"user\0app\0\0more"] {
-            assert!(parse([&[0; 8], body].concat()).is_err(), "{body:?}");
+            assert!(Startup::read([&[0; 8], body].concat()).is_err(), "{body:?}");
         }
     }
 }

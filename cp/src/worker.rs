@@ -15,8 +15,9 @@ use crate::accept::KEPT_BACK;
 use crate::connection::{Connection, Front};
 use crate::peer::Peer;
 use crate::records::Meter;
-use crate::relay::CHUNK;
 use lastcall_core::EndReason;
+use lastcall_core::connection::CHUNK;
+use lastcall_core::wire::Side;
 use lastcall_world::alarm::within;
 use lastcall_world::{PeerState, World};
 
@@ -28,15 +29,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// notice of is resent for two minutes; the next attempt looks the name up again.
 const ATTEMPT: Duration = Duration::from_secs(15);
 
-/// A terminate message, for a worker whose session is over.
-pub(crate) const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
-
-/// Connects to the worker, again and again. What the client sends meanwhile is kept in `early`, up to one chunk.
+/// Connects to the worker, again and again. What the client sends meanwhile waits, up to one chunk.
 pub(crate) async fn acquire<W: World, M: Meter>(
     front: &Front<W, M>,
     connection: &mut Connection<W, M>,
     client: &mut Peer<W::Stream>,
-    early: &mut Vec<u8>,
 ) -> Result<W::Stream, EndReason> {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -44,7 +41,7 @@ pub(crate) async fn acquire<W: World, M: Meter>(
             return Err(EndReason::TooManyConnections);
         }
         let attempt = within(&front.world, front.world.now() + ATTEMPT, front.world.connect(&front.worker));
-        match until_end(connection, client, early, attempt).await?.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
+        match until_end(connection, client, attempt).await?.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(worker) => return Ok(worker),
             Err(error) => tracing::debug!(
                 session = connection.slot.number(),
@@ -55,7 +52,7 @@ pub(crate) async fn acquire<W: World, M: Meter>(
             ),
         }
         let again = front.world.now() + pause;
-        until_end(connection, client, early, front.world.sleep_until(again)).await?;
+        until_end(connection, client, front.world.sleep_until(again)).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -64,12 +61,11 @@ pub(crate) async fn acquire<W: World, M: Meter>(
 async fn until_end<W: World, M: Meter, T>(
     connection: &mut Connection<W, M>,
     client: &mut Peer<W::Stream>,
-    early: &mut Vec<u8>,
     work: impl Future<Output = T> + Send,
 ) -> Result<T, EndReason> {
     let mut work = Box::pin(work);
     std::future::poll_fn(|cx| {
-        poll_early(connection, client, early, cx);
+        poll_early(connection, client, cx);
         if let Poll::Ready(reason) = connection.poll_end(cx) {
             return Poll::Ready(Err(reason));
         }
@@ -82,16 +78,17 @@ async fn until_end<W: World, M: Meter, T>(
 fn poll_early<W: World, M: Meter>(
     connection: &mut Connection<W, M>,
     client: &mut Peer<W::Stream>,
-    early: &mut Vec<u8>,
     cx: &mut Context<'_>,
 ) {
-    if early.is_empty() && !client.has_ended() {
+    let (inner, drain, now) = connection.parts();
+    let wanted = inner.wants(Side::Frontend, drain, now);
+    if wanted > 0 {
         let mut space = [const { MaybeUninit::uninit() }; CHUNK];
-        let mut bytes = ReadBuf::uninit(&mut space);
+        let mut bytes = ReadBuf::uninit(&mut space[..wanted]);
         match client.poll_read(cx, &mut bytes) {
             Poll::Pending => return,
             Poll::Ready(0) => connection.client_ended(client.peer()),
-            Poll::Ready(_) => early.extend_from_slice(bytes.filled()),
+            Poll::Ready(_) => inner.handle_bytes(Side::Frontend, bytes.filled(), drain, now),
         }
     }
     // Bytes of it wait: that it is gone must not.

@@ -82,6 +82,8 @@ pub enum Verdict {
     CancelNow,
     /// Nothing can be decided before it is known how much of its answer the client's machine has acknowledged.
     LookNow,
+    /// Its client has been told, and has heard it or will not any more: its sockets are to be closed.
+    LetGo,
 }
 
 /// A connection's own place in the second half of the grace, as a fraction of 2³²: 0 is its middle, the rest its end.
@@ -381,7 +383,9 @@ impl Verdict {
     fn at(&self) -> Time {
         match self {
             Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => *at,
-            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow => Time::EPOCH,
+            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow | Verdict::LetGo => {
+                Time::EPOCH
+            }
         }
     }
 }

@@ -6,20 +6,24 @@
 
 pub mod activity;
 pub mod bound;
+pub mod connection;
 pub mod delivery;
 pub mod drain;
 pub mod end;
 pub mod fatal;
+pub mod goodbye;
 mod requests;
 pub mod session;
 pub mod settings;
 mod severity;
+pub mod startup;
 pub mod time;
 pub mod tracker;
 pub mod wire;
 
 pub use activity::{Activity, WaitsOn};
 pub use bound::{Bound, Progress, Term};
+pub use connection::{Connection, Transmit};
 pub use drain::{Drain, Phase, Verdict};
 pub use end::EndReason;
 pub use session::Session;

@@ -108,6 +108,7 @@ impl Session {
 
     /// The startup packet is complete, and a worker is looked for.
     pub fn handle_startup(&mut self, drain: &Drain, now: Time) {
+        debug_assert_eq!(self.door, Door::Startup, "a startup packet comes once");
         self.door = Door::Acquiring;
         self.settle(drain, now);
     }
@@ -265,7 +266,7 @@ impl Session {
         let verdict = match self.poll_verdict(drain, now) {
             Verdict::CarryOn => None,
             Verdict::CloseAt(at, _) | Verdict::CancelAt(at) => Some(at),
-            Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow => Some(now),
+            Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow | Verdict::LetGo => Some(now),
         };
         verdict.into_iter().chain(self.next_look(drain)).min().map(|at| at.max(now))
     }
@@ -368,6 +369,26 @@ impl Session {
         }
     }
 
+    /// Whether a worker has taken it.
+    pub fn is_open(&self) -> bool {
+        self.door == Door::Open
+    }
+
+    /// Whether it waits for a worker.
+    pub fn is_acquiring(&self) -> bool {
+        self.door == Door::Acquiring
+    }
+
+    /// Whether it was closed.
+    pub const fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Whether it is to be closed now, as far as is known.
+    pub(super) fn is_over(&self, drain: &Drain, now: Time) -> bool {
+        matches!(self.poll_verdict(drain, now), Verdict::CloseNow(_) | Verdict::LookNow)
+    }
+
     /// Whether part of a client's message has been forwarded, and not all of it.
     pub const fn is_mid_request(&self) -> bool {
         self.tracker.is_mid_request()
@@ -406,7 +427,7 @@ impl Session {
                 Some((at, "stall_grace"))
             }
             Verdict::CancelAt(at) => Some((at, "wall")),
-            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow => None,
+            Verdict::CarryOn | Verdict::CloseNow(_) | Verdict::CancelNow | Verdict::LookNow | Verdict::LetGo => None,
         }
     }
 

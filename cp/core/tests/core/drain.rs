@@ -63,7 +63,9 @@ fn closed(drain: &Drain, standing: &Standing) -> Option<(Time, EndReason)> {
             assert_eq!(drain.verdict(standing, time + seconds(1)), Verdict::CloseNow(reason));
             Some((time, reason))
         }
-        Verdict::CancelAt(_) | Verdict::CancelNow | Verdict::LookNow => panic!("no wall is set that could cancel"),
+        Verdict::CancelAt(_) | Verdict::CancelNow | Verdict::LookNow | Verdict::LetGo => {
+            panic!("no wall is set that could cancel")
+        }
         Verdict::CloseNow(reason) => panic!("{reason} before the world began"),
     }
 }
