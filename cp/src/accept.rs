@@ -21,7 +21,7 @@ use crate::registry::Registry;
 use crate::session;
 use crate::supervisor::Supervisor;
 use crate::throttle::Throttle;
-use lastcall_core::{Drain, DrainPolicy, Settings, Time};
+use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::alarm::Alarm;
 use lastcall_world::tasks::Tasks;
 use lastcall_world::watched::{Watched, Watcher};
@@ -78,13 +78,13 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         None => None,
     };
     let settings = Arc::new(service.settings);
+    let registry = Registry::new(settings.clone(), world.random("pace") as u32);
     let front = Arc::new(Shared {
-        pace_offset: world.random("pace") as u32,
-        world,
         meter,
         worker: service.worker.into(),
-        registry: Registry::default(),
-        lifecycle: Watched::new(Lifecycle::serving(Drain::new(settings.clone()))),
+        lifecycle: Watched::new(Lifecycle::serving(registry.drain())),
+        registry,
+        world,
         settings,
         tasks: Tasks::default(),
         throttle: Throttle::default(),
@@ -191,8 +191,7 @@ impl<W: World, M: Meter> Accept<W, M> {
             pending.thin(1);
         }
         let (stand, now) = (pending.enter(), world.now());
-        let slot = self.lifecycle.value().drain.accepts(now).then(|| registry.enter(peer, now)).flatten();
-        if let Some(slot) = slot {
+        if let Some(slot) = registry.enter(peer, now) {
             // In the same step in which it was accepted: whoever counts from here on counts it.
             tasks.spawn(world, "session", session::serve(self.front.clone(), stream, slot, stand));
         } else {

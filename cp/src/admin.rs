@@ -257,7 +257,9 @@ mod tests {
             let port = Port::open().await;
             assert_eq!(port.answer("GET", "/readyz").await, said("200 OK", "ready"));
             let mut lifecycle = port.lifecycle.value();
-            lifecycle.begin(Cause::Signal(Signal::Term), port.world.now());
+            lifecycle.cause = Some(Cause::Signal(Signal::Term));
+            lifecycle.signal = Some(Signal::Term);
+            lifecycle.drain.handle_signal(port.world.now());
             port.lifecycle.change(lifecycle);
             assert_eq!(port.answer("GET", "/readyz").await, said("503 Service Unavailable", "draining"));
             assert_eq!(port.answer("GET", "/livez").await, said("200 OK", "alive"));

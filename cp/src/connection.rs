@@ -15,7 +15,6 @@ use crate::pending::Pending;
 use crate::records::{Change, Meter};
 use crate::registry::{Registry, Shown, Slot};
 use crate::throttle::Throttle;
-use lastcall_core::drain::Pace;
 use lastcall_core::{Drain, EndReason, Session, Settings, Time, Verdict};
 use lastcall_world::alarm::Alarm;
 use lastcall_world::tasks::Tasks;
@@ -41,8 +40,6 @@ pub(crate) struct Shared<W, M> {
     pub(crate) late: Tasks,
     pub(crate) pending: Pending,
     pub(crate) cancels: Cancels,
-    /// By how much this process's due times differ from another's.
-    pub(crate) pace_offset: u32,
 }
 
 impl<W, M> Shared<W, M> {
@@ -75,8 +72,7 @@ impl<W: World, M: Meter> Connection<W, M> {
     pub(crate) fn new(front: &Front<W, M>, slot: Slot) -> Self {
         let now = front.world.now();
         let lifecycle = front.lifecycle.subscribe();
-        let pace = Pace::nth(slot.number(), front.pace_offset);
-        let inner = lastcall_core::Connection::new(pace, &lifecycle.value().drain, now);
+        let inner = lastcall_core::Connection::new(slot.pace(), &lifecycle.value().drain, now);
         let connection = Connection {
             shown: Shown { activity: inner.session().activity(), since: inner.session().since(), clock: None },
             inner,

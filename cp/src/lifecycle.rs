@@ -1,8 +1,8 @@
-//! What the whole process is doing: one value, changed by the watch alone, read by every task.
+//! What the whole process is doing: one value, changed by the supervisor alone, read by every task.
 
 use std::fmt;
 
-use lastcall_core::{Drain, Time};
+use lastcall_core::Drain;
 use lastcall_world::Signal;
 
 /// What the process is doing.
@@ -38,19 +38,6 @@ impl Lifecycle {
     /// Whether new sessions are welcome.
     pub const fn is_ready(&self) -> bool {
         self.drain.signal().is_none() && !self.exiting
-    }
-
-    /// The drain begins at `now`.
-    pub(crate) fn begin(&mut self, cause: Cause, now: Time) {
-        self.cause = Some(cause);
-        self.signal = if let Cause::Signal(signal) = cause { Some(signal) } else { None };
-        self.drain.handle_signal(now);
-    }
-
-    /// The drain is taken back.
-    pub(crate) fn recall(&mut self) {
-        self.cause = None;
-        self.drain.handle_recall();
     }
 }
 

@@ -147,13 +147,6 @@ pub struct Exit {
     pub report: Option<DrainReport>,
 }
 
-/// Exit code: every session ended as promised.
-pub const EXIT_DRAINED: u8 = 0;
-/// Exit code: a wall was reached and running work was ended.
-pub const EXIT_WALL: u8 = 3;
-/// Exit code: SIGQUIT.
-pub const EXIT_QUIT: u8 = 131;
-
 /// Writes each record as one line of the log, whatever the log's filter says.
 #[derive(Clone, Debug)]
 pub struct LogMeter(Outlet);

@@ -4,8 +4,8 @@
 //! count. The process may exit when the registry is empty, and closes it in the same step. Connections that come too late to
 //! be served (they wait for their 57P03 or bring a cancel request) are not entered: nobody waits for them.
 //!
-//! An ending is counted when it is decided, not when the connection is gone: it belongs to the drain that decided it, however
-//! long the client takes to read its FATAL.
+//! The count, and what it means for the exit, is [`lastcall_core::Process`]'s; here it is shared by the tasks, with what
+//! people want to know of each connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,38 +14,37 @@ use std::task::{Context, Poll, Waker};
 use crate::records::Left;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::who::{Names, Who};
+use lastcall_core::drain::Pace;
+use lastcall_core::process::{Effect, Entered, Member, NotRecalled};
 use lastcall_core::wire::CancelKey;
-use lastcall_core::{Activity, EndReason, Time};
+use lastcall_core::{Activity, Bound, Drain, EndReason, Process, Settings, Time};
 
-/// The live connections of this process. Clones share them.
-#[derive(Clone, Debug, Default)]
+/// The process and its live connections. Clones share them.
+#[derive(Clone, Debug)]
 pub(crate) struct Registry(Arc<Mutex<Book>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Book {
-    last_number: u32,
-    entries: BTreeMap<u32, Entry>,
+    process: Process<Entry>,
     /// Process id at its worker and number of each connection whose key is known. Two workers may choose the same id.
     process_ids: BTreeSet<(u32, u32)>,
-    /// Those of them whose startup packet is complete.
-    sessions: usize,
-    /// Those of them whose end is not decided.
-    undecided: usize,
-    /// Nobody enters any more: the process exits.
-    closed: bool,
-    tally: Tally,
+    /// Sessions refused because they came too late, and cancel requests that were served, since the drain began.
+    refused: u64,
+    cancels: u64,
+    /// The last to leave.
+    last: Option<Left>,
     /// Whoever waits for the registry to be empty: one at a time.
     waiter: Option<Waker>,
 }
 
-/// What is known of one live connection from outside its task.
+/// What is known of one live connection from outside its task, besides what it is doing.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) who: Who,
-    pub(crate) shown: Shown,
+    /// The clock that runs for it, and when that ends it if nothing happens before.
+    pub(crate) clock: Option<(Time, &'static str)>,
     /// Its worker's cancel key, which is its client's too.
     key: Option<CancelKey>,
-    is_session: bool,
 }
 
 /// What a connection shows to whoever asks about it from outside its task.
@@ -62,19 +61,15 @@ pub(crate) struct Shown {
 /// The name under which a connection is counted that brought a cancel request and was no session.
 pub(crate) const CANCEL_REQUEST: &str = "cancel_request";
 
-/// How many were here and came, how many ended and why, and who left last.
-///
-/// Once nobody is here any more, those who were here and those who came are as many as those who ended.
-#[derive(Clone, Debug, Default)]
+/// How many were here and came since the drain began, how many ended and why, and who left last.
+#[derive(Clone, Debug)]
 pub(crate) struct Tally {
-    /// Connections that were here when it was begun, those not counted whose end was decided before.
+    /// Connections that were here when it began.
     pub(crate) here: usize,
     /// Connections that were entered since.
     pub(crate) came: u64,
     /// Connections whose end was decided since, by reason; cancel requests among them, as [`CANCEL_REQUEST`].
     pub(crate) ended_by: BTreeMap<&'static str, u64>,
-    /// Sessions whose statement was cancelled at the wall.
-    pub(crate) cut: u64,
     /// Sessions refused because they came too late.
     pub(crate) refused: u64,
     /// Cancel requests that were served.
@@ -90,56 +85,86 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+impl Default for Registry {
+    fn default() -> Self {
+        Registry::new(std::sync::Arc::default(), 0)
+    }
+}
+
 impl Registry {
-    /// Enters a connection that has just been accepted from `peer`; none once the registry is closed.
+    /// Nobody is here yet. `offset` is a random number: see [`Process::new`].
+    pub(crate) fn new(settings: std::sync::Arc<Settings>, offset: u32) -> Self {
+        Registry(Arc::new(Mutex::new(Book {
+            process: Process::new(settings, offset),
+            process_ids: BTreeSet::new(),
+            refused: 0,
+            cancels: 0,
+            last: None,
+            waiter: None,
+        })))
+    }
+
+    /// Enters a connection that has just been accepted from `peer`; none if it comes too late.
     pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Slot> {
+        let entry = Entry { who: Who::unnamed(peer), clock: None, key: None };
+        let entered = self.book().process.handle_accepted(entry, now)?;
+        Some(Slot { registry: self.clone(), entered, reason: None, left_at: now })
+    }
+
+    /// The drain as it is now.
+    pub(crate) fn drain(&self) -> Drain {
+        self.book().process.drain().clone()
+    }
+
+    /// Tells the process what it is ordered to do.
+    pub(crate) fn order(&self, order: impl FnOnce(&mut Process<Entry>) -> Effect) -> Effect {
         let mut book = self.book();
-        if book.closed {
-            return None;
+        let effect = order(&mut book.process);
+        if effect == Effect::Begun {
+            (book.refused, book.cancels, book.last) = (0, 0, None);
         }
-        // Numbers of connections that are still there are skipped when the count wraps round.
-        loop {
-            book.last_number = book.last_number.wrapping_add(1);
-            if book.last_number != 0 && !book.entries.contains_key(&book.last_number) {
-                break;
-            }
-        }
-        let number = book.last_number;
-        let entry = Entry {
-            who: Who::unnamed(peer),
-            shown: Shown { activity: Activity::Handshake, since: now, clock: None },
-            key: None,
-            is_session: false,
-        };
-        book.entries.insert(number, entry);
-        book.undecided += 1;
-        book.tally.came += 1;
-        Some(Slot { registry: self.clone(), number, reason: None, left_at: now })
+        effect
+    }
+
+    /// Takes the drain back.
+    pub(crate) fn recall(&self) -> Result<(), NotRecalled> {
+        self.book().process.handle_recall()
     }
 
     /// How many connections are here, handshakes included.
     pub(crate) fn connections(&self) -> usize {
-        self.book().entries.len()
+        self.book().process.members().len()
     }
 
-    /// Whether anybody here is doing something that `is` says yes to.
-    pub(crate) fn any(&self, is: impl Fn(Activity) -> bool) -> bool {
-        self.book().entries.values().any(|entry| is(entry.shown.activity))
+    /// How many were here when the drain began.
+    pub(crate) fn here(&self) -> usize {
+        self.book().process.tally().here
+    }
+
+    /// Whether a worker executes.
+    pub(crate) fn executes(&self) -> bool {
+        self.book().process.any(|activity| activity == Activity::Executing)
+    }
+
+    /// When the process is gone at the latest: see [`Process::bound`].
+    pub(crate) fn bound(&self, now: Time) -> Option<Bound> {
+        self.book().process.bound(now)
     }
 
     /// The `limit` live connections that have been doing what they do for longest, those first, and how many there are in
     /// all. Copies no more than it returns.
-    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Entry)>) {
+    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Member<Entry>)>) {
         let book = self.book();
-        let mut order: Vec<(Time, u32)> =
-            book.entries.iter().map(|(number, entry)| (entry.shown.since, *number)).collect();
+        let members = book.process.members();
+        let mut order: Vec<(Time, u32)> = members.iter().map(|(number, member)| (member.since, *number)).collect();
         if limit < order.len() {
             order.select_nth_unstable(limit);
             order.truncate(limit);
         }
         order.sort_unstable();
-        let longest = order.into_iter().filter_map(|(_, number)| Some((number, book.entries.get(&number)?.clone())));
-        (book.entries.len(), longest.collect())
+        let longest = order.into_iter().filter_map(|(_, number)| Some((number, members.get(&number)?.clone())));
+        (members.len(), longest.collect())
     }
 
     /// The number of the session that has this cancel key.
@@ -149,48 +174,53 @@ impl Registry {
         let book = self.book();
         let numbers = book.process_ids.range((process_id, 0)..=(process_id, u32::MAX));
         let is_his = |number: &u32| {
-            let known = book.entries.get(number).and_then(|entry| entry.key.as_ref());
+            let known = book.process.members().get(number).and_then(|member| member.data.key.as_ref());
             known.is_some_and(|known| known.matches(key))
         };
         numbers.map(|(_, number)| *number).find(is_his)
     }
 
-    /// Ready when no connection is left: the registry is then closed, in the same step. One caller at a time.
-    pub(crate) fn poll_close_if_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready with the exit code when nothing is left to wait for: nobody enters any more, from the same step on. One caller
+    /// at a time, who also comes again at the end of the lame duck.
+    pub(crate) fn poll_exit(&self, now: Time, cx: &mut Context<'_>) -> Poll<u8> {
         let mut book = self.book();
-        if book.entries.is_empty() {
-            book.closed = true;
-            return Poll::Ready(());
+        if let Some(code) = book.process.poll_exit(now) {
+            return Poll::Ready(code);
         }
         book.waiter = Some(cx.waker().clone());
         Poll::Pending
     }
 
+    /// What the exit code tells of the drain so far.
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.book().process.exit_code()
+    }
+
     /// Counts a session that came too late.
     pub(crate) fn count_refused(&self) {
-        self.book().tally.refused += 1;
+        self.book().refused += 1;
     }
 
     /// Counts a cancel request that reached its worker.
     pub(crate) fn count_cancel(&self) {
-        self.book().tally.cancels += 1;
+        self.book().cancels += 1;
     }
 
     /// Counts a session whose statement is cancelled at the wall.
     pub(crate) fn count_cut(&self) {
-        self.book().tally.cut += 1;
+        self.book().process.handle_cut();
     }
 
-    /// Begins the tally anew, at the signal. Returns how many connections it has still to count.
-    pub(crate) fn begin_tally(&self) -> usize {
-        let mut book = self.book();
-        book.tally = Tally { here: book.undecided, ..Tally::default() };
-        book.tally.here
-    }
-
-    /// The tally since it was begun.
+    /// The tally since the drain began.
     pub(crate) fn tally(&self) -> Tally {
-        self.book().tally.clone()
+        let book = self.book();
+        let tally = book.process.tally();
+        let mut ended_by: BTreeMap<_, _> = tally.ended.iter().map(|(reason, count)| (reason.name(), *count)).collect();
+        if tally.cancel_requests > 0 {
+            ended_by.insert(CANCEL_REQUEST, tally.cancel_requests);
+        }
+        let (refused, cancels, last) = (book.refused, book.cancels, book.last.clone());
+        Tally { here: tally.here, came: tally.came, ended_by, refused, cancels, last }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -198,11 +228,11 @@ impl Registry {
     }
 }
 
-/// One connection's place in the registry: given back when it is dropped, whatever ended the connection.
+/// One connection's slot in the registry: given back when it is dropped, whatever ended the connection.
 #[derive(Debug)]
 pub(crate) struct Slot {
     registry: Registry,
-    number: u32,
+    entered: Entered,
     /// Why it ends, once that is decided.
     reason: Option<EndReason>,
     left_at: Time,
@@ -211,80 +241,73 @@ pub(crate) struct Slot {
 impl Slot {
     /// The connection's number.
     pub(crate) const fn number(&self) -> u32 {
-        self.number
+        self.entered.number
     }
 
-    /// Its startup packet is complete: from now on it is the session of whoever `names` names, unless there are `limit`
-    /// already.
-    ///
-    /// Returns whether it is.
-    pub(crate) fn become_session(&self, names: std::sync::Arc<Names>, limit: u32) -> bool {
+    /// Its place among the due times.
+    pub(crate) const fn pace(&self) -> Pace {
+        self.entered.pace
+    }
+
+    /// Its startup packet is complete: from now on it is the session of whoever `names` names, unless it can't be one.
+    pub(crate) fn become_session(&self, names: std::sync::Arc<Names>, now: Time) -> Result<(), EndReason> {
         let mut book = self.registry.book();
-        if book.sessions >= limit as usize {
-            return false;
+        book.process.handle_startup(self.number(), now)?;
+        if let Some(member) = book.process.member_mut(self.number()) {
+            member.data.who.names = Some(names);
         }
-        book.sessions += 1;
-        if let Some(entry) = book.entries.get_mut(&self.number) {
-            entry.is_session = true;
-            entry.who.names = Some(names);
-        }
-        true
+        Ok(())
     }
 
     /// Says what the connection is doing, and its worker's cancel key once that is known.
     pub(crate) fn update(&self, shown: Shown, key: Option<&CancelKey>) {
         let mut book = self.registry.book();
-        let Book { entries, process_ids, .. } = &mut *book;
-        if let Some(entry) = entries.get_mut(&self.number) {
-            entry.shown = shown;
-            if let (None, Some(key)) = (&entry.key, key) {
-                entry.key = Some(key.clone());
-                process_ids.insert((key.process_id(), self.number));
+        let Book { process, process_ids, .. } = &mut *book;
+        process.handle_activity(self.number(), shown.activity, shown.since);
+        if let Some(Member { data, .. }) = process.member_mut(self.number()) {
+            data.clock = shown.clock;
+            if let (None, Some(key)) = (&data.key, key) {
+                data.key = Some(key.clone());
+                process_ids.insert((key.process_id(), self.number()));
             }
         }
     }
 
-    /// Its end is decided, and is counted now; the place is kept until the client was told. A later decision changes nothing.
+    /// Its end is decided, and is counted now; the slot is kept until the client was told. A later decision changes nothing.
     pub(crate) fn decide(&mut self, reason: EndReason) {
         if self.reason.is_none() {
             self.reason = Some(reason);
-            self.registry.book().count(reason.name());
+            self.registry.book().process.handle_decided(self.number(), reason);
         }
     }
 
-    /// Gives the place back. `reason` counts if nothing was decided before.
+    /// Gives the slot back. `reason` counts if nothing was decided before.
     pub(crate) fn leave(mut self, reason: EndReason, now: Time) -> Left {
         self.decide(reason);
         self.left_at = now;
         let reason = self.reason.unwrap_or(reason);
-        Left { session: self.number, who: self.who().to_string(), reason, at: now }
+        Left { session: self.number(), who: self.who().to_string(), reason, at: now }
     }
 
     /// Whose connection it is.
     pub(crate) fn who(&self) -> Who {
         let book = self.registry.book();
-        book.entries.get(&self.number).expect("a place is in the book until it is dropped").who.clone()
+        let members = book.process.members();
+        members.get(&self.number()).expect("a slot is in the book until it is dropped").data.who.clone()
     }
 
-    /// Gives the place back: it was a cancel request, not a session.
+    /// Gives the slot back: it was a cancel request, not a session.
     pub(crate) fn vacate(self) {
         let mut book = self.registry.book();
-        book.count(CANCEL_REQUEST);
-        book.forget(self.number);
+        book.process.handle_cancel_request(self.number());
+        book.forget(self.number());
     }
 }
 
 impl Book {
-    /// Counts a connection whose end is decided.
-    fn count(&mut self, reason: &'static str) {
-        self.undecided -= 1;
-        *self.tally.ended_by.entry(reason).or_default() += 1;
-    }
-
     /// Takes a connection out; it may not be there any more.
     fn forget(&mut self, number: u32) -> Option<Entry> {
-        let entry = self.entries.remove(&number)?;
-        self.sessions -= usize::from(entry.is_session);
+        let entry = self.process.handle_gone(number)?;
         if let Some(key) = &entry.key {
             self.process_ids.remove(&(key.process_id(), number));
         }
@@ -296,16 +319,14 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let waiter = {
             let mut book = self.registry.book();
-            if let Some(entry) = book.forget(self.number) {
-                // Nobody said why: its task was torn down, by a panic of its own.
-                let reason = self.reason.unwrap_or(EndReason::Panicked);
-                if self.reason.is_none() {
-                    book.count(reason.name());
-                }
-                book.tally.last =
-                    Some(Left { session: self.number, who: entry.who.to_string(), reason, at: self.left_at });
+            // Nobody said why: its task was torn down, by a panic of its own.
+            let reason = self.reason.unwrap_or(EndReason::Panicked);
+            book.process.handle_decided(self.number(), reason);
+            if let Some(entry) = book.forget(self.number()) {
+                let left = Left { session: self.number(), who: entry.who.to_string(), reason, at: self.left_at };
+                book.last = Some(left);
             }
-            if book.entries.is_empty() { book.waiter.take() } else { None }
+            if book.process.members().is_empty() { book.waiter.take() } else { None }
         };
         if let Some(waiter) = waiter {
             waiter.wake();

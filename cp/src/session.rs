@@ -63,8 +63,7 @@ pub(crate) fn serve<W: World, M: Meter>(
             let mut session = pin!(session(&front, &mut connection, &mut client, &mut about));
             // A fault of this program's costs the session, and neither its record nor its count.
             std::future::poll_fn(|cx| {
-                catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx)))
-                    .unwrap_or_else(|_| Poll::Ready(EndReason::Panicked))
+                catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(cx))).unwrap_or(Poll::Ready(EndReason::Panicked))
             })
             .await
         };
@@ -115,13 +114,9 @@ async fn session<W: World, M: Meter>(
     let packet = std::mem::take(&mut about.startup.packet);
     let (inner, drain, now) = connection.parts();
     inner.handle_startup(packet, drain, now);
-    // The signal may be newer than the last look at it.
-    connection.poll_lifecycle(&mut Context::from_waker(Waker::noop()));
-    if !connection.drain().accepts(connection.now()) {
-        return EndReason::ShuttingDown;
-    }
-    if !connection.slot.become_session(about.startup.names.clone(), front.settings.max_connections) {
-        return EndReason::TooManyConnections;
+    let become_session = connection.slot.become_session(about.startup.names.clone(), connection.now());
+    if let Err(reason) = become_session {
+        return reason;
     }
     let mut worker = match Box::pin(worker::acquire(front, connection, client)).await {
         Ok(worker) => Peer::new(worker),

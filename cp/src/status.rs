@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::lifecycle::Lifecycle;
 use crate::records::Rounded;
 use crate::registry::{Entry, Registry};
-use lastcall_core::{Activity, DrainPolicy, Progress, Time};
+use lastcall_core::process::Member;
+use lastcall_core::{Activity, Time};
 
 /// Who is here, and where a drain stands. Times are relative to the moment of the question.
 #[derive(Debug, Serialize)]
@@ -53,16 +54,15 @@ impl Status {
     /// At `now`, naming `limit` connections at most.
     pub(crate) fn new(lifecycle: &Lifecycle, registry: &Registry, now: Time, limit: usize) -> Status {
         let (connections, longest) = registry.longest(limit);
-        let executing = registry.any(|activity| activity == Activity::Executing);
         Status {
             phase: lifecycle.drain.phase(now).name(),
             cause: lifecycle.cause.map(|cause| cause.to_string()),
             signalled: lifecycle.signal.is_some(),
             draining_for_ms: lifecycle.drain.signal().map_or(0, |since| millis(now, since)),
-            executing,
-            gone_in_ms: bound(lifecycle, registry, executing, now).map(|bound| millis(bound, now)),
+            executing: registry.executes(),
+            gone_in_ms: registry.bound(now).map(|bound| millis(bound.at, now)),
             connections,
-            clients: longest.into_iter().map(|(number, entry)| Client::new(number, entry, now)).collect(),
+            clients: longest.into_iter().map(|(number, member)| Client::new(number, member, now)).collect(),
         }
     }
 
@@ -73,21 +73,10 @@ impl Status {
     }
 }
 
-/// The bound of the drain that runs, counted from `now` where anything is open.
-fn bound(lifecycle: &Lifecycle, registry: &Registry, executing: bool, now: Time) -> Option<Time> {
-    let (signal, rules) = (lifecycle.drain.signal()?, lifecycle.drain.settings());
-    let progress = Progress {
-        signal,
-        moved: (executing || registry.any(Activity::holds_worker)).then_some(now),
-        queued: registry.any(|activity| activity == Activity::Acquiring),
-        wall: lifecycle.drain.wall(),
-    };
-    (rules.drain_policy == DrainPolicy::IdleAware).then(|| progress.bound(rules).at)
-}
-
 impl Client {
-    fn new(connection: u32, entry: Entry, now: Time) -> Client {
-        let Entry { who, shown, .. } = &entry;
+    fn new(connection: u32, member: Member<Entry>, now: Time) -> Client {
+        let Member { activity, since, data: entry, .. } = &member;
+        let Entry { who, clock, .. } = entry;
         let names = who.names.as_deref();
         Client {
             who: who.to_string(),
@@ -97,10 +86,10 @@ impl Client {
             application: names.map(|names| names.application.clone()),
             peer: who.peer.to_string(),
             worker_pid: entry.worker_pid(),
-            activity: shown.activity.name(),
-            for_ms: millis(now, shown.since),
-            clock: shown.clock.map(|(_, clock)| clock),
-            ends_in_ms: shown.clock.map(|(at, _)| millis(at, now)),
+            activity: activity.name(),
+            for_ms: millis(now, *since),
+            clock: clock.map(|(_, clock)| clock),
+            ends_in_ms: clock.map(|(at, _)| millis(at, now)),
         }
     }
 }
@@ -176,14 +165,12 @@ mod tests {
     fn enter(registry: &Registry, application: &str, now: Time) -> Slot {
         let slot = registry.enter("10.0.0.7:40000".parse().unwrap(), now).unwrap();
         let names = Names { application: application.to_owned(), user: "app".to_owned(), database: "sales".to_owned() };
-        slot.become_session(Arc::new(names), 1000);
+        slot.become_session(Arc::new(names), now).unwrap();
         slot
     }
 
     /// At 20 s, 12 s into a drain by request, with a running statement and one or more idle clients.
     fn status(idle: u32, limit: usize) -> Status {
-        let mut lifecycle = Lifecycle::serving(Drain::new(Arc::default()));
-        lifecycle.begin(Cause::Request, at(8));
         let registry = Registry::default();
         let key = CancelKey::read(&[0, 0, 0x12, 0x67, 0, 0, 0, 0]).unwrap();
         let mut places = vec![enter(&registry, "etl", at(1))];
@@ -194,6 +181,8 @@ mod tests {
             slot.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
             places.push(slot);
         }
+        registry.order(|process| process.handle_request(at(8)));
+        let lifecycle = Lifecycle { cause: Some(Cause::Request), ..Lifecycle::serving(registry.drain()) };
         Status::new(&lifecycle, &registry, at(20), limit)
     }
 

@@ -15,10 +15,11 @@ use crate::connection::Front;
 use crate::lifecycle::{Cause, Lifecycle};
 use crate::log::RECORD;
 use crate::orders::{Answer, Ask, Order};
-use crate::records::{DrainReport, EXIT_DRAINED, EXIT_QUIT, EXIT_WALL, Exit, Meter, Rounded};
+use crate::records::{DrainReport, Exit, Meter, Rounded};
 use crate::status::Status;
+use lastcall_core::Time;
+use lastcall_core::process::{EXIT_QUIT, Effect, NotRecalled};
 use lastcall_core::settings::FLUSH_LIMIT;
-use lastcall_core::{DrainPolicy, EndReason, Time};
 use lastcall_world::alarm::{Alarm, within};
 use lastcall_world::{Signal, World};
 
@@ -38,8 +39,6 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 pub(crate) struct Supervisor<W: World, M> {
     front: Front<W, M>,
     orders: mpsc::Receiver<Order>,
-    /// SIGINTs so far.
-    interrupts: u32,
     /// For the end of the lame duck, and for the next report.
     lame_duck: Alarm<W>,
     report: Alarm<W>,
@@ -57,7 +56,6 @@ impl<W: World, M: Meter> Supervisor<W, M> {
     pub(crate) fn new(front: Front<W, M>, orders: mpsc::Receiver<Order>) -> Self {
         Supervisor {
             orders,
-            interrupts: 0,
             lame_duck: Alarm::new(front.world.clone()),
             report: Alarm::new(front.world.clone()),
             next_report: Time::EPOCH,
@@ -103,8 +101,9 @@ impl<W: World, M: Meter> Supervisor<W, M> {
         let Some(earliest_exit) = self.front.lifecycle.value().drain.earliest_exit() else {
             return Poll::Pending;
         };
-        let lame_duck_over = self.lame_duck.poll_at(earliest_exit, cx);
-        if lame_duck_over && self.front.registry.poll_close_if_empty(cx).is_ready() {
+        // Wakes this task at the end of the lame duck.
+        self.lame_duck.poll_at(earliest_exit, cx);
+        if self.front.registry.poll_exit(self.front.world.now(), cx).is_ready() {
             return Poll::Ready(Happened::Drained);
         }
         if self.report.poll_at(self.next_report, cx) {
@@ -115,60 +114,69 @@ impl<W: World, M: Meter> Supervisor<W, M> {
     }
 
     fn handle_signal(&mut self, signal: Signal) {
-        self.interrupts += u32::from(signal == Signal::Int);
-        let mut lifecycle = self.front.lifecycle.value();
-        if lifecycle.drain.signal().is_none() {
-            return self.begin(Cause::Signal(signal));
+        let now = self.front.world.now();
+        let effect = self.front.registry.order(|process| match signal {
+            Signal::Int => process.handle_interrupt(now),
+            _ => process.handle_term(now),
+        });
+        let lifecycle = self.front.lifecycle.value();
+        match effect {
+            Effect::Begun => return self.begun(Cause::Signal(signal)),
+            Effect::WallNow => {
+                tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
+            }
+            Effect::Kept => tracing::info!(%signal, "the drain by request can't be taken back any more"),
+            _ => {
+                let first = lifecycle.signal.unwrap_or(signal);
+                return tracing::info!(%signal, %first, "signal ignored: the drain is under way");
+            }
         }
-        let first = lifecycle.signal.replace(lifecycle.signal.unwrap_or(signal));
-        if self.interrupts == 2 {
-            tracing::warn!(connections = self.front.registry.connections(), "second SIGINT: the wall falls now");
-            lifecycle.drain.handle_wall(self.front.world.now());
-        } else if let Some(first) = first {
-            return tracing::info!(%signal, %first, "signal ignored: the drain is under way");
-        } else {
-            tracing::info!(%signal, "the drain by request can't be taken back any more");
-        }
-        self.front.lifecycle.change(lifecycle);
+        let signal = lifecycle.signal.or(Some(signal));
+        self.front.lifecycle.change(Lifecycle { drain: self.front.registry.drain(), signal, ..lifecycle });
     }
 
     fn handle_order(&mut self, ask: Ask) -> Answer {
-        let mut lifecycle = self.front.lifecycle.value();
-        match (ask, lifecycle.drain.signal()) {
-            (Ask::Begin, Some(_)) => Answer::UnderWay,
-            (Ask::Begin, None) => {
-                self.begin(Cause::Request);
+        let now = self.front.world.now();
+        let lifecycle = self.front.lifecycle.value();
+        match ask {
+            Ask::Begin if self.front.registry.order(|process| process.handle_request(now)) == Effect::Begun => {
+                self.begun(Cause::Request);
                 Answer::Begun
             }
-            (Ask::Recall, None) => Answer::NoDrain,
-            (Ask::Recall, Some(since)) => {
-                if let Some(signal) = lifecycle.signal {
-                    return Answer::Signalled(signal);
+            Ask::Begin => Answer::UnderWay,
+            Ask::Recall => match self.front.registry.recall() {
+                Err(NotRecalled::NoDrain) => Answer::NoDrain,
+                Err(NotRecalled::Signalled) => Answer::Signalled(lifecycle.signal.unwrap_or(Signal::Term)),
+                Err(_) => Answer::Deaf,
+                Ok(()) => {
+                    let lasted = now.since(lifecycle.drain.signal().unwrap_or(now));
+                    tracing::info!(
+                        lasted = %Rounded(lasted),
+                        connections = self.front.registry.connections(),
+                        "drain taken back"
+                    );
+                    self.front.lifecycle.change(Lifecycle {
+                        drain: self.front.registry.drain(),
+                        cause: None,
+                        ..lifecycle
+                    });
+                    Answer::Recalled
                 }
-                if self.front.settings.drain_policy != DrainPolicy::IdleAware {
-                    return Answer::Deaf;
-                }
-                let lasted = self.front.world.now().since(since);
-                tracing::info!(
-                    lasted = %Rounded(lasted),
-                    connections = self.front.registry.connections(),
-                    "drain taken back"
-                );
-                lifecycle.recall();
-                self.front.lifecycle.change(lifecycle);
-                Answer::Recalled
-            }
+            },
         }
     }
 
-    fn begin(&mut self, cause: Cause) {
-        let now = self.front.world.now();
-        self.next_report = now + REPORT_EVERY;
-        let connections = self.front.registry.begin_tally();
-        let mut lifecycle = self.front.lifecycle.value();
-        lifecycle.begin(cause, now);
+    fn begun(&mut self, cause: Cause) {
+        let connections = self.front.registry.here();
+        self.next_report = self.front.world.now() + REPORT_EVERY;
+        let lifecycle = self.front.lifecycle.value();
         // Everything above is settled before any other task learns of the drain.
-        self.front.lifecycle.change(lifecycle);
+        self.front.lifecycle.change(Lifecycle {
+            drain: self.front.registry.drain(),
+            cause: Some(cause),
+            signal: if let Cause::Signal(signal) = cause { Some(signal) } else { None },
+            ..lifecycle
+        });
         let rules = &self.front.settings;
         tracing::info!(
             %cause,
@@ -214,10 +222,9 @@ impl<W: World, M: Meter> Supervisor<W, M> {
             Some(None) => tracing::error!(limit = %Rounded(FLUSH_LIMIT), "the meter did not flush in time"),
             Some(Some(())) => {}
         }
-        let tally = self.front.registry.tally();
-        let walled = tally.cut > 0 || tally.ended_by.contains_key(EndReason::Wall.name());
+        let code = self.front.registry.exit_code();
         end_tasks(&self.front).await;
-        self.report(if walled { EXIT_WALL } else { EXIT_DRAINED }, ended).await
+        self.report(code, ended).await
     }
 
     /// SIGQUIT: every session is ended where it stands, and recorded.

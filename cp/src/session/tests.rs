@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::*;
 use crate::connection::Shared;
 use crate::in_memory::{InMemory, Socket, pair};
-use crate::lifecycle::{Cause, Lifecycle};
+use crate::lifecycle::Lifecycle;
 use crate::pending::Pending;
 use crate::registry::Registry;
 use lastcall_core::wire::CancelKey;
 use lastcall_core::{Drain, Settings};
-use lastcall_world::Signal;
 use lastcall_world::tasks::Tasks;
 use lastcall_world::watched::Watched;
 
@@ -51,11 +50,10 @@ impl Table {
         let world = InMemory::default();
         let settings = Arc::new(Settings::default());
         let front = Arc::new(Shared {
-            pace_offset: 0,
             world: world.clone(),
             meter: Records::default(),
             worker: "worker:5432".into(),
-            registry: Registry::default(),
+            registry: Registry::new(settings.clone(), 0),
             lifecycle: Watched::new(Lifecycle::serving(Drain::new(settings.clone()))),
             settings,
             tasks: Tasks::default(),
@@ -86,7 +84,8 @@ impl Table {
 
     fn signal(&self) {
         let mut lifecycle = self.front.lifecycle.value();
-        lifecycle.begin(Cause::Signal(Signal::Term), self.world.now());
+        self.front.registry.order(|process| process.handle_term(self.world.now()));
+        lifecycle.drain = self.front.registry.drain();
         self.front.lifecycle.change(lifecycle);
         self.world.run();
     }
