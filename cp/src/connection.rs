@@ -1,7 +1,7 @@
 //! One connection from accept to close: its session, its clocks and its place in the registry, kept together.
 //!
-//! Every stage (startup, finding a worker, relaying) polls [`Connection::poll_end`] beside its own work, so the drain and the
-//! clocks reach a connection wherever it is.
+//! Every stage (startup, finding a worker, relaying) drives it beside its own work, so the drain and the clocks reach a
+//! connection wherever it is.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,11 +15,13 @@ use crate::pending::Pending;
 use crate::records::{Change, Meter};
 use crate::registry::{Registry, Shown, Slot};
 use crate::throttle::Throttle;
+use lastcall_core::connection::Next;
 use lastcall_core::{Drain, EndReason, Session, Settings, Time, Verdict};
+use lastcall_world::World;
 use lastcall_world::alarm::Alarm;
+use lastcall_world::pair::Pair;
 use lastcall_world::tasks::Tasks;
 use lastcall_world::watched::{Watched, Watcher};
-use lastcall_world::{PeerState, World};
 
 /// What all connections of a process share, as each of them holds it.
 pub(crate) type Front<W, M> = Arc<Shared<W, M>>;
@@ -113,54 +115,41 @@ impl<W: World, M: Meter> Connection<W, M> {
         }
     }
 
-    /// Ready with the reason when the connection is over, for one that has no worker yet; wakes the task when that may have
+    /// Ready with the reason when the connection is over, for one that is still opening; wakes the task when that may have
     /// changed.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
-        match self.poll_turn(cx) {
-            Poll::Ready(Turn::End(reason)) => Poll::Ready(reason),
-            // Nothing runs, and nothing was answered.
-            Poll::Ready(Turn::Cancel | Turn::Look) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Ready with what is to be done now; wakes the task when that may have changed.
-    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        self.poll_lifecycle(cx);
-        if self.lifecycle.value().exiting {
-            return Poll::Ready(Turn::End(EndReason::Quit));
-        }
         loop {
+            self.poll_lifecycle(cx);
+            if self.lifecycle.value().exiting {
+                return Poll::Ready(EndReason::Quit);
+            }
             let now = self.now();
-            match self.inner.poll_verdict(self.drain(), now) {
-                Verdict::CloseNow(reason) => return Poll::Ready(Turn::End(reason)),
-                Verdict::CancelNow => return Poll::Ready(Turn::Cancel),
-                Verdict::LookNow => return Poll::Ready(Turn::Look),
-                Verdict::LetGo => unreachable!("nobody asks about a connection that is closed"),
-                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) => {}
+            if let Verdict::CloseNow(reason) = self.inner.poll_verdict(self.drain(), now) {
+                return Poll::Ready(reason);
             }
-            match self.inner.next_timeout(self.drain(), now) {
-                Some(at) if self.alarm.poll_at(at, cx) => {}
-                _ => break,
+            if self.waits(self.inner.next_timeout(self.drain(), now), cx) {
+                return Poll::Pending;
             }
-        }
-        self.show();
-        Poll::Pending
-    }
-
-    /// The client's side has ended, and all that it sent has been read.
-    pub(crate) fn client_ended(&mut self, peer: PeerState) {
-        let now = self.now();
-        if peer == PeerState::Gone {
-            self.inner.handle_client_reset(now);
-        } else {
-            self.inner.handle_client_ended(now);
         }
     }
 
-    /// Of what was written the client's machine has not acknowledged so many bytes.
-    pub(crate) fn look(&mut self, unacknowledged: usize) {
+    /// Moves what can be moved between these two, and says what to do next.
+    pub(crate) fn drive(&mut self, pair: &mut Pair<'_, '_, W::Stream>) -> Next {
+        self.poll_lifecycle(pair.cx);
+        if self.lifecycle.value().exiting {
+            return Next::Close(EndReason::Quit);
+        }
         let (inner, drain, now) = self.parts();
-        inner.handle_look(unacknowledged, drain, now);
+        inner.drive(pair, drain, now)
+    }
+
+    /// Whether there is nothing to do until `until`: the task is woken then.
+    pub(crate) fn waits(&mut self, until: Option<Time>, cx: &mut Context<'_>) -> bool {
+        let waits = until.is_none_or(|at| !self.alarm.poll_at(at, cx));
+        if waits {
+            self.show();
+        }
+        waits
     }
 
     /// Cancels the statement at its worker, beside whatever else goes on.
@@ -216,17 +205,6 @@ impl<W: World, M: Meter> Connection<W, M> {
         let left = self.slot.leave(reason, self.front.world.now());
         self.front.meter.connection_left(&left);
     }
-}
-
-/// What is to be done for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It is over.
-    End(EndReason),
-    /// Its statement is to be cancelled: [`Connection::cancel`].
-    Cancel,
-    /// What its client's machine has acknowledged is to be looked at.
-    Look,
 }
 
 /// Whether two clocks are the same for whoever reads them in whole seconds.

@@ -5,11 +5,12 @@
 use std::task::Poll;
 
 use crate::connection::Front;
-use crate::peer::Peer;
-use lastcall_core::wire::Side;
-use lastcall_core::{Connection, Transmit, Verdict};
+use lastcall_core::Connection;
+use lastcall_core::connection::Next;
+use lastcall_world::World;
 use lastcall_world::alarm::Alarm;
-use lastcall_world::{PeerState, World};
+use lastcall_world::pair::Pair;
+use lastcall_world::peer::Peer;
 
 /// Says what the closed `connection` has still to say to its client, until that has arrived or the client's time is up.
 pub(crate) async fn say<W: World, M>(front: &Front<W, M>, connection: &mut Connection, mut client: Peer<W::Stream>) {
@@ -21,35 +22,15 @@ pub(crate) async fn say<W: World, M>(front: &Front<W, M>, connection: &mut Conne
         }
         loop {
             let (drain, now) = (&lifecycle.value().drain, front.world.now());
-            // A client that is itself stuck in a write reads nothing: its bytes must be taken before ours can go.
-            if client.poll_discard(cx) {
-                connection.handle_client_ended(now);
-                // Nothing is read any more that could tell.
-                let _ = client.poll_peer(cx);
-            }
-            while let Some(transmit) = connection.poll_transmit(Side::Frontend, drain, now) {
-                let Transmit::Bytes(bytes) = transmit else {
-                    if client.shut(cx) {
-                        connection.handle_ended(Side::Frontend);
-                    }
-                    break;
-                };
-                let (taken, all) = (client.write(bytes, cx), bytes.len());
-                connection.handle_taken(Side::Frontend, taken, drain, now);
-                if taken < all {
-                    break;
+            match connection.drive(&mut Pair { client: &mut client, worker: None, cx }, drain, now) {
+                Next::LetGo => return Poll::Ready(()),
+                Next::Wait(Some(at)) if alarm.poll_at(at, cx) => {}
+                Next::Wait(_) => return Poll::Pending,
+                Next::Again => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
-            }
-            if client.is_deaf() || client.peer() == PeerState::Gone {
-                connection.handle_client_reset(now);
-            }
-            match connection.poll_verdict(drain, now) {
-                Verdict::LetGo => return Poll::Ready(()),
-                Verdict::LookNow => connection.handle_look(client.unacknowledged(), drain, now),
-                _ => match connection.next_timeout(drain, now) {
-                    Some(at) if alarm.poll_at(at, cx) => {}
-                    _ => return Poll::Pending,
-                },
+                next => unreachable!("it is closed, and is only told so: {next:?}"),
             }
         }
     })

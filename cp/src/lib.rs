@@ -16,7 +16,6 @@ mod in_memory;
 pub mod lifecycle;
 pub mod log;
 pub mod orders;
-mod peer;
 mod pending;
 pub mod records;
 mod registry;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::cancel;
 use crate::connection::{Connection, Front, poll_patience};
 use crate::goodbye;
-use crate::peer::Peer;
 use crate::pending::Stand;
 use crate::records::{EndRecord, Meter};
 use crate::registry::Slot;
@@ -26,6 +25,7 @@ use lastcall_core::wire::Side;
 use lastcall_core::{EndReason, Transmit};
 use lastcall_world::World;
 use lastcall_world::alarm::{Alarm, within};
+use lastcall_world::peer::Peer;
 
 /// How long a worker that is let go of may take to end what a cancel request has ended, before the next request goes out: it
 /// may have begun another statement meanwhile.

@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
-use crate::peer::Peer;
 use crate::who::Names;
 use lastcall_core::startup::{self, NO_ENCRYPTION, Packet, StartupReader};
 use lastcall_core::wire::CancelKey;
 use lastcall_core::{EndReason, Malformed};
 use lastcall_world::Stream;
+use lastcall_world::peer::Peer;
 
 /// Bytes read at once.
 const CHUNK: usize = 512;

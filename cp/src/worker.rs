@@ -5,21 +5,18 @@
 
 use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
-
-use tokio::io::ReadBuf;
 
 use crate::accept::KEPT_BACK;
 use crate::connection::{Connection, Front};
-use crate::peer::Peer;
 use crate::records::Meter;
 use lastcall_core::EndReason;
-use lastcall_core::connection::CHUNK;
-use lastcall_core::wire::Side;
+use lastcall_core::connection::Next;
+use lastcall_world::World;
 use lastcall_world::alarm::within;
-use lastcall_world::{PeerState, World};
+use lastcall_world::pair::Pair;
+use lastcall_world::peer::Peer;
 
 /// Pauses between two attempts: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -65,36 +62,20 @@ async fn until_end<W: World, M: Meter, T>(
 ) -> Result<T, EndReason> {
     let mut work = Box::pin(work);
     std::future::poll_fn(|cx| {
-        poll_early(connection, client, cx);
-        if let Poll::Ready(reason) = connection.poll_end(cx) {
-            return Poll::Ready(Err(reason));
+        loop {
+            // What an impatient client sends waits for the worker.
+            match connection.drive(&mut Pair { client, worker: None, cx }) {
+                Next::Close(reason) => return Poll::Ready(Err(reason)),
+                Next::Wait(until) if connection.waits(until, cx) => break,
+                Next::Wait(_) => {}
+                Next::Again => {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                next => unreachable!("it has opened, and nothing runs at a worker yet: {next:?}"),
+            }
         }
         work.as_mut().poll(cx).map(Ok)
     })
     .await
-}
-
-/// Takes what an impatient client sends, and notices when it goes.
-fn poll_early<W: World, M: Meter>(
-    connection: &mut Connection<W, M>,
-    client: &mut Peer<W::Stream>,
-    cx: &mut Context<'_>,
-) {
-    let (inner, drain, now) = connection.parts();
-    let wanted = inner.wants(Side::Frontend, drain, now);
-    if wanted > 0 {
-        let mut space = [const { MaybeUninit::uninit() }; CHUNK];
-        let mut bytes = ReadBuf::uninit(&mut space[..wanted]);
-        match client.poll_read(cx, &mut bytes) {
-            Poll::Pending => return,
-            Poll::Ready(0) => connection.client_ended(client.peer()),
-            Poll::Ready(_) => inner.handle_bytes(Side::Frontend, bytes.filled(), drain, now),
-        }
-    }
-    // Bytes of it wait: that it is gone must not.
-    while let Poll::Ready(peer) = client.poll_peer(cx) {
-        if peer == PeerState::Gone {
-            connection.client_ended(peer);
-        }
-    }
 }

@@ -9,6 +9,7 @@ use super::end::EndReason;
 use super::fatal::Fatal;
 use super::goodbye::Goodbye;
 use super::session::{FLUSH, Session};
+use super::startup::{NO_ENCRYPTION, Packet, StartupReader};
 use super::time::Time;
 use super::wire::Side;
 
@@ -22,31 +23,23 @@ const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 ///
 /// # The order of calls
 ///
-/// 1. [`Connection::new`] when it is accepted. The host reads the startup packet ([`StartupReader`](super::startup::StartupReader)) and
-///    meanwhile asks [`Connection::poll_verdict`].
-/// 2. [`Connection::handle_startup`] once, with the packet; then the host looks for a worker.
-/// 3. [`Connection::handle_worker_found`] once, when a worker took the connection.
-/// 4. From then on, whenever anything may have happened:
-///    - for each side, as long as [`Connection::poll_transmit`] has something: do it, and say how far that came
-///      ([`Connection::handle_taken`], [`Connection::handle_ended`]);
-///    - for each side whose [`Connection::wants`] is not zero: read so much at most, and pass it on
-///      ([`Connection::handle_bytes`]), or say how that side has ended ([`Connection::handle_client_ended`],
-///      [`Connection::handle_client_reset`], [`Connection::handle_worker_ended`]);
-///    - a client that is not read now is watched all the same: [`Connection::handle_client_left`] for its FIN, and
-///      [`Connection::handle_client_reset`].
-/// 5. Behind that, each time: obey [`Connection::poll_verdict`], and wait no longer than [`Connection::next_timeout`].
-///    - [`Verdict::LookNow`]: [`Connection::handle_look`] with what the client's machine has not acknowledged, and ask again.
-///    - [`Verdict::CancelNow`]: [`Connection::handle_cancelled`], and a cancel request to the worker with
-///      [`Session::worker_key`].
-///    - [`Verdict::CloseNow`]: [`Connection::close`] once, and go on from 4: the FATAL is to be sent. A worker that still runs
-///      something ([`Session::worker_runs`], asked before) is to be sent a cancel request.
-///    - [`Verdict::LetGo`]: both sockets are closed, and the connection is dropped.
+/// 1. [`Connection::new`] when it is accepted.
+/// 2. [`Connection::drive`] at once, and whenever anything may have happened: a socket can be read or written, the drain has
+///    changed, or the time is over that the last call named. It moves what can be moved, and says what the host must do:
 ///
-///    Before one of the last two or a cancel is obeyed for the first time the sockets are read once more: what has arrived
-///    in time counts, however late the clock was read.
+///    | it says | the host does, and then drives it again |
+///    |---|---|
+///    | [`Next::Opened`] | of a startup packet: [`Connection::handle_startup`], and looks for a worker; serves a cancel request itself, and drops the connection |
+///    | [`Next::Cancel`] | sends a cancel request to the worker, with [`Session::worker_key`] |
+///    | [`Next::Close`] | lets the worker be cancelled if it still runs something ([`Session::worker_runs`]), then calls [`Connection::close`] |
+///    | [`Next::LetGo`] | closes both sockets, and drops the connection |
+///    | [`Next::Wait`], [`Next::Again`] | waits; lets others have their turn |
+/// 3. [`Connection::handle_worker_found`] once, behind [`Connection::handle_startup`], when a worker took the connection. Until
+///    then there is no socket at that side. If none is found: [`Connection::close`].
 ///
-/// When a drain is taken back each connection is told: [`Connection::handle_recall`]. Time never goes back from one call to
-/// the next. A call out of this order is a fault of the host's, which a debug build notices.
+/// A host whose sockets can't be called so calls what [`Connection::drive`] calls, in its order. When a drain is taken back
+/// each connection is told: [`Connection::handle_recall`]. Time never goes back from one call to the next. A call out of
+/// this order is a fault of the host's, which a debug build notices.
 #[derive(Debug)]
 pub struct Connection {
     session: Session,
@@ -56,10 +49,91 @@ pub struct Connection {
     down: Pipe,
     client: End,
     worker: End,
+    opening: StartupReader,
+    opened: Option<Packet>,
     /// The client is being told, and may read it; or there is nothing to wait for any more.
     goodbye: Option<Goodbye>,
     gone: bool,
 }
+
+/// The two sockets of a connection, as the host has them: nothing here waits. Before there is a worker, its side takes and
+/// gives nothing.
+pub trait Sockets {
+    /// Writes as much of `bytes` as this side takes now.
+    fn write(&mut self, to: Side, bytes: &[u8]) -> Written;
+
+    /// Reads what has come from this side, `limit` bytes at most, and hands it to `take` at once.
+    fn read(&mut self, from: Side, limit: usize, take: &mut dyn FnMut(&[u8])) -> Read;
+
+    /// Ends our side of this socket, a half-close. Returns whether that is done.
+    fn end(&mut self, side: Side) -> bool;
+
+    /// The client's side, if it is no longer as it was at the last look. Asked of one that is not read now: it needs no read,
+    /// and sees past bytes that nobody has read yet. A host that can't know has none.
+    fn client(&mut self) -> Option<ClientSide> {
+        None
+    }
+
+    /// Bytes written to the client that its machine has not acknowledged (on Linux, SIOCOUTQ); zero where a platform can't
+    /// say. A system call: asked only where a decision waits for it.
+    fn unacknowledged(&mut self) -> usize;
+
+    /// The next reads ask the kernel, whatever was last heard of readiness: a process that was stopped has timers that ring
+    /// before its sockets do. What has arrived in time counts, however late the clock was read. Nothing where each read asks the kernel.
+    fn refresh(&mut self) {}
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// So many bytes were taken; fewer than given, if there is no more room for now.
+    Taken(usize),
+    /// It takes nothing any more: it is broken.
+    Broken,
+}
+
+/// What became of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Bytes, one or more, were handed over.
+    Bytes,
+    /// Nothing has come.
+    Nothing,
+    /// It has ended its side, and all that it sent has been read.
+    End,
+    /// It has reset the connection, or its machine was given up.
+    Reset,
+}
+
+/// The client's side, as far as it is known without a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientSide {
+    /// It has sent its FIN.
+    Left,
+    /// It has reset the connection, or its machine was given up.
+    Gone,
+}
+
+/// What is to be done for a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Next {
+    /// The packet that it opens with is complete: a startup packet, a cancel request, or something that can't be served.
+    Opened(Packet),
+    /// Its statement is to be cancelled at its worker.
+    Cancel,
+    /// It is over.
+    Close(EndReason),
+    /// Its client has been told, and has heard it or will not any more.
+    LetGo,
+    /// Nothing, until something happens, or until this time.
+    Wait(Option<Time>),
+    /// Nothing now; but there is more to move, and others should have their turn.
+    Again,
+}
+
+/// Rounds of reading and writing before others get their turn.
+const ROUNDS: usize = 16;
 
 /// What the host is to do for one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +164,8 @@ impl Connection {
             down: Pipe::default(),
             client: End::default(),
             worker: End::default(),
+            opening: StartupReader::default(),
+            opened: None,
             goodbye: None,
             gone: false,
         }
@@ -118,6 +194,107 @@ impl Connection {
     /// A worker took the connection.
     pub fn handle_worker_found(&mut self, drain: &Drain, now: Time) {
         self.session.handle_worker_found(drain, now);
+    }
+
+    /// Moves what can be moved, and says what to do next.
+    pub fn drive(&mut self, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> Next {
+        let mut refreshed = false;
+        for _ in 0..ROUNDS {
+            let mut moved = self.send(Side::Backend, sockets, drain, now);
+            moved |= self.send(Side::Frontend, sockets, drain, now);
+            moved |= self.read(Side::Backend, sockets, drain, now);
+            moved |= self.read(Side::Frontend, sockets, drain, now);
+            moved |= self.watch_client(sockets, drain, now);
+            if let Some(packet) = self.opened.take() {
+                return Next::Opened(packet);
+            }
+            // The verdict comes last: what has arrived is part of it.
+            match self.poll_verdict(drain, now) {
+                Verdict::LookNow => self.handle_look(sockets.unacknowledged(), drain, now),
+                Verdict::LetGo => return Next::LetGo,
+                // Also what has arrived while this process was stopped, and its clocks were not.
+                Verdict::CancelNow | Verdict::CloseNow(_) if !refreshed => {
+                    refreshed = true;
+                    sockets.refresh();
+                }
+                Verdict::CancelNow => {
+                    self.session.handle_cancelled(drain, now);
+                    return Next::Cancel;
+                }
+                Verdict::CloseNow(reason) => return Next::Close(reason),
+                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) if moved => {}
+                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) => {
+                    self.shrink();
+                    return Next::Wait(self.next_timeout(drain, now));
+                }
+            }
+        }
+        Next::Again
+    }
+
+    /// Does for this side what there is to do. Returns whether anything moved.
+    fn send(&mut self, to: Side, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> bool {
+        let mut moved = false;
+        while let Some(transmit) = self.poll_transmit(to, drain, now) {
+            let Transmit::Bytes(bytes) = transmit else {
+                if sockets.end(to) {
+                    self.handle_ended(to);
+                }
+                break;
+            };
+            let all = bytes.len();
+            match sockets.write(to, bytes) {
+                Written::Taken(taken) => {
+                    self.handle_taken(to, taken, drain, now);
+                    moved |= taken > 0;
+                    if taken < all {
+                        break;
+                    }
+                }
+                Written::Broken => {
+                    self.handle_deaf(to, drain, now);
+                    break;
+                }
+            }
+        }
+        moved
+    }
+
+    /// Reads from this side what is wanted of it, and sends it on. Returns whether anything was learned.
+    fn read(&mut self, from: Side, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> bool {
+        let wanted = self.wants(from, drain, now).min(CHUNK);
+        if wanted == 0 {
+            return false;
+        }
+        match sockets.read(from, wanted, &mut |bytes| self.handle_bytes(from, bytes, drain, now)) {
+            Read::Nothing => return false,
+            Read::Bytes => {
+                let to = if from == Side::Frontend { Side::Backend } else { Side::Frontend };
+                self.send(to, sockets, drain, now);
+            }
+            Read::End | Read::Reset if from == Side::Backend => {
+                self.handle_worker_ended();
+                return false;
+            }
+            // What must be sent may be more now: a Flush, and the end of this side.
+            Read::End => self.handle_client_ended(now),
+            Read::Reset => self.handle_client_reset(now),
+        }
+        true
+    }
+
+    /// A client that ended its side, or of which bytes have to wait, is not read: whether it is still there must be asked.
+    /// Returns whether anything was learned.
+    fn watch_client(&mut self, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> bool {
+        if self.wants(Side::Frontend, drain, now) > 0 {
+            return false;
+        }
+        match sockets.client() {
+            Some(ClientSide::Gone) => self.handle_client_reset(now),
+            Some(ClientSide::Left) => self.handle_client_left(now),
+            None => return false,
+        }
+        true
     }
 
     /// How many bytes may be read from this side now; none while others wait for their destination, or where nothing is
@@ -158,6 +335,11 @@ impl Connection {
             return;
         }
         match from {
+            Side::Frontend if self.session.is_opening() => match self.opening.handle_bytes(bytes) {
+                Ok(Some(Packet::Encryption)) => self.down.append(NO_ENCRYPTION),
+                Ok(opened) => self.opened = opened,
+                Err(malformed) => self.session.handle_malformed(malformed),
+            },
             Side::Frontend => {
                 let is_open = self.session.is_open();
                 let cleared = if is_open { self.session.handle_client(bytes, drain, now) } else { 0 };
@@ -214,7 +396,9 @@ impl Connection {
         match to {
             Side::Frontend => {
                 let left = self.down.take(taken);
-                self.session.handle_output(taken, left, drain, now);
+                if self.session.is_open() {
+                    self.session.handle_output(taken, left, drain, now);
+                }
             }
             Side::Backend => {
                 let left = self.up.take(taken);

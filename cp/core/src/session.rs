@@ -231,6 +231,20 @@ impl Session {
         }
     }
 
+    /// The client's bytes are not the PostgreSQL protocol.
+    pub(super) fn handle_malformed(&mut self, malformed: Malformed) {
+        self.malformed = Some(malformed);
+        self.leaving.get_or_insert(EndReason::Malformed);
+    }
+
+    /// A whole message of the client's, for a host that owns messages. Returns whether it may go to the worker now; if not,
+    /// the host keeps it, and offers it again, first, when anything else has happened.
+    pub fn handle_client_message(&mut self, message: &[u8], drain: &Drain, now: Time) -> bool {
+        let passed = self.handle_client(message, drain, now);
+        debug_assert!(passed == 0 || passed == message.len(), "a message is passed on whole, or not at all");
+        passed == message.len()
+    }
+
     /// The statement is being cancelled at its worker, as [`Verdict::CancelNow`] asked.
     pub fn handle_cancelled(&mut self, drain: &Drain, now: Time) {
         let wall = drain.is_walled(now);
@@ -372,6 +386,11 @@ impl Session {
     /// Whether a worker has taken it.
     pub fn is_open(&self) -> bool {
         self.door == Door::Open
+    }
+
+    /// Whether its startup packet is not complete.
+    pub fn is_opening(&self) -> bool {
+        self.door == Door::Startup
     }
 
     /// Whether it waits for a worker.

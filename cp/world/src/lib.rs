@@ -16,6 +16,8 @@ use lastcall_core::Time;
 pub use self::tokio_world::{Tcp, TokioStream, TokioWorld};
 
 pub mod alarm;
+pub mod pair;
+pub mod peer;
 mod sync;
 pub mod tasks;
 mod tokio_world;

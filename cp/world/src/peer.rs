@@ -1,7 +1,6 @@
 //! The other end of a socket: what it has sent, what it has taken and acknowledged, whether it is still there.
 //!
-//! One value for each end of a session, the client's and the worker's, in whose hands everything lies that has to do with the
-//! machine over there.
+//! One value in whose hands everything lies that has to do with the machine over there.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -9,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
-use lastcall_world::{PeerState, Stream};
+use crate::{PeerState, Stream};
 
 /// Bytes thrown away in one read. A simulated socket opens its window again only after a read of 16 KiB.
 const DISCARD: usize = 16 * 1024;
@@ -19,10 +18,10 @@ const DISCARDS: usize = 16;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Peer<S> {
+pub struct Peer<S> {
     stream: S,
     /// Its side, as far as it is known.
-    peer: PeerState,
+    state: PeerState,
     /// It was read to its end.
     ended: bool,
     /// It takes nothing any more.
@@ -32,40 +31,41 @@ pub(crate) struct Peer<S> {
 }
 
 impl<S: Stream> Peer<S> {
-    pub(crate) const fn new(stream: S) -> Self {
-        Peer { stream, peer: PeerState::Open, ended: false, deaf: false, shut: false }
+    /// Nothing is known of it yet.
+    pub const fn new(stream: S) -> Self {
+        Peer { stream, state: PeerState::Open, ended: false, deaf: false, shut: false }
     }
 
     /// The bare stream, for whoever wants nothing of this.
-    pub(crate) fn into_stream(self) -> S {
+    pub fn into_stream(self) -> S {
         self.stream
     }
 
     /// What is known of its side.
-    pub(crate) const fn peer(&self) -> PeerState {
-        self.peer
+    pub const fn state(&self) -> PeerState {
+        self.state
     }
 
     /// Whether it takes nothing any more.
-    pub(crate) const fn is_deaf(&self) -> bool {
+    pub const fn is_deaf(&self) -> bool {
         self.deaf
     }
 
-    /// Reads what there is. Nothing read is the end of its side: [`Peer::peer`] says which.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<usize> {
+    /// Reads what there is. Nothing read is the end of its side: [`Peer::state`] says which.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<usize> {
         let before = bytes.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, bytes) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) if bytes.filled().len() > before => {}
-            Poll::Ready(Ok(())) => self.peer = self.peer.max(PeerState::Closed),
-            Poll::Ready(Err(_)) => self.peer = PeerState::Gone,
+            Poll::Ready(Ok(())) => self.state = self.state.max(PeerState::Closed),
+            Poll::Ready(Err(_)) => self.state = PeerState::Gone,
         }
         self.ended |= bytes.filled().len() == before;
         Poll::Ready(bytes.filled().len() - before)
     }
 
     /// Writes as much of `bytes` as it takes now, and wakes the task when it takes more.
-    pub(crate) fn write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+    pub fn write(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && !self.deaf {
             match Pin::new(&mut self.stream).poll_write(cx, &bytes[taken..]) {
@@ -82,32 +82,32 @@ impl<S: Stream> Peer<S> {
     }
 
     /// Ends our side, behind everything written. Returns whether that is done.
-    pub(crate) fn shut(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn shut(&mut self, cx: &mut Context<'_>) -> bool {
         // One that can't be told is gone, which its reads will say.
         self.shut = self.shut || Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
         self.shut
     }
 
     /// Ready when more is known of its side than before. Reads nothing, and so sees past what is not wanted yet.
-    pub(crate) fn poll_peer(&mut self, cx: &mut Context<'_>) -> Poll<PeerState> {
-        self.stream.poll_peer(self.peer, cx).map(|peer| {
-            self.peer = peer;
-            peer
+    pub fn poll_peer(&mut self, cx: &mut Context<'_>) -> Poll<PeerState> {
+        self.stream.poll_peer(self.state, cx).map(|state| {
+            self.state = state;
+            state
         })
     }
 
     /// Bytes written that its machine has not acknowledged.
-    pub(crate) fn unacknowledged(&self) -> usize {
+    pub fn unacknowledged(&self) -> usize {
         self.stream.unacknowledged()
     }
 
     /// The next read asks the kernel itself: what has arrived in time counts, also where the process was stopped meanwhile.
-    pub(crate) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         self.stream.refresh();
     }
 
     /// Throws away what can be read. Returns whether its side has ended.
-    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..DISCARDS {
             if self.ended {
                 return true;
