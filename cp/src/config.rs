@@ -10,6 +10,7 @@ mod address;
 mod draft;
 mod error;
 mod file;
+mod suggest;
 mod table;
 
 use std::collections::BTreeMap;

@@ -43,10 +43,10 @@ impl fmt::Display for Side {
 }
 
 /// Bytes that are not the PostgreSQL protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Malformed {
     /// A type byte that this side never sends.
-    #[error("unknown message type 0x{kind:02x} from the {side}")]
     UnknownType {
         /// Who sent it.
         side: Side,
@@ -54,7 +54,6 @@ pub enum Malformed {
         kind: u8,
     },
     /// A length that the type can't have.
-    #[error("message '{}' from the {side} claims a length of {length} bytes, valid is 4 to {limit}", *kind as char)]
     Length {
         /// Who sent it.
         side: Side,
@@ -66,15 +65,29 @@ pub enum Malformed {
         limit: u32,
     },
     /// A ReadyForQuery whose transaction status is none of `I`, `T`, `E`, or is missing.
-    #[error("ReadyForQuery with transaction status 0x{status:02x}")]
     Status {
         /// The byte in the status's place.
         status: u8,
     },
     /// A startup packet that can't be read.
-    #[error("malformed startup packet: {0}")]
     Startup(&'static str),
 }
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::UnknownType { side, kind } => write!(f, "unknown message type 0x{kind:02x} from the {side}"),
+            Malformed::Length { side, kind, length, limit } => {
+                let kind = char::from(*kind);
+                write!(f, "message '{kind}' from the {side} claims a length of {length} bytes, valid is 4 to {limit}")
+            }
+            Malformed::Status { status } => write!(f, "ReadyForQuery with transaction status 0x{status:02x}"),
+            Malformed::Startup(what) => write!(f, "malformed startup packet: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
 
 /// The largest valid length of a message of this type, or `None` if the side never sends the type.
 fn limit(side: Side, kind: u8) -> Option<u32> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use lastcall_core::settings::{SettingError, nearest};
+use super::suggest::nearest;
+use lastcall_core::settings::SettingError;
 
 use super::error::{self, ConfigError, ConfigErrors, Origin};
 use super::table::{self, Entry, entries};
@@ -124,7 +125,7 @@ impl Draft {
             let (setting, other) = match &error {
                 SettingError::Misfit { setting, other, .. } => (*setting, Some(*other)),
                 SettingError::Invalid { setting, .. } => (*setting, None),
-                SettingError::Unknown { .. } => unreachable!("a misfit is about settings that exist"),
+                error => unreachable!("a misfit is about settings that exist: {error}"),
             };
             if self.failed.contains(setting) || other.is_some_and(|other| self.failed.contains(other)) {
                 continue;
