@@ -108,7 +108,7 @@ fn culprit(misfit: &SettingError, named: &Overrides) -> &'static str {
     match misfit {
         SettingError::Misfit { setting, other, .. } if !is_named(setting) => other,
         SettingError::Misfit { setting, .. } | SettingError::Invalid { setting, .. } => setting,
-        SettingError::Unknown { .. } => "",
+        _ => "",
     }
 }
 

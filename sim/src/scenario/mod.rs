@@ -23,7 +23,7 @@ mod parse;
 mod read;
 mod schema;
 mod steps;
-mod suggest;
+pub(crate) mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;

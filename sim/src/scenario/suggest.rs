@@ -1,7 +1,5 @@
 //! Did you mean: what an error about an unknown word ends with.
 
-use lastcall_core::settings;
-
 /// `did you mean …?` for the nearest of the known words, or else what there is to choose from.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(word, known.clone()) {
@@ -11,8 +9,16 @@ pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k s
 }
 
 /// The nearest of the known words, if one is near enough to be what was meant. Nothing here is written with capitals.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    settings::nearest(&word.to_lowercase(), known)
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // Below this, guesses are more often wrong than right.
+    const ALIKE: f64 = 0.85;
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(&word, known), known))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
 }
 
 /// `one of a, b, c`, or the word alone if there is one.
