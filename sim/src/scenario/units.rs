@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use lastcall_core::settings::{parse_duration, print_duration};
+use lastcall_core::settings::print_duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
@@ -263,6 +263,19 @@ impl JsonSchema for SqlState {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[0-9A-Z]{5}$", "examples": ["57P01", "57P03", "57014"] })
     }
+}
+
+/// The duration that a text says, however people write it; `None` if it says none.
+///
+/// Capitals are refused: to `humantime` `5M` is five months, to most of its readers five minutes.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    if text.contains(|c: char| c.is_uppercase()) {
+        return None;
+    }
+    humantime::parse_duration(text).ok()
 }
 
 #[cfg(test)]
