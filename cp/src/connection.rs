@@ -154,11 +154,8 @@ impl<W: World, M: Meter> Connection<W, M> {
 
     /// Cancels the statement at its worker, beside whatever else goes on.
     pub(crate) fn cancel(&mut self) {
-        let (inner, drain, now) = self.parts();
-        let before = inner.session().was_cut();
-        inner.handle_cancelled(drain, now);
-        if inner.session().was_cut() && !before {
-            self.front.registry.count_cut();
+        if self.session().was_cut() {
+            self.slot.count_cut();
         }
         if let Some(key) = self.session().worker_key().cloned() {
             let front = self.front.clone();

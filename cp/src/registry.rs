@@ -206,11 +206,6 @@ impl Registry {
         self.book().cancels += 1;
     }
 
-    /// Counts a session whose statement is cancelled at the wall.
-    pub(crate) fn count_cut(&self) {
-        self.book().process.handle_cut();
-    }
-
     /// The tally since the drain began.
     pub(crate) fn tally(&self) -> Tally {
         let book = self.book();
@@ -271,6 +266,11 @@ impl Slot {
                 process_ids.insert((key.process_id(), self.number()));
             }
         }
+    }
+
+    /// Its statement is cancelled at the wall.
+    pub(crate) fn count_cut(&self) {
+        self.registry.book().process.handle_cut(self.number());
     }
 
     /// Its end is decided, and is counted now; the slot is kept until the client was told. A later decision changes nothing.

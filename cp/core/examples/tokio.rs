@@ -88,7 +88,10 @@ impl<W: World> Proxy<W> {
                     }
                     Next::Opened(Packet::Cancel(key)) => return Poll::Ready(Some(key)),
                     Next::Opened(_) => over = Some(EndReason::Malformed),
-                    Next::Cancel => self.cancel_what_runs(&it),
+                    Next::Cancel => {
+                        number.filter(|_| it.session().was_cut()).inspect(|number| self.process().handle_cut(*number));
+                        self.cancel_what_runs(&it);
+                    }
                     Next::Close(reason) => over = Some(reason),
                     Next::LetGo => return Poll::Ready(None),
                     Next::Wait(Some(at)) if over.is_some() || alarm.poll_at(at, cx) => {}

@@ -104,6 +104,7 @@ pub struct Member<T> {
     pub data: T,
     is_session: bool,
     is_decided: bool,
+    is_cut: bool,
 }
 
 /// How many were here and came, and why how many ended.
@@ -193,7 +194,8 @@ impl<T> Process<T> {
         }
         let number = self.last_number;
         let activity = Activity::Handshake;
-        self.members.insert(number, Member { activity, since: now, data, is_session: false, is_decided: false });
+        self.members
+            .insert(number, Member { activity, since: now, data, is_session: false, is_decided: false, is_cut: false });
         self.undecided += 1;
         self.tally.came += 1;
         Some(Entered { number, pace: Pace::nth(number, self.offset) })
@@ -225,9 +227,14 @@ impl<T> Process<T> {
         }
     }
 
-    /// The statement of a session was cancelled because of the wall.
-    pub fn handle_cut(&mut self) {
-        self.tally.cut += 1;
+    /// The statement of this session was cancelled because of the wall ([`Session::was_cut`](super::Session::was_cut)). A
+    /// session counts once.
+    pub fn handle_cut(&mut self, number: u32) {
+        if let Some(member) = self.member_mut(number)
+            && !std::mem::replace(&mut member.is_cut, true)
+        {
+            self.tally.cut += 1;
+        }
     }
 
     /// It is decided why this connection ends. A later decision changes nothing.
