@@ -245,7 +245,7 @@ fn steps(word: Option<&str>) -> Result<ExitCode, Complaint> {
     match scenario::Word::of(name) {
         Some(word) => print(&scenario::one_step(word)),
         None => {
-            let nearest = settings::nearest(name, scenario::Step::names());
+            let nearest = scenario::nearest(name, scenario::Step::names());
             Err(format!("error: there is no step {name:?}{}", settings::did_you_mean(nearest)))
         }
     }

@@ -15,7 +15,6 @@ use crate::cast::run::{self, EngineName};
 use crate::judge::coverage::Coverage;
 use crate::judge::gate::{self, Elsewhere, Judgement, Trial};
 use crate::parallel;
-use crate::scenario::suggest;
 use crate::scenario::{self, Purpose, ScenarioFile};
 use crate::stopwatch::timed;
 
@@ -133,7 +132,7 @@ fn did_you_mean(path: &Path) -> String {
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let known = scenario::find(Path::new("scenarios")).unwrap_or_default();
     let names: Vec<String> = known.iter().map(|path| stem(path)).collect();
-    let nearest = suggest::nearest(&stem(path), names.iter().map(String::as_str));
+    let nearest = scenario::nearest(&stem(path), names.iter().map(String::as_str));
     let nearest = nearest.and_then(|nearest| known.iter().find(|path| stem(path) == nearest));
     settings::did_you_mean(nearest.map(|path| path.display().to_string()).as_deref())
 }

@@ -23,7 +23,7 @@ mod parse;
 mod read;
 mod schema;
 mod steps;
-pub(crate) mod suggest;
+mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use lastcall_core::Settings;
 use toml::de::DeTable;
 
+pub use self::suggest::nearest;
 pub use define::{Draw, Key};
 pub use error::{BadScenario, LoadError, Problem};
 pub use help::{all_steps, one_step, table_of_steps};

@@ -9,7 +9,7 @@ pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k s
 }
 
 /// The nearest of the known words, if one is near enough to be what was meant. Nothing here is written with capitals.
-pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Below this, guesses are more often wrong than right.
     const ALIKE: f64 = 0.85;
     let word = word.to_lowercase();
