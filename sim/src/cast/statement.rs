@@ -448,7 +448,6 @@ mod tests {
         for text in [
             "",
             "SELECT 1",
-            "/* a.1/1 */",
             "/* a.1/1",
             "/* */ BEGIN",
             "/* a b */ BEGIN",
