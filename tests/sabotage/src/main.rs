@@ -14,6 +14,7 @@
     reason = "programs are built and run here, on the real machine"
 )]
 
+mod claims;
 mod patch;
 mod report;
 mod workshop;
@@ -26,8 +27,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use owo_colors::OwoColorize;
 
+use claims::Claims;
 use patch::Sabotage;
-use report::{Catch, Report};
+use report::Catch;
 use workshop::Workshop;
 
 /// The workspace.
@@ -92,19 +94,20 @@ fn show(cli: &Cli) -> Result<bool, Complaint> {
     let root = Path::new(ROOT);
     let all = patch::load(&root.join(PATCHES))?;
     let chosen = patch::select(&all, &cli.names)?;
+    let claims = Claims::load(root, &all)?;
     let workshop = Workshop::open(root).map_err(|error| format!("cannot copy the sources: {error}"))?;
-    let suite = holds(&workshop, &chosen)?;
-    report::all_exist(&suite, &all)?;
+    let files = claims.of(&chosen);
+    holds(&workshop, &chosen, &files)?;
     let widest = chosen.iter().map(|sabotage| sabotage.name.len()).max().unwrap_or_default();
     let mut rows = Vec::new();
     for sabotage in &chosen {
         let begin = Instant::now();
-        let outcome = put_to_the_proof(&workshop, sabotage, &suite)?;
+        let outcome = put_to_the_proof(&workshop, sabotage, &claims)?;
         let row = Row { name: sabotage.name.clone(), outcome, wall: begin.elapsed() };
         anstream::println!("{}", line(&row, widest));
         rows.push(row);
     }
-    holds_too(&workshop, &rows)?;
+    holds_too(&workshop, &rows, &files)?;
     let differs = if cli.update {
         fs::write(root.join(TABLE), table(&rows)).map_err(|error| format!("cannot write {TABLE}: {error}"))?;
         None
@@ -123,12 +126,13 @@ fn show(cli: &Cli) -> Result<bool, Complaint> {
     Ok(missed.is_empty() && differs.is_none())
 }
 
-/// What is to catch these sabotages holds without any: the suite's first seed, and each test that must fail. Returns the suite's
-/// report.
-fn holds(workshop: &Workshop, sabotages: &[&Sabotage]) -> Result<Report, Complaint> {
+/// What is to catch these sabotages holds without any: the files that say so, and each test that must fail.
+fn holds(workshop: &Workshop, sabotages: &[&Sabotage], files: &[&str]) -> Result<(), Complaint> {
     let until = Instant::now() + FIRST_LIMIT;
-    let suite = workshop.build(until).and_then(|()| workshop.sim(&["--seed", "1"], until))?;
-    suite.is_whole()?;
+    workshop.build(until)?;
+    if !files.is_empty() {
+        workshop.sim(&[&["run"], files].concat(), until)?.is_whole()?;
+    }
     let mut tests: Vec<Vec<&str>> = sabotages.iter().filter_map(|sabotage| sabotage.test()).collect();
     tests.sort_unstable();
     tests.dedup();
@@ -137,18 +141,18 @@ fn holds(workshop: &Workshop, sabotages: &[&Sabotage]) -> Result<Report, Complai
             return Err(format!("`cargo {}` fails without any sabotage", test.join(" ")));
         }
     }
-    Ok(suite)
+    Ok(())
 }
 
-/// And so does every run under a later seed that has caught one.
-fn holds_too(workshop: &Workshop, rows: &[Row]) -> Result<(), Complaint> {
+/// And so does every other run that has caught one.
+fn holds_too(workshop: &Workshop, rows: &[Row], files: &[&str]) -> Result<(), Complaint> {
     let until = Instant::now() + LIMIT;
-    let later: Vec<&Catch> =
-        rows.iter().filter_map(|row| row.outcome.as_ref().ok()).filter(|c| c.seed > Some(1)).collect();
-    if !later.is_empty() {
+    let caught = rows.iter().filter_map(|row| row.outcome.as_ref().ok());
+    let mut others = caught.filter(|catch| catch.seed.is_some() && !files.contains(&catch.file.as_str())).peekable();
+    if others.peek().is_some() {
         workshop.build(until)?;
     }
-    later.into_iter().try_for_each(|Catch { file, seed, .. }| {
+    others.try_for_each(|Catch { file, seed, .. }| {
         let seed = seed.unwrap_or_default().to_string();
         workshop.sim(&["run", file, "--seed", &seed], until)?.is_whole()
     })
@@ -157,7 +161,7 @@ fn holds_too(workshop: &Workshop, rows: &[Row]) -> Result<(), Complaint> {
 fn put_to_the_proof(
     workshop: &Workshop,
     sabotage: &Sabotage,
-    suite: &Report,
+    claims: &Claims,
 ) -> Result<Result<Catch, Miss>, Complaint> {
     let path = sabotage.path.display();
     if let Err(why) = workshop.apply(&sabotage.path)? {
@@ -167,7 +171,7 @@ fn put_to_the_proof(
             remedy: format!("The source has changed under it: make the same mistake anew in {path}."),
         }));
     }
-    let outcome = hunt(workshop, sabotage, suite).unwrap_or_else(|what| {
+    let outcome = hunt(workshop, sabotage, claims).unwrap_or_else(|what| {
         Err(Miss { what, remedy: format!("Correct {path}: a sabotage must build, and its suite must end.") })
     });
     workshop.restore(&sabotage.path)?;
@@ -175,7 +179,7 @@ fn put_to_the_proof(
 }
 
 /// Looks for what must break.
-fn hunt(workshop: &Workshop, sabotage: &Sabotage, suite: &Report) -> Result<Result<Catch, Miss>, Complaint> {
+fn hunt(workshop: &Workshop, sabotage: &Sabotage, claims: &Claims) -> Result<Result<Catch, Miss>, Complaint> {
     let until = Instant::now() + LIMIT;
     let (must, remedy) = (&sabotage.caught_by, "Write a scenario in which its users would notice.".to_owned());
     if let Some(test) = sabotage.test() {
@@ -185,7 +189,7 @@ fn hunt(workshop: &Workshop, sabotage: &Sabotage, suite: &Report) -> Result<Resu
     }
     workshop.build(until)?;
     let mut instead = None;
-    let claimants = suite.claimants(&sabotage.name);
+    let claimants = claims.of(&[sabotage]);
     if !claimants.is_empty() {
         let report = workshop.sim(&[["run"].as_slice(), &claimants].concat(), until)?;
         let missed = report.without_failure();

@@ -2,8 +2,6 @@
 
 use serde::Deserialize;
 
-use crate::patch::Sabotage;
-
 /// What came out for each file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
@@ -13,7 +11,6 @@ pub(crate) struct Report {
 #[derive(Debug, Deserialize)]
 struct File {
     file: String,
-    catches: Vec<String>,
     failures: Vec<Failure>,
 }
 
@@ -43,28 +40,12 @@ pub(crate) fn short(file: &str) -> &str {
     file.trim_start_matches("scenarios/").trim_end_matches(".toml")
 }
 
-/// Complains of files that say that they catch what there is not.
-pub(crate) fn all_exist(suite: &Report, sabotages: &[Sabotage]) -> Result<(), String> {
-    let claims = suite.files.iter().flat_map(|file| file.catches.iter().map(|name| (&file.file, name)));
-    let unknown: Vec<String> = claims
-        .filter(|(_, name)| !sabotages.iter().any(|sabotage| sabotage.name == **name))
-        .map(|(file, name)| format!("{file} says that it catches `{name}`, and no sabotage is called so"))
-        .collect();
-    if unknown.is_empty() { Ok(()) } else { Err(unknown.join("\n")) }
-}
-
 impl Report {
     /// Complains unless everything holds.
     pub(crate) fn is_whole(&self) -> Result<(), String> {
         self.failures().next().map_or(Ok(()), |(_, Failure { broke, what, again, .. })| {
             Err(format!("the suite does not hold without any sabotage\n  {broke}: {what}\n  again: {again}"))
         })
-    }
-
-    /// The files that say that they catch this sabotage.
-    pub(crate) fn claimants(&self, name: &str) -> Vec<&str> {
-        let claims = |file: &&File| file.catches.iter().any(|caught| caught == name);
-        self.files.iter().filter(claims).map(|file| file.file.as_str()).collect()
     }
 
     /// The files in which nothing broke.
@@ -95,59 +76,35 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
-    /// A file for each line of `name catches broke@seed`.
-    fn report(lines: &[[&str; 3]]) -> Report {
-        let words = |words: &str| words.split_whitespace().map(str::to_owned).collect::<Vec<String>>();
-        let failure = |word: &str| {
-            let (broke, seed) = word.split_once('@').unwrap();
-            Failure {
-                broke: broke.to_owned(),
-                what: String::new(),
-                seed: seed.parse().unwrap(),
-                again: "sim".to_owned(),
-            }
+    /// What the simulator prints of files, each with what broke and under which seed.
+    fn report(files: &[(&str, &[(&str, u64)])]) -> Report {
+        let failure = |(broke, seed): &(&str, u64)| {
+            let what = r#""what": "w", "evidence": [], "more_seeds": 0, "again": "sim""#;
+            format!(r#"{{"broke": "{broke}", "seed": {seed}, {what}}}"#)
         };
-        let file = |[file, catches, broke]: &[&str; 3]| File {
-            file: (*file).to_owned(),
-            catches: words(catches),
-            failures: broke.split_whitespace().map(failure).collect(),
+        let file = |(file, failures): &(&str, &[(&str, u64)])| {
+            let failures: Vec<String> = failures.iter().map(failure).collect();
+            format!(r#"{{"file": "{file}", "verdict": "fail", "failures": [{}]}}"#, failures.join(", "))
         };
-        Report { files: lines.iter().map(file).collect() }
+        let files: Vec<String> = files.iter().map(file).collect();
+        serde_json::from_str(&format!(r#"{{"files": [{}], "runs": 1}}"#, files.join(", "))).unwrap()
     }
 
     #[test]
     fn the_first_failure_by_seed_and_then_by_file_is_the_catch() {
-        let report = report(&[["a", "", "never-cut@3 x@1"], ["b", "", "never-cut@2"], ["c", "", "never-cut@2 y@33"]]);
+        let report = report(&[("a", &[("x", 3), ("y", 1)]), ("b", &[("x", 2)]), ("c", &[("x", 2), ("z", 33)])]);
         let first = |broke: &str| report.first(|it| it == broke).map(|catch| (catch.file, catch.seed));
-        assert_eq!(first("never-cut"), Some(("b".to_owned(), Some(2))));
-        assert_eq!(first("y"), None, "it came too late");
+        assert_eq!(first("x"), Some(("b".to_owned(), Some(2))));
+        assert_eq!(first("z"), None, "it came too late");
     }
 
     #[test]
-    fn a_file_that_says_that_it_catches_something_must_break_itself_and_not_only_under_an_old_policy() {
-        let report = report(&[["a", "s", "x@1"], ["b", "s t", "fails_under@1"], ["c", "t", ""]]);
-        assert_eq!(report.claimants("s"), ["a", "b"]);
+    fn what_breaks_only_under_an_old_policy_catches_nothing_and_is_no_whole_suite() {
+        let report = report(&[("a", &[("x", 1)]), ("b", &[("fails_under", 1)]), ("c", &[])]);
         assert_eq!(report.without_failure(), ["b", "c"]);
+        assert_eq!(report.first(|broke| broke == "fails_under"), None);
         assert!(report.is_whole().unwrap_err().contains("again: sim"));
-    }
-
-    #[test]
-    fn a_file_can_not_say_that_it_catches_what_there_is_not() {
-        let there = Sabotage { name: "s".to_owned(), path: PathBuf::new(), caught_by: String::new() };
-        assert_eq!(all_exist(&report(&[["a", "s", ""]]), std::slice::from_ref(&there)), Ok(()));
-        assert!(all_exist(&report(&[["a", "s t", ""]]), &[there]).unwrap_err().contains("a says that it catches `t`"));
-    }
-
-    #[test]
-    fn it_is_read_from_what_the_simulator_prints() {
-        let failure = r#"{"broke": "x", "what": "w", "evidence": [], "seed": 1, "more_seeds": 0, "again": "sim"}"#;
-        let json =
-            format!(r#"{{"files": [{{"file": "f", "catches": ["s"], "failures": [{failure}], "verdict": "fail"}}]}}"#);
-        let report: Report = serde_json::from_str(&json).unwrap();
-        assert_eq!((report.claimants("s"), report.failures().count()), (vec!["f"], 1));
     }
 }
