@@ -96,4 +96,13 @@ mod tests {
         assert_eq!(walled(Some(at(700))), (100 + 20, Term::Wall));
         assert_eq!(walled(None), (35, Term::IdleGrace));
     }
+
+    #[test]
+    fn of_terms_that_come_to_the_same_the_first_is_named_and_the_wall_last() {
+        let rules = Settings { worker_queue_timeout: Duration::from_secs(25), ..Settings::default() };
+        let progress = Progress { signal: at(100), moved: None, queued: true, wall: None };
+        let of = |wall| Progress { wall, ..progress }.bound(&rules);
+        assert_eq!(of(None), Bound { at: at(135), term: Term::IdleGrace });
+        assert_eq!(of(Some(at(115))), of(None));
+    }
 }

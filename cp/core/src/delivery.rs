@@ -102,6 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_held_while_its_last_byte_waits_for_room_and_not_by_what_comes_behind_it() {
+        let mut delivery = Delivery::default();
+        delivery.handle_written(10, 5);
+        assert!(delivery.is_blocked() && delivery.holds_answer(11) && !delivery.holds_answer(10));
+        delivery.handle_written(5, 0);
+        assert!(!delivery.is_blocked() && !delivery.holds_answer(16), "nothing waits");
+    }
+
+    #[test]
     fn looks_are_further_and_further_apart_up_to_the_longest_pause() {
         let mut delivery = Delivery::default();
         delivery.handle_written(10, 0);

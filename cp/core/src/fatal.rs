@@ -119,4 +119,14 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_client_that_a_clock_has_ended_is_told_which() {
+        use EndReason::*;
+        for reason in [Boundary, IdleTimeout, HandshakeTimeout, TransactionGrace, TransactionBudget, StallGrace, Wall] {
+            let (detail, clock) = (reason.fatal(None).unwrap().detail.unwrap(), reason.clock().unwrap());
+            assert!(detail.contains(clock), "{detail}");
+        }
+        assert!(ShuttingDown.fatal(None).unwrap().detail.unwrap().contains("lame_duck"));
+    }
 }

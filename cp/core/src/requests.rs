@@ -61,7 +61,7 @@ struct Position {
     executed: u32,
     /// An ErrorResponse has come in it: the worker throws away what follows, up to a Sync.
     skipping: bool,
-    /// An ErrorResponse has come, and ReadyForQuery is next.
+    /// The COPY of its query has failed, and ReadyForQuery is next.
     failed: bool,
 }
 
@@ -298,7 +298,6 @@ impl Requests {
             }
             b'E' => {
                 next.skipping |= asked;
-                next.failed |= !asked && segment.end.is_some();
                 !position.skipping && !position.failed && (segment.steps > 0 || is_query)
             }
             b'G' => !position.skipping && (asked || is_query),
@@ -331,7 +330,7 @@ impl Requests {
         for position in std::iter::once(&mut self.position).chain(&mut self.others) {
             position.at -= answered;
         }
-        if self.closed.is_empty() && self.closed.capacity() > IDLE_CAPACITY {
+        if self.closed.is_empty() {
             self.closed.shrink_to(IDLE_CAPACITY);
         }
     }
@@ -365,12 +364,24 @@ impl Requests {
 
     /// Whether a statement may be running, or wait for its turn.
     fn has_work(&self, position: &Position) -> bool {
-        let over = position.skipping || position.failed;
-        let behind = position.at + 1 + position.dropped;
-        let mut waiting = self.closed.iter().skip(behind);
-        let runs = |segment: &Segment| segment.steps > 0 || segment.end == Some(SyncPoint::Query);
-        let here = self.closed.get(position.at).is_some_and(runs) && !over;
+        // What is skipped is over; what has failed is outstanding still.
+        let mut rest = self.closed.iter().skip(position.at + usize::from(position.skipping));
         let batch = self.executed(position) < self.open.executes && !self.is_skipping(position);
-        here || waiting.any(runs) || batch
+        batch || rest.any(|segment| segment.steps > 0 || segment.end == Some(SyncPoint::Query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_of_pipelining_took_is_given_back_when_all_of_it_is_answered() {
+        let mut requests = Requests::default();
+        (0..1000).for_each(|_| requests.sync_point(SyncPoint::Query));
+        (0..999).for_each(|_| requests.answer(b'Z'));
+        assert!(requests.closed.capacity() >= 1000, "nothing is moved while it is in use");
+        requests.answer(b'Z');
+        assert!(requests.closed.capacity() < 2 * IDLE_CAPACITY);
     }
 }

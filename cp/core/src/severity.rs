@@ -36,9 +36,10 @@ impl SeverityReader {
                     rest
                 }
                 _ => match bytes.iter().position(|byte| *byte == 0) {
+                    // The zero itself is then taken for a field that is none.
                     Some(end) => {
                         self.field = 0;
-                        &bytes[end + 1..]
+                        &bytes[end..]
                     }
                     None => return,
                 },
@@ -90,6 +91,7 @@ mod tests {
             (b"SFATALITY\0\0", false),
             (b"SFATA\0\0", false),
             (b"MSFATAL\0Hx\0\0", false),
+            (b"MxSFATAL\0\0", false),
             (b"S\0V\0\0", false),
             (b"SFATAL", false),
             (b"", false),

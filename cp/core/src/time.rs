@@ -58,3 +58,21 @@ impl fmt::Debug for Time {
         write!(f, "{:.3}s", self.since_epoch().as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_the_last_is_the_last() {
+        let last = Time::from_epoch(Duration::from_nanos(u64::MAX));
+        assert_eq!((Time::from_epoch(Duration::MAX), Time::EPOCH + Duration::MAX), (last, last));
+        assert_eq!(last - Time::EPOCH, Duration::from_nanos(u64::MAX));
+        assert_eq!(Time::EPOCH - last, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_time_is_shown_in_seconds_since_the_epoch() {
+        assert_eq!(format!("{:?}", Time::from_epoch(Duration::from_millis(1_500))), "1.500s");
+    }
+}

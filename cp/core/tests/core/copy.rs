@@ -179,6 +179,8 @@ fn the_end_of_a_copy_sits_in_the_workers_buffer_until_it_is_flushed() {
 
 #[test]
 fn a_replication_stream_is_idle_until_one_side_ends_it() {
+    assert!(talk("> Q | executing 1 \n < W | idle 1").is_stream());
+    assert!(!talk("> Q | executing 1 \n < W | idle 1 \n > c | executing 1").is_stream());
     talk(
         "> Q     | executing 1
          < W     | idle 1
@@ -297,6 +299,65 @@ fn a_failed_copy_whose_syncs_are_answered_or_not_executes_while_a_statement_may_
 }
 
 #[test]
+fn what_answers_a_statement_behind_a_failed_copy_tells_that_no_sync_is_owed() {
+    let failed = || {
+        talk(
+            "> B E S | executing 1
+             < 2 G   | copy_in
+             > f S   | executing 1
+             < E     | executing 1
+             < Z:I   | idle",
+        )
+    };
+    talk_on(failed(), "> Q       | executing 1 \n < E     | executing 1 \n < Z:I | idle");
+    talk_on(failed(), "> P B E S | executing 1 \n < E     | executing 1 \n < Z:I | idle");
+    talk_on(failed(), "> Q       | executing 1 \n < G     | copy_in 1   \n > c   | executing 1 \n < C Z:I | idle");
+    talk_on(failed(), "> E S     | executing 1 \n < G     | copy_in     \n > c S | executing 1 \n < C Z:I | idle");
+    // A query without a Sync before it is not answered by a ReadyForQuery alone.
+    talk_on(failed(), "> P Q     | executing 1 \n < Z:I   | executing 1 \n < 1 C Z:I | idle");
+}
+
+#[test]
+fn a_sync_among_the_data_of_a_copy_that_fails_before_it_reads_is_answered() {
+    talk(
+        "> B E H | executing
+         < 2 G   | copy_in
+         > S d   | copy_in
+         < E     | open_batch
+         < Z:I   | idle",
+    );
+}
+
+#[test]
+fn a_request_behind_a_copy_that_wants_data_ends_it() {
+    // With an error, as the worker sees it: nobody waits for the client.
+    for behind in ["P B E S", "Q"] {
+        let mut tracker = connected();
+        client(&mut tracker, &format!("Q {behind}"));
+        talk_on(tracker, "< G | executing 2");
+    }
+}
+
+#[test]
+fn a_copy_in_is_no_answer_to_its_execute() {
+    let mut tracker = talk("> B E H | executing \n < 2 G | copy_in \n > c | executing");
+    assert!(!tracker.is_unasked());
+    tracker.flush_sent();
+    assert!(talk_on(tracker, "< C | open_batch").is_unasked());
+}
+
+#[test]
+fn a_worker_that_ends_a_copy_with_ready_for_query_alone_owes_nothing_more_of_it() {
+    talk(
+        "> Q   | executing 1
+         < G   | copy_in 1
+         > S   | copy_in 1
+         < Z:I | executing 1
+         < Z:I | idle",
+    );
+}
+
+#[test]
 fn a_sync_behind_a_copy_by_query_is_answered_if_the_copy_fails_before_it_reads() {
     talk(
         "> Q S     | executing 2
@@ -327,6 +388,31 @@ fn a_batch_whose_copy_failed_waits_on_its_client_and_is_forwarded_through_its_sy
     let mut tracker = talk("> B E S | executing 1 \n < 2 G | copy_in \n > d | copy_in \n < E | open_batch");
     assert_eq!(crate::talk::passing_when_due(&mut tracker, "d c S"), 3);
     talk_on(tracker, "< Z:I | idle");
+}
+
+#[test]
+fn what_is_sent_behind_a_failed_copy_executes_if_its_sync_was_answered() {
+    // Or the worker skips to the next one: nobody can tell, and what may execute counts.
+    talk(
+        "> P B E S | executing 1
+         < 1 2 G E | open_batch
+         > P B E   | executing
+         < Z:I     | executing
+         < 1 2 C   | open_batch
+         > S       | executing 1
+         < Z:I     | idle",
+    );
+    talk(
+        "> P B E S   | executing 1
+         < 1 2 G E   | open_batch
+         > P B E S   | executing 1
+         < Z:I       | executing
+         < 1 2 C Z:I | idle",
+    );
+    // Nor if so many were sent that not all numbers of them are told apart.
+    let mut tracker = connected();
+    client(&mut tracker, &format!("B E {}", "S ".repeat(40)));
+    talk_on(tracker, "< 2 G | copy_in \n < E | open_batch \n > P B E S | executing 1 \n < Z:I | executing");
 }
 
 #[test]

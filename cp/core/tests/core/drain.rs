@@ -139,10 +139,22 @@ fn due_times_fill_the_second_half_of_the_grace() {
     let drain = draining(Settings::default());
     assert_eq!(drain.due(Pace(0)), Some(at(SIGNAL + 15)));
     assert_eq!(drain.due(Pace(u32::MAX)), Some(at(SIGNAL + 30)));
+    let middle = drain.due(Pace(1 << 31)).unwrap().since(at(SIGNAL));
+    assert!(middle.abs_diff(Duration::from_millis(22_500)) < Duration::from_millis(1), "{middle:?}");
     for pace in PACES {
         let due = drain.due(pace).unwrap();
         assert!((at(SIGNAL + 15)..=at(SIGNAL + 30)).contains(&due), "{pace:?}: {due:?}");
         assert!(drain.is_due(pace, due) && !drain.is_due(pace, at(SIGNAL + 14)));
+    }
+}
+
+#[test]
+fn no_due_time_is_rounded_beyond_the_grace() {
+    for nanos in 0..200 {
+        // So long that a float has no place for single nanoseconds.
+        let idle_grace = Duration::new(364 * 86_400, nanos);
+        let drain = draining(Settings { idle_grace, ..Settings::default() });
+        assert!(drain.due(Pace(u32::MAX)).unwrap() <= at(SIGNAL) + idle_grace, "{nanos}");
     }
 }
 
@@ -177,6 +189,12 @@ fn nobody_is_due_before_the_signal_and_a_second_signal_changes_nothing() {
     drain.handle_signal(at(SIGNAL));
     drain.handle_signal(at(SIGNAL + 5));
     assert_eq!(drain.signal(), Some(at(SIGNAL)));
+}
+
+#[test]
+fn the_rules_that_a_drain_was_given_are_those_that_it_shows() {
+    let settings = Settings { idle_grace: seconds(77), ..Settings::default() };
+    assert_eq!(serving(settings).settings().idle_grace, seconds(77));
 }
 
 #[test]
@@ -309,6 +327,8 @@ fn the_phases_follow_one_another() {
     let phases = [0, 4, 5, 29, 30, 1 << 30].map(|after| drain.phase(at(SIGNAL + after)));
     use Phase::*;
     assert_eq!(phases, [LameDuck, LameDuck, Grace, Grace, Boundary, Boundary]);
+    let names = ["serving", "lame_duck", "grace", "boundary", "wall", "drained"];
+    assert_eq!([Serving, LameDuck, Grace, Boundary, Wall, Drained].map(Phase::name), names);
 }
 
 /// The golden ratio's multiples leave no gap above 1.9 times the even one; 2 is the promise.
@@ -416,7 +436,16 @@ fn a_statement_whose_client_has_left_has_the_stall_grace_and_is_then_cancelled()
         let cancelling = Some(Cancelling { first: cancel, again: patience, wall: false });
         let hung = Standing { cancelling, ..running };
         assert_eq!(drain.verdict(&hung, cancel), Verdict::CloseAt(patience, EndReason::ClientClosed));
+        let again = cancel + seconds(1);
+        let cancelling = Some(Cancelling { first: cancel, again, wall: false });
+        let asked_once = Standing { cancelling, ..running };
+        assert_eq!(drain.verdict(&asked_once, cancel), Verdict::CancelAt(again), "one may be lost");
+        let closing = Standing { activity: Activity::Closing, ..running };
+        assert_eq!(drain.verdict(&closing, cancel), Verdict::CarryOn, "nothing is left to cancel");
     }
+    let unbounded = draining(Settings { drain_policy: DrainPolicy::Unbounded, ..Settings::default() });
+    let running = Standing { left: Some(at(SIGNAL)), ..standing(Activity::Executing) };
+    assert_eq!(unbounded.verdict(&running, at(SIGNAL + 9999)), Verdict::CarryOn, "it waits for every connection");
     let serving = serving(Settings::default());
     let running = Standing { left: Some(at(SIGNAL)), ..standing(Activity::Executing) };
     assert_eq!(serving.verdict(&running, at(SIGNAL + 9999)), Verdict::CarryOn, "as with PostgreSQL");

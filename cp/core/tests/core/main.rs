@@ -3,6 +3,7 @@
 //!
 //! Scripts are written in message types: see [`talk`].
 
+mod activity;
 mod clocks;
 mod conversation;
 mod copy;

@@ -500,3 +500,13 @@ fn a_batch_that_was_begun_is_forwarded_through_its_sync_however_much_is_outstand
     assert_eq!(tracker.outstanding(), MAX_OUTSTANDING);
     assert_eq!(tracker.forward(&messages("P"), Gate::Open), Ok(0));
 }
+
+#[test]
+fn a_query_behind_a_failed_message_without_a_sync_between_is_skipped_with_it() {
+    talk(
+        "> P Q | executing 1
+         < E   | open_batch
+         > S   | executing 1
+         < Z:I | idle",
+    );
+}
