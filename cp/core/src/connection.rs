@@ -311,6 +311,8 @@ impl Connection {
                     0
                 }
             }
+            // What follows an encryption request may not be plain any more.
+            Side::Frontend if self.session.is_opening() => self.opening.wants(),
             Side::Frontend => {
                 if self.up.has_held() {
                     0

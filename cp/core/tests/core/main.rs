@@ -5,6 +5,7 @@
 
 mod activity;
 mod clocks;
+mod connection;
 mod conversation;
 mod copy;
 mod drain;
