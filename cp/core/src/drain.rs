@@ -122,6 +122,8 @@ pub struct Standing {
     pub cancelling: Option<Cancelling>,
     /// When its client ended its side. It is most likely a process that was killed, and waits for nothing.
     pub left: Option<Time>,
+    /// Whether its session has begun. One that waits for a worker then is between two transactions.
+    pub begun: bool,
     /// Whether it is a replication stream (CopyBoth), which no timeout of the steady state ends.
     pub streams: bool,
 }
@@ -291,6 +293,8 @@ impl Drain {
         let signal = self.signal.unwrap_or_default();
         match standing.activity {
             Activity::Executing | Activity::Closing => None,
+            // What was asked of a pool has not been passed on: while it waits there it is at a boundary.
+            Activity::Acquiring if standing.begun => self.steady_clock(standing).min(Some((due, EndReason::Boundary))),
             Activity::Acquiring => self.steady_clock(standing),
             Activity::Handshake => {
                 // One that got its worker only behind the grace, for which it could do nothing, has a moment from there.

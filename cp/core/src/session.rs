@@ -1,22 +1,7 @@
 //! One connection between a client and its worker, as a value: the tracker and the drain's rules together.
 //!
-//! Whoever moves the bytes tells the session what happened, in this order for each direction:
-//!
-//! 1. [`Session::handle_startup`] when the startup packet is complete, [`Session::handle_worker_found`] when a worker took
-//!    the connection;
-//! 2. [`Session::handle_client`] with bytes read from the client: it returns how many may go to the worker. The rest is
-//!    *held*: shown again, first, after anything else has happened; and [`Session::handle_input`] when the worker's socket
-//!    took some of them or took no more;
-//! 3. [`Session::handle_worker`] with bytes read from the worker, and [`Session::handle_output`] when the client's socket
-//!    took some of them or took no more;
-//! 4. [`Session::handle_client_left`] when it is known that the client will send no more, though bytes of it are still to be
-//!    read; [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
-//!
-//! After each it asks [`Session::poll_verdict`] what to do, and waits no longer than [`Session::next_timeout`]:
-//! [`Verdict::LookNow`] wants to hear how much the client's machine has not acknowledged ([`Session::handle_look`]),
-//! [`Verdict::CancelNow`] a cancel request for the worker ([`Session::handle_cancelled`]). Before either of the other two is
-//! obeyed the sockets are looked at once more: what has arrived in time counts, however late the clock was read. Once the
-//! verdict is [`Verdict::CloseNow`] it calls [`Session::close`], sends what [`Session::farewell`] says, and lets go.
+//! It sees no socket and keeps no byte: for a host that has its own buffers, or owns messages. Where bytes are only relayed, a
+//! [`Connection`](super::Connection) is less work.
 
 use std::time::Duration;
 
@@ -47,7 +32,42 @@ enum Door {
     Open,
 }
 
-/// One connection. See the module's text.
+/// One connection.
+///
+/// # The order of calls
+///
+/// 1. [`Session::new`] when it is accepted.
+/// 2. [`Session::handle_startup`] when the startup packet is complete: from now on it waits for a worker.
+/// 3. [`Session::handle_worker_found`] when one took it. Only from here on do bytes pass, in this order for each direction:
+///
+///    | bytes | the host calls |
+///    |---|---|
+///    | read from the client | [`Session::handle_client`], which says how many may go to the worker, or [`Session::handle_client_message`] with a whole one. The rest is *held*: shown again, first, when anything else has happened |
+///    | taken by the worker's socket, or not | [`Session::handle_input`]; before, [`Session::take_flush`] says whether a Flush goes behind what was passed on and before what is held |
+///    | read from the worker, no more than [`Session::worker_read_limit`] | [`Session::handle_worker`], which says how many go to the client. What the host says in a worker's place, a greeting of its own, is the worker's too |
+///    | taken by the client's socket, or not | [`Session::handle_output`] |
+/// 4. [`Session::handle_client_left`] when it is known that the client will send no more, though bytes of it are still to be
+///    read. [`Session::handle_client_gone`], [`Session::handle_worker_gone`] at the ends.
+/// 5. After each of these, when the drain has changed, and at [`Session::next_timeout`]: [`Session::poll_verdict`].
+///
+///    | it says | the host does |
+///    |---|---|
+///    | [`Verdict::LookNow`] | asks what the client's machine has not acknowledged: [`Session::handle_look`] |
+///    | [`Verdict::CancelNow`] | sends a cancel request to the worker: [`Session::handle_cancelled`] |
+///    | [`Verdict::CloseNow`] | cancels what the worker still runs ([`Session::worker_runs`]), and goes on with 6 |
+///    | any other | nothing |
+///
+///    Before one of the last two named is obeyed the sockets are looked at once more: what has arrived in time counts, however
+///    late the clock was read.
+/// 6. [`Session::close`], once. Then [`Session::farewell`] is what the client is told, behind everything that the worker has
+///    sent. Nothing passes any more; how long the client may take to read it, a [`Goodbye`](super::goodbye::Goodbye) says.
+///
+/// A pool that shares its workers between clients takes one back, without a word, whenever [`Session::needs_worker`] says no.
+/// With the next message in hand, not shown yet, it calls [`Session::handle_worker_wanted`], and then goes on at 3. A Terminate
+/// needs no worker.
+///
+/// When a drain is taken back each session is told: [`Session::handle_recall`]. Time never goes back from one call to the next.
+/// A call out of this order is a fault of the host's, which a debug build notices.
 #[derive(Debug)]
 pub struct Session {
     tracker: Tracker,
@@ -89,6 +109,7 @@ impl Session {
                 paused: Duration::ZERO,
                 cancelling: None,
                 left: None,
+                begun: false,
                 streams: false,
             },
             delivery: Delivery::default(),
@@ -115,11 +136,24 @@ impl Session {
 
     /// A worker took the connection. The wait for it does not count against the client.
     pub fn handle_worker_found(&mut self, drain: &Drain, now: Time) {
-        debug_assert_eq!(self.door, Door::Acquiring, "a worker is found once, after the startup packet");
+        debug_assert_eq!(self.door, Door::Acquiring, "a worker is found where one is waited for");
         let waited = now.since(self.standing.since);
         self.standing.init_deadline = self.standing.init_deadline + waited;
         self.standing.acquired = now;
         self.door = Door::Open;
+        self.settle(drain, now);
+    }
+
+    /// A message of the client's, which was not shown yet, waits for a worker, because the pool took the last one back. It has
+    /// `worker_queue_timeout` for that. It is not executed if the session falls due before.
+    pub fn handle_worker_wanted(&mut self, drain: &Drain, now: Time) {
+        debug_assert!(
+            self.is_open() && self.tracker.is_ready(),
+            "the first worker is waited for since the startup packet"
+        );
+        debug_assert!(!self.needs_worker(), "its worker can't have been taken back");
+        self.door = Door::Acquiring;
+        self.held = true;
         self.settle(drain, now);
     }
 
@@ -129,6 +163,7 @@ impl Session {
         if self.leaving.is_some() || self.closed.is_some() {
             return 0;
         }
+        debug_assert!(self.is_open(), "a client's bytes pass when a worker was found");
         if drain.is_walled(now) || self.standing.cancelling.is_some() {
             self.held = !bytes.is_empty();
             return 0;
@@ -155,6 +190,7 @@ impl Session {
     /// Takes `bytes` read from the worker. Returns how many of them, from the first, must go to the client: all, unless the
     /// worker talks nonsense.
     pub fn handle_worker(&mut self, bytes: &[u8], drain: &Drain, now: Time) -> usize {
+        debug_assert!(self.is_open(), "what comes before a worker was found is no worker's");
         let answered = self.tracker.answered();
         let mut observed = 0;
         while observed < bytes.len() {
@@ -231,8 +267,8 @@ impl Session {
         }
     }
 
-    /// The client's bytes are not the PostgreSQL protocol.
-    pub(super) fn handle_malformed(&mut self, malformed: Malformed) {
+    /// The client's bytes are not the PostgreSQL protocol: for a host that has found out by itself.
+    pub fn handle_malformed(&mut self, malformed: Malformed) {
         self.malformed = Some(malformed);
         self.leaving.get_or_insert(EndReason::Malformed);
     }
@@ -330,12 +366,13 @@ impl Session {
 
     /// Whether it is not known that the client's machine has acknowledged all of the last answer.
     fn has_unseen(&self) -> bool {
-        let relays = self.door == Door::Open && self.closed.is_none() && self.tracker.is_ready();
+        let relays = self.closed.is_none() && self.tracker.is_ready();
         relays && !self.delivery.is_delivered(self.tracker.answer_end())
     }
 
     /// The connection is over. Nothing is forwarded any more.
     pub fn close(&mut self, reason: EndReason, drain: &Drain, now: Time) {
+        debug_assert!(self.closed.is_none(), "a session is closed once");
         self.closed.get_or_insert(reason);
         self.settle(drain, now);
     }
@@ -391,6 +428,12 @@ impl Session {
     /// Whether its startup packet is not complete.
     pub fn is_opening(&self) -> bool {
         self.door == Door::Startup
+    }
+
+    /// Whether its worker is in use: something is not answered, or a transaction is open, or it has not let the client in yet. One that is
+    /// not may serve another client meanwhile, as far as what a session leaves behind at its server is nobody's concern.
+    pub fn needs_worker(&self) -> bool {
+        self.is_open() && (self.tracker.is_stream() || self.tracker.activity() != Activity::Idle)
     }
 
     /// Whether it waits for a worker.
@@ -523,6 +566,7 @@ impl Session {
             Door::Open if self.tracker.is_ready() && self.streams_out() => Activity::StreamingOut,
             Door::Open => self.turn(),
         };
+        self.standing.begun = self.tracker.is_ready();
         self.standing.streams = self.tracker.is_stream();
         self.standing.mid_message = !self.tracker.may_speak();
         let before = self.standing.activity;

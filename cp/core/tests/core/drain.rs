@@ -45,6 +45,7 @@ fn standing(activity: Activity) -> Standing {
         paused: Duration::ZERO,
         cancelling: None,
         left: None,
+        begun: false,
         streams: false,
     }
 }

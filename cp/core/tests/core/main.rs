@@ -11,6 +11,7 @@ mod copy;
 mod drain;
 mod gate;
 mod malformed;
+mod pool;
 mod properties;
 mod session;
 mod talk;
