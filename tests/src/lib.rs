@@ -7,7 +7,9 @@
 //! | module | stands for |
 //! |---|---|
 //! | [`postgres`] | the worker: one PostgreSQL per test process, made for it and gone with it |
-//! | [`control_plane`] | the binary `lastcall` as a process: its flags, its log, its signals, its exit |
+//! | [`control_plane`] | the binary `lastcall` as a process: its flags, and what its log says |
+//! | [`example`] | the examples of lastcall-core as processes |
+//! | [`program`] | what both are: a program that is built and started, its log, its signals, its exit |
 //! | [`client`] | a driver: tokio-postgres |
 //! | [`psql`] | the programs that people use: `psql`, `pgbench` |
 //! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
@@ -21,10 +23,12 @@
 
 pub mod client;
 pub mod control_plane;
+pub mod example;
 pub mod fake_worker;
 pub mod http;
 pub mod machine;
 pub mod postgres;
+pub mod program;
 pub mod psql;
 pub mod raw;
 pub mod watchdog;

@@ -81,11 +81,20 @@ impl PostgreSql {
 
     /// Waits until the session of `application` executes a statement.
     pub async fn wait_until_active(&self, application: &str) {
+        self.wait_until_any("application_name", application, 1).await;
+    }
+
+    /// Waits until this very statement is executed, in so many sessions, whatever their application.
+    pub async fn wait_until_running(&self, statement: &str, sessions: usize) {
+        self.wait_until_any("query", statement, sessions).await;
+    }
+
+    async fn wait_until_any(&self, column: &str, is: &str, sessions: usize) {
         let observer = self.connect("observer").await;
-        let active = "select 1 from pg_stat_activity where application_name = $1 and state = 'active'";
+        let active = format!("select 1 from pg_stat_activity where {column} = $1 and state = 'active'");
         crate::eventually(Duration::from_secs(10), "a running statement", async || {
-            let rows = observer.query(active, &[&application]).await.expect("the server answers its own superuser");
-            (!rows.is_empty()).then_some(())
+            let rows = observer.query(&active, &[&is]).await.expect("the server answers its own superuser");
+            (rows.len() >= sessions).then_some(())
         })
         .await;
     }

@@ -14,6 +14,7 @@ mod copy_batch;
 mod crowd;
 mod data;
 mod delivery;
+mod examples;
 mod idle;
 mod key;
 mod killed;
