@@ -2,11 +2,17 @@
 
 use std::path::Path;
 
+use lastcall_world::World;
 use sim::scenario::Promise;
-use sim::{LastCall, Suite};
+use sim::{Config, LastCall, Suite};
 
 #[path = "../examples/naive/proxy.rs"]
 mod naive;
+
+/// The example of `lastcall-core`: a proxy of 150 lines.
+#[path = "../../cp/core/examples/tokio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is started here, and not by its main function")]
+mod example;
 
 /// A few files, each of which some proxy gets wrong.
 const FILES: [&str; 9] = [
@@ -29,9 +35,17 @@ fn suite() -> Suite {
     rest.iter().fold(Suite::new(first), Suite::and)
 }
 
+async fn drain_aware<W: World>(world: W, config: Config) -> u8 {
+    let served = example::serve(world, &config.listen, &config.worker, config.settings.clone()).await;
+    served.expect("the address is free")
+}
+
 #[test]
 fn a_proxy_that_waits_for_every_connection_is_held_by_idle_clients() {
-    let table = suite().pod("lastcall", LastCall).pod("naive", naive::serve).run().expect("the files are good");
+    let suite = suite().pod("lastcall", LastCall).pod("example", drain_aware).pod("naive", naive::serve);
+    let table = suite.run().expect("the files are good");
+    assert!(table.column("example").on(Promise::BoundedExit).broken.is_empty(), "{table}");
+    assert!(table.column("example").on(Promise::NeverCut).broken.is_empty(), "{table}");
     let broken = table.column("naive").on(Promise::BoundedExit).broken;
     assert!(broken.contains_key("scenarios/acceptance/idle-clients-cannot-hold-the-pod.toml"), "{table}");
     insta::assert_snapshot!(table);
