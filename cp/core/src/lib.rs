@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | relays bytes, with tasks | a [`Connection`]: [`Connection::drive`] moves them, and says what to do next | `examples/tokio.rs` |
 //! | relays bytes, with threads or a loop of its own | the same, over its own [`Sockets`](connection::Sockets) | `examples/blocking.rs` |
-//! | owns messages, and shares workers between clients | a [`Session`], which hears each message | `examples/messages.rs` |
+//! | owns messages, and shares workers between clients | a [`Session`], which hears each message | `examples/messages/` |
 //!
 //! Both promises, in one session:
 //!
