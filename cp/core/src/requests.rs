@@ -187,7 +187,7 @@ impl Requests {
     pub(super) fn answer(&mut self, kind: u8) {
         match kind {
             b'E' if self.doubts > 0 => return self.copy_failed(),
-            b'C' if self.doubts > 0 => self.copy_done(),
+            b'C' => self.copy_done(),
             // A server that gives none of the two is not PostgreSQL.
             b'Z' => self.doubts = 0,
             _ => {}
@@ -237,11 +237,12 @@ impl Requests {
         self.position.executed < self.segment(self.position.at).executes
     }
 
-    /// A COPY has taken all its data, and with them all Syncs among them.
+    /// A COPY, if there was one, has taken all its data, and with them all Syncs among them.
     fn copy_done(&mut self) {
         let doubts = std::mem::take(&mut self.doubts);
         let sent = self.closed.len();
-        let first = (self.position.at + usize::from(!self.is_by_execute())).min(sent);
+        // The COPY is in the oldest segment: what was before it is answered.
+        let first = usize::from(!self.is_by_execute()).min(sent);
         let mut dropped = Segment::default();
         for segment in self.closed.drain(first..(first + doubts).min(sent)) {
             dropped.steps = dropped.steps.saturating_add(segment.steps);
@@ -366,7 +367,7 @@ impl Requests {
     fn has_work(&self, position: &Position) -> bool {
         // What is skipped is over; what has failed is outstanding still.
         let mut rest = self.closed.iter().skip(position.at + usize::from(position.skipping));
-        let batch = self.executed(position) < self.open.executes && !self.is_skipping(position);
+        let batch = self.executed(position) < self.open.executes;
         batch || rest.any(|segment| segment.steps > 0 || segment.end == Some(SyncPoint::Query))
     }
 }
