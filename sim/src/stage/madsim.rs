@@ -46,10 +46,10 @@ use lastcall_core::Time;
 use lastcall_world::{Signal, World as _};
 
 use self::clock::{Clock, TICK};
-use self::links::End;
 use self::network::Network;
 pub use self::stream::{Listener, Stream};
 use super::hosts::{Abort, Hosts, Registered, Turn, message, run_process};
+use super::rules::End;
 use super::{Capabilities, Ending, Engine, Host, Life, Link, Plan};
 
 /// What a segment takes at least.
@@ -64,20 +64,7 @@ impl Engine for Madsim {
 
     const NAME: &'static str = "madsim";
 
-    const SUPPORTS: Capabilities = Capabilities {
-        half_close: true,
-        reset: true,
-        backpressure: true,
-        exact_times: true,
-        abortive_close: true,
-        vanish: true,
-        packet_loss: true,
-        hold: true,
-        latency: true,
-        rate: true,
-        restart: true,
-        dying_machines: true,
-    };
+    const SUPPORTS: Capabilities = Capabilities::ALL;
 
     fn resolution(_limit: Duration) -> Duration {
         TICK

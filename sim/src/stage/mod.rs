@@ -29,6 +29,8 @@ pub mod madsim;
 #[path = "no_madsim.rs"]
 pub mod madsim;
 pub mod random;
+mod rules;
+mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod turmoil;
@@ -310,6 +312,22 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// All there is.
+    pub const ALL: Capabilities = Capabilities {
+        half_close: true,
+        reset: true,
+        backpressure: true,
+        exact_times: true,
+        abortive_close: true,
+        vanish: true,
+        packet_loss: true,
+        hold: true,
+        latency: true,
+        rate: true,
+        restart: true,
+        dying_machines: true,
+    };
+
     /// What of `needed` is not there, in words for a report.
     pub fn lacks(self, needed: Capabilities) -> Vec<&'static str> {
         let pairs = [

@@ -85,20 +85,7 @@ impl Engine for TurmoilNet {
 
     const NAME: &'static str = "turmoil-net";
 
-    const SUPPORTS: Capabilities = Capabilities {
-        half_close: true,
-        reset: true,
-        backpressure: true,
-        exact_times: true,
-        abortive_close: true,
-        vanish: true,
-        packet_loss: true,
-        hold: true,
-        latency: true,
-        rate: true,
-        restart: true,
-        dying_machines: true,
-    };
+    const SUPPORTS: Capabilities = Capabilities::ALL;
 
     fn resolution(_limit: Duration) -> Duration {
         TICK

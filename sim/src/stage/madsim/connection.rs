@@ -17,23 +17,12 @@ use std::time::Duration;
 
 use ::madsim::net::Sender;
 
-use super::links::{self, Path};
+use super::links::Path;
 use super::lock;
 use super::network::Network;
 use super::socket::{Segment, Socket, State};
-
-/// 60 s idle, then 3 probes, 10 s apart.
-const KEEPALIVE: Duration = Duration::from_secs(60 + 3 * 10);
-
-/// `tcp_syn_retries` = 6: 1 + 2 + 4 + … + 64 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
-
-/// The first retransmission of a network that is fast when it works, and of a SYN.
-const RETRANSMIT_AFTER: Duration = Duration::from_millis(200);
-const RETRANSMIT_SYN_AFTER: Duration = Duration::from_secs(1);
-
-/// The longest pause between two retransmissions.
-const RETRANSMIT_AT_LEAST_EVERY: Duration = Duration::from_secs(120);
+use crate::stage::rules::End;
+use crate::stage::tcp::{Silence, next_retransmission};
 
 /// A connection. Its side 0 has opened it.
 pub(super) struct Connection {
@@ -68,26 +57,6 @@ pub(super) enum Machine {
     Vanished,
 }
 
-/// A side hears nothing.
-#[derive(Clone, Copy, Debug)]
-struct Silence {
-    since: Duration,
-    /// Since when something was sent and not acknowledged.
-    unacknowledged: Option<Duration>,
-    user_timeout: Duration,
-    connects: bool,
-}
-
-impl Silence {
-    fn ends(self) -> Duration {
-        match self.unacknowledged {
-            Some(since) if self.connects => since + CONNECT_TIMEOUT,
-            Some(since) => since + self.user_timeout,
-            None => self.since + KEEPALIVE,
-        }
-    }
-}
-
 impl Connection {
     pub(super) fn new(
         hosts: [usize; 2],
@@ -108,10 +77,10 @@ impl Connection {
     }
 
     /// Whether this side of it is at that end of a link.
-    pub(super) fn is_at(&self, end: &links::End, side: usize) -> bool {
+    pub(super) fn is_at(&self, end: &End, side: usize) -> bool {
         match end {
-            links::End::Host(host) => self.hosts[side] == *host,
-            links::End::Alias(name) => side == 0 && self.alias.as_ref().is_some_and(|alias| alias == name),
+            End::Host(host) => self.hosts[side] == *host,
+            End::Alias(name) => side == 0 && self.alias.as_ref().is_some_and(|alias| alias == name),
         }
     }
 }
@@ -322,15 +291,4 @@ impl Network {
             }
         }
     }
-}
-
-/// The first time not before `now` at which a kernel sends again what was lost.
-fn next_retransmission(lost: Duration, syn: bool, now: Duration) -> Duration {
-    let mut pause = if syn { RETRANSMIT_SYN_AFTER } else { RETRANSMIT_AFTER };
-    let mut at = lost + pause;
-    while at < now {
-        pause = (pause * 2).min(RETRANSMIT_AT_LEAST_EVERY);
-        at += pause;
-    }
-    at
 }

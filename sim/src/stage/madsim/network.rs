@@ -19,9 +19,10 @@ use futures_util::FutureExt as _;
 
 use super::clock::Clock;
 use super::connection::Connection;
-use super::links::{End, Links, Path};
+use super::links::{Links, Path};
 use super::lock;
 use super::socket::{Segment, Socket};
+use crate::stage::rules::End;
 use crate::stage::{Link, Machine};
 
 /// Where each host's endpoint is: no program listens there.

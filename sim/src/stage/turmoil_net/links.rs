@@ -29,19 +29,8 @@ use ::turmoil_net::{NetstatEntry, NetstatState, Packet, TcpSegment, Transport, n
 
 use super::packets::Flow;
 use super::{Link, Machine, TICK, whole_ticks};
-
-/// 60 s idle, then 3 probes, 10 s apart.
-const KEEPALIVE: Duration = Duration::from_secs(60 + 3 * 10);
-
-/// `tcp_syn_retries` = 6: 1 + 2 + 4 + … + 64 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
-
-/// The first retransmission of a network that is fast when it works, and of a SYN.
-const RETRANSMIT_AFTER: Duration = Duration::from_millis(200);
-const RETRANSMIT_SYN_AFTER: Duration = Duration::from_secs(1);
-
-/// The longest pause between two retransmissions.
-const RETRANSMIT_AT_LEAST_EVERY: Duration = Duration::from_secs(120);
+use crate::stage::rules::{self, End, Rule};
+use crate::stage::tcp::{Silence, next_retransmission};
 
 /// All links of a run.
 pub(super) struct Links {
@@ -88,23 +77,6 @@ pub(super) enum Rung {
     Again(Vec<Packet>),
 }
 
-struct Rule {
-    between: [End; 2],
-    lost: bool,
-    held: bool,
-    latency: Option<Duration>,
-    /// Bytes a second; zero for no limit.
-    rate: u64,
-    /// Until when the packets that have left take up the link, in its first direction and in the other.
-    busy: [Duration; 2],
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum End {
-    Host(usize),
-    Alias(Arc<str>),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Open,
@@ -121,30 +93,11 @@ struct Kept {
     again: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Silence {
-    since: Duration,
-    /// Since when something was sent and not acknowledged.
-    unacknowledged: Option<Duration>,
-    user_timeout: Duration,
-    connects: bool,
-}
-
 /// What a socket waits for an acknowledgement of.
 #[derive(Clone, Copy, Debug)]
 struct Owed {
     any: bool,
     syn: bool,
-}
-
-impl Silence {
-    fn ends(self) -> Duration {
-        match self.unacknowledged {
-            Some(since) if self.connects => since + CONNECT_TIMEOUT,
-            Some(since) => since + self.user_timeout,
-            None => self.since + KEEPALIVE,
-        }
-    }
 }
 
 impl Links {
@@ -257,34 +210,12 @@ impl Links {
     /// Changes what lies between two ends. An end is a host, or the name of some host's connections.
     pub(super) fn set(&mut self, between: [Result<usize, &str>; 2], link: Link, now: Duration) {
         let between = between.map(|end| end.map_or_else(|name| End::Alias(name.into()), End::Host));
-        let rule = self.rule(between);
-        match link {
-            Link::Partition => rule.lost = true,
-            Link::Heal => rule.lost = false,
-            Link::Hold => rule.held = true,
-            Link::Release => rule.held = false,
-            Link::Latency(latency) => rule.latency = Some(latency),
-            Link::Rate(rate) => {
-                rule.rate = rate;
-                rule.busy = [now; 2];
-            }
-        }
+        rules::set(&mut self.rules, between, link, now);
         match link {
             Link::Partition => self.fall_silent(now),
             Link::Heal | Link::Release => self.open(now),
             Link::Hold | Link::Latency(_) | Link::Rate(_) => {}
         }
-    }
-
-    fn rule(&mut self, between: [End; 2]) -> &mut Rule {
-        let [one, other] = &between;
-        let same = |rule: &Rule| rule.between == between || rule.between == [other.clone(), one.clone()];
-        let index = self.rules.iter().position(same).unwrap_or_else(|| {
-            let rule = Rule { between, lost: false, held: false, latency: None, rate: 0, busy: [Duration::ZERO; 2] };
-            self.rules.push(rule);
-            self.rules.len() - 1
-        });
-        &mut self.rules[index]
     }
 
     /// When a packet of so many bytes arrives at the earliest that leaves at `left`.
@@ -296,12 +227,8 @@ impl Links {
             }
             let back = !self.is_at(&self.rules[index].between[0], flow.from);
             let rule = &mut self.rules[index];
-            latency = latency.max(rule.latency.unwrap_or_default());
-            if let Some(nanos) = (u64::from(bytes) * 1_000_000_000).checked_div(rule.rate) {
-                let busy = &mut rule.busy[usize::from(back)];
-                sent = sent.max(*busy) + Duration::from_nanos(nanos);
-                *busy = sent;
-            }
+            latency = latency.max(rule.latency);
+            sent = rule.leave(usize::from(back), u64::from(bytes), sent);
         }
         whole_ticks(sent).unwrap_or(sent) + latency
     }
@@ -444,17 +371,6 @@ impl Links {
             }
         }
     }
-}
-
-/// The first time not before `now` at which a kernel sends again what was lost.
-fn next_retransmission(lost: Duration, syn: bool, now: Duration) -> Duration {
-    let mut pause = if syn { RETRANSMIT_SYN_AFTER } else { RETRANSMIT_AFTER };
-    let mut at = lost + pause;
-    while at < now {
-        pause = (pause * 2).min(RETRANSMIT_AT_LEAST_EVERY);
-        at += pause;
-    }
-    at
 }
 
 fn is_syn(packets: &[Packet]) -> bool {
