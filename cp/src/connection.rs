@@ -133,18 +133,28 @@ impl<W: World, M: Meter> Connection<W, M> {
         }
     }
 
-    /// Moves what can be moved between these two, and says what to do next.
-    pub(crate) fn drive(&mut self, pair: &mut Pair<'_, '_, W::Stream>) -> Next {
-        self.poll_lifecycle(pair.cx);
-        if self.lifecycle.value().exiting {
-            return Next::Close(EndReason::Quit);
+    /// Moves what can be moved between these two. Ready with what is to be done; wakes the task when that may have changed.
+    pub(crate) fn poll_next(&mut self, pair: &mut Pair<'_, '_, W::Stream>) -> Poll<Next> {
+        loop {
+            self.poll_lifecycle(pair.cx);
+            if self.lifecycle.value().exiting {
+                return Poll::Ready(Next::Close(EndReason::Quit));
+            }
+            let (inner, drain, now) = self.parts();
+            match inner.drive(pair, drain, now) {
+                Next::Wait(until) if self.waits(until, pair.cx) => return Poll::Pending,
+                Next::Wait(_) => {}
+                Next::Again => {
+                    pair.cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                next => return Poll::Ready(next),
+            }
         }
-        let (inner, drain, now) = self.parts();
-        inner.drive(pair, drain, now)
     }
 
     /// Whether there is nothing to do until `until`: the task is woken then.
-    pub(crate) fn waits(&mut self, until: Option<Time>, cx: &mut Context<'_>) -> bool {
+    fn waits(&mut self, until: Option<Time>, cx: &mut Context<'_>) -> bool {
         let waits = until.is_none_or(|at| !self.alarm.poll_at(at, cx));
         if waits {
             self.show();
@@ -212,17 +222,4 @@ fn is_near(shown: Option<(Time, &'static str)>, clock: Option<(Time, &'static st
         }
         (shown, clock) => shown == clock,
     }
-}
-
-/// Waits until `at` or until the process exits, whichever comes first.
-pub(crate) fn poll_patience<W: World>(
-    alarm: &mut Alarm<W>,
-    lifecycle: &mut Watcher<Lifecycle>,
-    at: Time,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    if lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready() {
-        return Poll::Ready(());
-    }
-    if alarm.poll_at(at, cx) { Poll::Ready(()) } else { Poll::Pending }
 }

@@ -5,7 +5,7 @@
 //!
 //! Nothing is decided here: which bytes may pass, and when it is over, is [`lastcall_core::Connection`]'s word.
 
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use crate::connection::Connection;
 use crate::records::Meter;
@@ -23,16 +23,9 @@ pub(crate) async fn run<W: World, M: Meter>(
 ) -> EndReason {
     std::future::poll_fn(|cx| {
         loop {
-            let mut pair = Pair { client, worker: Some(worker), cx };
-            match connection.drive(&mut pair) {
+            match ready!(connection.poll_next(&mut Pair { client, worker: Some(worker), cx })) {
                 Next::Close(reason) => return Poll::Ready(reason),
                 Next::Cancel => connection.cancel(),
-                Next::Wait(until) if connection.waits(until, cx) => return Poll::Pending,
-                Next::Wait(_) => {}
-                Next::Again => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
                 next => unreachable!("a session has opened, and is not closed yet: {next:?}"),
             }
         }

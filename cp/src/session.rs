@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::cancel;
-use crate::connection::{Connection, Front, poll_patience};
+use crate::connection::{Connection, Front};
 use crate::goodbye;
 use crate::pending::Stand;
 use crate::records::{EndRecord, Meter};
@@ -81,7 +81,8 @@ pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::St
     let opening = startup::read(&mut client, |cx| {
         let closing = lifecycle.poll_until(|lifecycle| lifecycle.closing, cx).is_ready();
         let deadline = if closing { deadline.min(accepted + LATE_LAST) } else { deadline };
-        let over = stand.poll_gone(cx).is_ready() || poll_patience(&mut alarm, &mut lifecycle, deadline, cx).is_ready();
+        let exiting = lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready();
+        let over = stand.poll_gone(cx).is_ready() || exiting || alarm.poll_at(deadline, cx);
         if over { Poll::Ready(EndReason::ShuttingDown) } else { Poll::Pending }
     })
     .await;

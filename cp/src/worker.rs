@@ -62,20 +62,12 @@ async fn until_end<W: World, M: Meter, T>(
 ) -> Result<T, EndReason> {
     let mut work = Box::pin(work);
     std::future::poll_fn(|cx| {
-        loop {
-            // What an impatient client sends waits for the worker.
-            match connection.drive(&mut Pair { client, worker: None, cx }) {
-                Next::Close(reason) => return Poll::Ready(Err(reason)),
-                Next::Wait(until) if connection.waits(until, cx) => break,
-                Next::Wait(_) => {}
-                Next::Again => {
-                    cx.waker().wake_by_ref();
-                    break;
-                }
-                next => unreachable!("it has opened, and nothing runs at a worker yet: {next:?}"),
-            }
+        // What an impatient client sends waits for the worker.
+        match connection.poll_next(&mut Pair { client, worker: None, cx }) {
+            Poll::Pending => work.as_mut().poll(cx).map(Ok),
+            Poll::Ready(Next::Close(reason)) => Poll::Ready(Err(reason)),
+            Poll::Ready(next) => unreachable!("it has opened, and nothing runs at a worker yet: {next:?}"),
         }
-        work.as_mut().poll(cx).map(Ok)
     })
     .await
 }
