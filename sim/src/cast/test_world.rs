@@ -100,26 +100,26 @@ impl World for TestWorld {
 /// What clients need. There are no hosts here, and no signals.
 impl SimWorld for TestWorld {
     fn send_signal(&self, _: &str, _: Signal) {
-        unimplemented!("the tests of hosts send no signals");
+        unreachable!("the tests of hosts send no signals");
     }
 
     fn kill(&self, _: &str) {
-        unimplemented!("the tests of hosts kill nobody");
+        unreachable!("the tests of hosts kill nobody");
     }
 
     fn start<F>(&self, _: &str, _: impl FnOnce(Self) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        unimplemented!("the tests of hosts start nobody");
+        unreachable!("the tests of hosts start nobody");
     }
 
     fn freeze(&self, _: &str) {
-        unimplemented!("the tests of hosts stop nobody");
+        unreachable!("the tests of hosts stop nobody");
     }
 
     fn thaw(&self, _: &str) {
-        unimplemented!("the tests of hosts stop nobody");
+        unreachable!("the tests of hosts stop nobody");
     }
 
     fn alias(&self, _: &str) -> Self {
@@ -127,7 +127,7 @@ impl SimWorld for TestWorld {
     }
 
     fn link(&self, _: [&str; 2], _: Link) {
-        unimplemented!("the tests of hosts have a perfect network");
+        unreachable!("the tests of hosts have a perfect network");
     }
 
     fn reset(&self, stream: Pipe) {
