@@ -31,7 +31,7 @@ const TAIL: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Workshop {
     /// Held as long as this lives: two at once would build each other's defects.
-    _lock: File,
+    lock: File,
     /// The copy.
     sources: PathBuf,
     /// Where cargo puts what is built from it.
@@ -81,7 +81,7 @@ impl Workshop {
         let own = [".git", ".cargo", "target"].map(|name| root.join(name));
         copy(root, &sources, &[own.as_slice(), std::slice::from_ref(&shared)].concat())?;
         let [build, output, errors] = ["build", "output", "errors"].map(|name| place.join(name));
-        Ok(Workshop { _lock: lock, sources, build, shared, output, errors })
+        Ok(Workshop { lock, sources, build, shared, output, errors })
     }
 
     /// Changes the copy as the patch says. Returns why not, if it does not apply.
@@ -174,6 +174,15 @@ impl Workshop {
     }
 }
 
+impl Drop for Workshop {
+    /// A child that another thread has just forked shares the open file until it executes its program: closing ours alone would
+    /// leave the lock to it.
+    fn drop(&mut self) {
+        // Nothing is lost if it can't be given back: closing the file does it as well, if later.
+        let _ = self.lock.unlock();
+    }
+}
+
 /// Makes `to` what `from` is, without `skipped`. Links are not followed.
 fn copy(from: &Path, to: &Path, skipped: &[PathBuf]) -> io::Result<()> {
     fs::create_dir_all(to)?;
@@ -229,7 +238,7 @@ mod tests {
         let root = workspace();
         let root = root.path();
         fs::write(root.join("a/y.rs"), "two\n").unwrap();
-        let copied = open(root).sources;
+        let copied = open(root).sources.clone();
         assert_eq!(fs::read_to_string(copied.join("a/x.rs")).unwrap(), "one\n");
         assert!(!copied.join("target").exists() && !copied.join(".git").exists());
         let written = |path: &str| fs::metadata(copied.join(path)).unwrap().modified().unwrap();
@@ -239,6 +248,18 @@ mod tests {
         drop(open(root));
         assert_eq!(written("a/x.rs"), before);
         assert!(!copied.join("a/y.rs").exists());
+    }
+
+    #[test]
+    fn one_at_a_time_is_at_work_and_a_child_being_forked_does_not_keep_the_lock() {
+        let root = workspace();
+        let first = open(root.path());
+        let second = Workshop::below(root.path(), &root.path().join("target")).unwrap_err();
+        assert!(second.to_string().starts_with("another `sabotage` is at work in "));
+        // What a child has between its fork and its program: the same open file.
+        let _childs = first.lock.try_clone().unwrap();
+        drop(first);
+        open(root.path());
     }
 
     #[test]
