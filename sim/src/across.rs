@@ -134,6 +134,7 @@ mod tests {
     use super::*;
     use crate::cast::pod::last_call;
     use crate::cast::run;
+    use crate::judge::gate::Shows;
     use crate::judge::gate::{Judgement, trial};
     use crate::report;
     use crate::scenario::parse;
@@ -202,9 +203,9 @@ mod tests {
                     between = ['clients', 'pod']\n[expect]\nexit = { within = '10s' }\n";
         let scenario = parse("t.toml", text).expect("it is a good file");
         let file = ScenarioFile { path: PathBuf::from("t.toml"), scenario };
-        let here = |file: &ScenarioFile, seed, engine| {
+        let here = |file: &ScenarioFile, seed, engine, shows: Shows| {
             let run = run::run(&last_call(), &file.scenario, &run::settings(&file.scenario), seed, engine);
-            Ok(run.history.to_lines())
+            Ok(shows.of(&run.history))
         };
         let across = judge(&last_call(), &[file], asked(REFERENCE), &here, || {});
         assert!(report::across::is_green(&across));

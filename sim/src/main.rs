@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lastcall_core::settings;
 use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
+use sim::judge::gate::Shows;
 use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::stopwatch::timed;
 use sim::story::{Story, timeline};
@@ -77,6 +78,9 @@ enum Command {
     Log {
         /// The scenario file.
         file: PathBuf,
+        /// Print a number instead that two runs share if their logs do.
+        #[arg(long)]
+        fingerprint: bool,
         #[command(flatten)]
         options: SeedOptions,
     },
@@ -169,8 +173,10 @@ fn main() -> ExitCode {
             |engine| format!("engine {engine}\n"),
             |run| timeline::whole(&Story::of(&run.history, &run.settings)),
         ),
-        Some(Command::Log { file, options }) => {
-            show(&file, options, |engine| format!("{{\"engine\":\"{engine}\"}}\n"), |run| run.history.to_lines())
+        Some(Command::Log { file, fingerprint, options }) => {
+            let shows = if fingerprint { Shows::Fingerprint } else { Shows::Lines };
+            let heading = |engine: &str| format!("{{\"engine\":\"{engine}\"}}\n");
+            show(&file, options, heading, |run| shows.of(&run.history))
         }
     };
     done.unwrap_or_else(|complaint| {
@@ -226,9 +232,9 @@ fn must_be_built(engines: Engines) -> Result<(), Complaint> {
 }
 
 /// The event log of the same run, in a process of its own.
-fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName) -> Result<String, String> {
+fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName, shows: Shows) -> Result<String, String> {
     let itself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    sim::another_process::log(&itself, file, seed, engine)
+    sim::another_process::log(&itself, file, seed, engine, shows)
 }
 
 fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {

@@ -13,7 +13,7 @@ use lastcall_core::settings;
 use crate::cast::pod::Pod;
 use crate::cast::run::{self, EngineName};
 use crate::judge::coverage::Coverage;
-use crate::judge::gate::{self, Elsewhere, Judgement, Trial};
+use crate::judge::gate::{self, Elsewhere, Judgement, Shows, Trial};
 use crate::parallel;
 use crate::scenario::{self, Purpose, ScenarioFile};
 use crate::stopwatch::timed;
@@ -83,9 +83,9 @@ impl Suite {
         files.iter_mut().for_each(|file| file.scenario.fails_under.clear());
         let asked = Asked { seeds: self.seeds, engine: self.engine, scope: Scope::Files };
         let column = |(name, pod): &(String, Arc<dyn Pod>)| {
-            let again = |file: &ScenarioFile, seed, engine| {
+            let again = |file: &ScenarioFile, seed, engine, shows: Shows| {
                 let scenario = &file.scenario;
-                Ok(run::run(pod, scenario, &run::settings(scenario), seed, engine).history.to_lines())
+                Ok(shows.of(&run::run(pod, scenario, &run::settings(scenario), seed, engine).history))
             };
             Column { name: name.clone(), lines: judge(pod, &files, asked, &again, || {}) }
         };

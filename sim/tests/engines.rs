@@ -27,7 +27,7 @@ fn files_of_every_kind_show_the_same_on_every_engine_that_can_play_them() {
     let load = |file: &&str| scenario::load(&Path::new("scenarios").join(file)).expect("it is a good file");
     let files: Vec<_> = FILES.iter().map(load).collect();
     let sim = Path::new(env!("CARGO_BIN_EXE_sim"));
-    let another = |file: &_, seed, engine| sim::another_process::log(sim, file, seed, engine);
+    let another = |file: &_, seed, engine, shows| sim::another_process::log(sim, file, seed, engine, shows);
     let asked = Asked { seeds: Some(Seeds::Only(1)), engine: EngineName::default(), scope: Scope::Files };
     let across = across::judge(&last_call(), &files, asked, &another, || {});
     let text = report::across::text(&across, Duration::ZERO, false);

@@ -25,8 +25,9 @@ fn its_scenario_passes_as_it_stands() {
     let path = directory.join("readme.toml");
     std::fs::write(&path, text).expect("cargo gives tests a directory to write to");
     let file: ScenarioFile = scenario::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false)));
-    let another =
-        |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
+    let another = |file: &_, seed, engine, shows| {
+        sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine, shows)
+    };
     let judgement = judge(&last_call(), &file, None, EngineName::default(), &another);
     let asked = Asked { seeds: None, engine: EngineName::default(), scope: Scope::Files };
     assert_eq!(judgement.verdict, Verdict::Pass, "{}", report::one(&judgement, asked));

@@ -25,8 +25,9 @@ fn main() -> ExitCode {
 
 fn test(path: &Path) -> Result<(), Failed> {
     let file = scenario::load(path).map_err(|error| error.render(false))?;
-    let another =
-        |file: &_, seed, engine| sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine);
+    let another = |file: &_, seed, engine, shows| {
+        sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine, shows)
+    };
     let judgement = judge(&last_call(), &file, None, ASKED.engine, &another);
     match &judgement.verdict {
         Verdict::Pass => Ok(()),

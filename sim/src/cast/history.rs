@@ -3,6 +3,8 @@
 //! Every host of the simulation appends what it saw, stamped with simulated time, in the order in which it happened. Nothing
 //! here knows which control plane ran. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
 
+use std::hash::{DefaultHasher, Hasher};
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lastcall_core::Time;
@@ -279,6 +281,16 @@ pub struct Entry {
     pub event: Event,
 }
 
+impl Entry {
+    fn write_to(&self, lines: &mut Vec<u8>) {
+        write!(lines, "{{\"at_ns\":{},", self.at.since_epoch().as_nanos()).expect("a Vec takes everything");
+        let brace = lines.len();
+        serde_json::to_writer(&mut *lines, &self.event).expect("events hold only strings and numbers");
+        assert_eq!(lines.remove(brace), b'{', "an event is a JSON object");
+        lines.push(b'\n');
+    }
+}
+
 /// The event log of one finished run, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -289,16 +301,21 @@ pub struct History {
 impl History {
     /// One JSON object a line, time first, in nanoseconds: what is compared byte for byte between runs.
     pub fn to_lines(&self) -> String {
-        let mut lines = String::new();
+        let mut lines = Vec::new();
+        self.entries.iter().for_each(|entry| entry.write_to(&mut lines));
+        String::from_utf8(lines).expect("JSON is UTF-8")
+    }
+
+    /// A number that two runs share if their lines do; for comparing without keeping them.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut line = Vec::new();
         for entry in &self.entries {
-            let event = serde_json::to_string(&entry.event).expect("events hold only strings and numbers");
-            lines.push_str(&format!(
-                "{{\"at_ns\":{},{}\n",
-                entry.at.since_epoch().as_nanos(),
-                event.strip_prefix('{').expect("an event is a JSON object")
-            ));
+            line.clear();
+            entry.write_to(&mut line);
+            hasher.write(&line);
         }
-        lines
+        hasher.finish()
     }
 }
 
@@ -378,6 +395,11 @@ impl Recorder {
     /// The log so far.
     pub fn history(&self) -> History {
         History { entries: self.log().entries.clone() }
+    }
+
+    /// The log, which is empty afterwards.
+    pub fn take_history(&self) -> History {
+        History { entries: std::mem::take(&mut self.log().entries) }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -165,7 +165,7 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
         recorder.record(ending.at(), Event::OutOfTime);
     }
     Run {
-        history: recorder.history(),
+        history: recorder.take_history(),
         ending,
         settings: settings.clone(),
         termination_grace,
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(lacks(&scenario, EngineName::Turmoil), ["packet loss", "restarts"]);
         let file = ScenarioFile { path: "t.toml".into(), scenario };
         let judgement =
-            judge(&pod::last_call(), &file, None, EngineName::Turmoil, &|_, _, _| unreachable!("nothing was run"));
+            judge(&pod::last_call(), &file, None, EngineName::Turmoil, &|_, _, _, _| unreachable!("nothing was run"));
         assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
         assert!(judgement.simulated.is_zero());
     }

@@ -6,11 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use lastcall_core::Settings;
 
+use crate::cast::history::History;
 use crate::cast::pod::{Pod, Report};
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::compare::Facts;
@@ -98,8 +101,27 @@ pub struct Trial {
     pub facts: Facts,
 }
 
-/// How a run's log in another process is had: given the file, the seed and the engine.
-pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName) -> Result<String, String> + Sync + 'a;
+/// How the log of the same run elsewhere is had, or what is to be shown of it: given the file, the seed and the engine.
+pub type Elsewhere<'a> = dyn Fn(&ScenarioFile, u64, EngineName, Shows) -> Result<String, String> + Sync + 'a;
+
+/// What is asked of a run elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Its [`History::fingerprint`], as text.
+    Fingerprint,
+    /// Its [`History::to_lines`].
+    Lines,
+}
+
+impl Shows {
+    /// That of a run.
+    pub fn of(self, history: &History) -> String {
+        match self {
+            Shows::Fingerprint => format!("{:016x}\n", history.fingerprint()),
+            Shows::Lines => history.to_lines(),
+        }
+    }
+}
 
 /// Runs a file under all its seeds, or under the one that is asked for, and judges it. `elsewhere` runs the same in another
 /// process and returns its event log.
@@ -135,11 +157,17 @@ pub fn trial(
     proof: Option<&Elsewhere<'_>>,
 ) -> Trial {
     let scenario = &file.scenario;
-    let run = run_of(pod, scenario, seed, engine);
+    // Both at a time: a long file would take twice as long.
+    let (run, theirs) = thread::scope(|scope| {
+        let theirs = proof.map(|elsewhere| scope.spawn(|| elsewhere(file, seed, engine, Shows::Fingerprint)));
+        let run = run_of(pod, scenario, seed, engine);
+        (run, theirs.map(|theirs| theirs.join().unwrap_or_else(|panic| resume_unwind(panic))))
+    });
     let judged = judged(pod, &run, scenario);
     let mut failures = failures_of(scenario, &judged, seed);
-    if let Some(elsewhere) = proof {
-        failures.extend(differences(file, &run, seed, engine, elsewhere));
+    if let Some((elsewhere, theirs)) = proof.zip(theirs) {
+        let log = || elsewhere(file, seed, engine, Shows::Lines);
+        failures.extend(differences(&run.history, theirs, log, seed));
         failures.extend(proofs(scenario, engine).filter_map(|other| survives(pod, scenario, other, seed, engine)));
     }
     let story = &judged.story;
@@ -265,11 +293,10 @@ fn failures_of(scenario: &Scenario, run: &Judged, seed: u64) -> Vec<Failure> {
 
 /// Whether the same run in another process came out differently.
 fn differences(
-    file: &ScenarioFile,
-    run: &Run,
+    history: &History,
+    theirs: Result<String, String>,
+    log: impl FnOnce() -> Result<String, String>,
     seed: u64,
-    engine: EngineName,
-    elsewhere: &Elsewhere<'_>,
 ) -> Vec<Failure> {
     let failure = |what| Failure {
         broke: Promise::SameSeedSameRun.to_string(),
@@ -278,10 +305,18 @@ fn differences(
         seed,
         more_seeds: 0,
     };
-    match elsewhere(file, seed, engine) {
-        Ok(log) => {
-            let differ = same_seed_same_run::check(&run.history.to_lines(), &log);
-            differ.into_iter().map(|violation| failure(violation.what)).collect()
+    let is_same = |theirs: &String| *theirs == Shows::Fingerprint.of(history);
+    match theirs.and_then(|theirs| if is_same(&theirs) { Ok(None) } else { log().map(Some) }) {
+        Ok(None) => Vec::new(),
+        Ok(Some(log)) => {
+            let mut whats: Vec<String> = same_seed_same_run::check(&history.to_lines(), &log)
+                .into_iter()
+                .map(|violation| violation.what)
+                .collect();
+            if whats.is_empty() {
+                whats.push("a second run differed, and a third did not".to_owned());
+            }
+            whats.into_iter().map(failure).collect()
         }
         Err(error) => vec![failure(format!("the run in another process gave no log: {error}"))],
     }
@@ -351,8 +386,21 @@ mod tests {
     }
 
     /// The log of another process, which is none: the very same run.
-    fn here(file: &ScenarioFile, seed: u64, engine: EngineName) -> Result<String, String> {
-        Ok(run_of(&last_call(), &file.scenario, seed, engine).history.to_lines())
+    fn here(file: &ScenarioFile, seed: u64, engine: EngineName, shows: Shows) -> Result<String, String> {
+        Ok(shows.of(&run_of(&last_call(), &file.scenario, seed, engine).history))
+    }
+
+    #[test]
+    fn a_run_that_differs_elsewhere_is_told_with_the_line() {
+        let another = |file: &ScenarioFile, seed, engine, shows| here(file, seed + 1, engine, shows);
+        let judgement = judge(&last_call(), &file("exit = { code = 0 }"), None, EngineName::default(), &another);
+        let Verdict::Fail(failures) = &judgement.verdict else { panic!("{judgement:?}") };
+        assert_eq!(failures[0].broke, "same-seed-same-run");
+        assert!(failures[0].what.contains("differs: the first run has"), "{failures:?}");
+        let none = |_: &ScenarioFile, _, _, _| Err("it is not there".to_owned());
+        let judgement = judge(&last_call(), &file("exit = { code = 0 }"), None, EngineName::default(), &none);
+        let Verdict::Fail(failures) = &judgement.verdict else { panic!("{judgement:?}") };
+        assert_eq!(failures[0].what, "the run in another process gave no log: it is not there");
     }
 
     #[test]
@@ -373,9 +421,10 @@ mod tests {
 
     #[test]
     fn another_log_from_another_process_is_told_once_for_the_file() {
-        let judgement = judge(&last_call(), &file("exit = { code = 0 }"), None, EngineName::default(), &|_, _, _| {
-            Ok("{}".to_owned())
-        });
+        let judgement =
+            judge(&last_call(), &file("exit = { code = 0 }"), None, EngineName::default(), &|_, _, _, _| {
+                Ok("{}".to_owned())
+            });
         let Verdict::Fail(failures) = judgement.verdict else { panic!("the logs differ") };
         assert_eq!((failures.len(), failures[0].broke.as_str()), (1, "same-seed-same-run"));
     }
@@ -389,11 +438,13 @@ mod tests {
             })
         };
         let judged = |code| {
-            judge(&exits(code), &file("exit = { code = 0 }"), Some(1), EngineName::default(), &|_, _, _| {
-                Ok(run_of(&exits(code), &file("exit = { code = 0 }").scenario, 1, EngineName::default())
-                    .history
-                    .to_lines())
-            })
+            judge(
+                &exits(code),
+                &file("exit = { code = 0 }"),
+                Some(1),
+                EngineName::default(),
+                &|file, seed, engine, shows| Ok(shows.of(&run_of(&exits(code), &file.scenario, seed, engine).history)),
+            )
         };
         let silent = judged(0);
         let names: Vec<Promise> = silent.not_judged.iter().map(|(promise, _)| *promise).collect();

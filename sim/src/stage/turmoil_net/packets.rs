@@ -102,9 +102,8 @@ pub(super) struct Arriving {
 /// All packets between hosts.
 pub(super) struct Packets {
     shared: Arc<Shared>,
-    /// By when they are due, then by when they were sent. Bounded by the sockets' windows.
-    on_the_way: BTreeMap<(Duration, u64), Packet>,
-    sent: u64,
+    /// By when they are due, in the order in which they were sent. Bounded by the sockets' windows.
+    on_the_way: BTreeMap<Duration, Vec<Packet>>,
     /// When the last packet of each flow is due: none may overtake it. Only flows with packets on the way.
     last_due: BTreeMap<Flow, Duration>,
     jitter: random::Stream,
@@ -117,7 +116,6 @@ impl Packets {
         Packets {
             shared,
             on_the_way: BTreeMap::new(),
-            sent: 0,
             last_due: BTreeMap::new(),
             jitter: random::Stream::new(seed, "network", "jitter"),
             leaving: Vec::new(),
@@ -126,7 +124,7 @@ impl Packets {
 
     /// When the next packet arrives, if any is on the way.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        self.on_the_way.first_key_value().map(|((due, _), _)| *due)
+        self.on_the_way.first_key_value().map(|(due, _)| *due)
     }
 
     /// Takes what the hosts have sent in the milliseconds before `now`.
@@ -178,12 +176,12 @@ impl Packets {
 
     /// What arrives at `now`, each flow by itself.
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arriving> {
-        let later = self.on_the_way.split_off(&(now + TICK, 0));
-        let due = std::mem::replace(&mut self.on_the_way, later);
-        self.count();
         let mut flows: Vec<Arriving> = Vec::new();
+        let Some(due) = self.on_the_way.first_entry().filter(|due| *due.key() <= now) else { return flows };
+        let due = due.remove();
+        self.count();
         let mut places = BTreeMap::new();
-        for packet in due.into_values() {
+        for packet in due {
             let flow = flow(&packet);
             let place = *places.entry(flow).or_insert(flows.len());
             match flows.get_mut(place) {
@@ -270,8 +268,7 @@ impl Packets {
         let jitter = u32::try_from(self.jitter.below(JITTER_MS + 1)).expect("as small as its bound");
         let due = (earliest + TICK * jitter).max(self.last_due.get(&flow).copied().unwrap_or_default());
         self.last_due.insert(flow, due);
-        self.on_the_way.insert((due, self.sent), packet);
-        self.sent += 1;
+        self.on_the_way.entry(due).or_default().push(packet);
         self.count();
     }
 
