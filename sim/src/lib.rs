@@ -13,6 +13,7 @@
 pub mod across;
 pub mod another_process;
 pub mod cast;
+pub mod explore;
 pub mod judge;
 pub mod parallel;
 pub mod report;

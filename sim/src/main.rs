@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -12,10 +13,10 @@ use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
 use sim::judge::gate::Shows;
 use sim::scenario::{self, Purpose, ScenarioFile};
-use sim::stopwatch::timed;
+use sim::stopwatch::{Stopwatch, timed};
 use sim::story::{Story, timeline};
 use sim::suite::{self, Asked, Scope, Seeds};
-use sim::{across, report};
+use sim::{across, explore, report};
 
 /// A promise or an expectation is broken.
 const BROKEN: u8 = 1;
@@ -35,6 +36,7 @@ const BAD_FILE: u8 = 2;
   sim run scenarios/acceptance/*.toml        some files
   sim run FILE --seed 7 --engine madsim      the run that a failure names
   sim --engine all                           all files on each engine, and whether these show the same
+  sim explore --for 10m                      scenarios that nobody wrote; those that break a promise are kept
   sim check FILE                             only look for mistakes in the file
   sim steps query                            what a step can say; without a word all of them
   sim log FILE                               the run's events, one JSON object a line"
@@ -55,6 +57,8 @@ enum Command {
         #[command(flatten)]
         options: RunOptions,
     },
+    /// Draws scenarios at random, and keeps those that break a promise.
+    Explore(ExploreOptions),
     /// Looks for mistakes in files without running them.
     Check {
         /// Scenario files, or folders of them; all of `scenarios/` if none is given.
@@ -84,6 +88,32 @@ enum Command {
         #[command(flatten)]
         options: SeedOptions,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+struct ExploreOptions {
+    /// How many scenarios to draw, each from a seed of its own.
+    #[arg(long, default_value_t = 10_000, conflicts_with = "time")]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Draw for so long instead, such as `10m`.
+    #[arg(long = "for", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+    /// Only every `n`th seed, the `i`th of them, counted from 0: for several machines. In an Indexed Job of Kubernetes `i` is
+    /// `JOB_COMPLETION_INDEX`, and `/n` is enough.
+    #[arg(long, value_name = "i/n")]
+    shard: Option<String>,
+    /// Where scenarios are kept that break a promise.
+    #[arg(long, default_value = "scenarios/found")]
+    out: PathBuf,
+    /// How long one of them may be made smaller.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    shrink: Duration,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -164,6 +194,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => run_files(&[], cli.options),
         Some(Command::Run { files, options }) => run_files(&files, options),
+        Some(Command::Explore(options)) => explore(&options),
         Some(Command::Check { files }) => check_files(&files),
         Some(Command::Steps { word }) => steps(word.as_deref()),
         Some(Command::Schema) => print(&scenario::schema()),
@@ -235,6 +266,40 @@ fn must_be_built(engines: Engines) -> Result<(), Complaint> {
 fn log_of_another_process(file: &ScenarioFile, seed: u64, engine: EngineName, shows: Shows) -> Result<String, String> {
     let itself = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     sim::another_process::log(&itself, file, seed, engine, shows)
+}
+
+fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
+    let asked = explore::Asked {
+        from: options.from,
+        seeds: if options.time.is_some() { u64::MAX } else { options.seeds },
+        shard: explore::shard(options.shard.as_deref(), std::env::var("JOB_COMPLETION_INDEX").ok().as_deref())?,
+        out: options.out.clone(),
+    };
+    let bar = match options.time {
+        None => progress(usize::try_from(options.seeds).unwrap_or(usize::MAX), "runs"),
+        Some(_) => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(
+            ProgressStyle::with_template("{spinner} {elapsed} {pos} runs  {msg}").expect("the template is right"),
+        ),
+    };
+    let begun = Stopwatch::start();
+    let is_over = || options.time.is_some_and(|time| begun.elapsed() >= time);
+    let told = |explored: &explore::Explored| {
+        bar.set_position(explored.runs);
+        bar.set_message(explored.brief(begun.elapsed()));
+    };
+    let mut explored = explore::explore(&last_call(), &asked, &is_over, told)
+        .map_err(|error| format!("error: a find can't be kept in {}: {error}", options.out.display()))?;
+    let wall = begun.elapsed();
+    bar.set_message("making finds smaller");
+    explored
+        .shrink(&last_call(), options.shrink)
+        .map_err(|error| format!("error: a find can't be kept in {}: {error}", options.out.display()))?;
+    bar.finish_and_clear();
+    match options.format {
+        Format::Text => print(&explored.text(wall, std::io::stdout().is_terminal()))?,
+        Format::Json => print(&explored.json(wall))?,
+    };
+    Ok(if explored.finds.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {

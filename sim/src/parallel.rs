@@ -22,6 +22,21 @@ pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Does `work` for all `jobs`, of which there may be very many: they are begun in their order, and nothing is kept of them.
+pub fn each_of<J: Send>(jobs: impl Iterator<Item = J> + Send, work: impl Fn(J) + Sync) {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = Mutex::new(jobs);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(job) = { jobs.lock().expect("nothing panics in here").next() } {
+                    work(job);
+                }
+            });
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

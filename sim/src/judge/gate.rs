@@ -18,6 +18,7 @@ use crate::cast::pod::{Pod, Report};
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::compare::Facts;
 use crate::judge::coverage::Coverage;
+use crate::judge::occasions::Occasions;
 use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
 use crate::story::holders::{self, Holder};
@@ -99,6 +100,8 @@ pub struct Trial {
     pub holders: Vec<Holder>,
     /// What it shows, to be compared with another engine.
     pub facts: Facts,
+    /// The promises that were at stake.
+    pub occasions: Occasions,
 }
 
 /// How the log of the same run elsewhere is had, or what is to be shown of it: given the file, the seed and the engine.
@@ -172,7 +175,8 @@ pub fn trial(
     }
     let story = &judged.story;
     let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
-    Trial { seed, simulated: run.simulated(), failures, coverage, holders, facts }
+    let occasions = Occasions::of(story);
+    Trial { seed, simulated: run.simulated(), failures, coverage, holders, facts, occasions }
 }
 
 /// What one run of a file shows, without a judgement.

@@ -49,6 +49,7 @@ pub mod honest_signs;
 pub mod never_cut;
 pub mod no_late_session;
 pub mod nothing_leaks;
+pub mod occasions;
 pub mod one_record_each;
 pub mod same_seed_same_run;
 

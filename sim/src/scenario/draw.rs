@@ -1,9 +1,13 @@
 //! Steps drawn at random, as text: what may stand in a file, each value within what its definition says.
 //!
-//! A step that is drawn is right by itself; whether it can be done where it stands is not looked at.
+//! A step that is drawn is right by itself; whether it can be done where it stands is what [`Drawn::push`] says.
+
+use toml::de::DeTable;
 
 use super::define::{Draw, Key};
-use super::model::{Step, Word};
+use super::model::{Client, Span, Step, Word};
+use super::order;
+use super::read::Read;
 
 /// Steps inside a step inside a step are enough.
 const DEPTH: u32 = 2;
@@ -56,6 +60,48 @@ impl Step {
     /// A step with any word, as it may stand in a file. `below` gives a number below another one, which is not 0.
     pub fn draw(below: &mut dyn FnMut(u32) -> u32) -> String {
         step(&Step::WORDS[below(Step::WORDS.len() as u32) as usize], below)
+    }
+}
+
+/// The steps of one client so far, as they may stand in a file.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    client: Client,
+    texts: Vec<String>,
+}
+
+impl Drawn {
+    /// None yet, of a client that begins at `start`.
+    pub fn new(start: Span) -> Drawn {
+        let (name, steps, stagger) = (String::new(), Vec::new(), Span::default());
+        Drawn { client: Client { name, count: 1, start, stagger, steps, reconnect: None }, texts: Vec::new() }
+    }
+
+    /// Puts one more step behind the others, if it can be done there. Returns whether it can.
+    pub fn push(&mut self, step: String) -> bool {
+        let mut problems = Vec::new();
+        let text = format!("steps = [{step}]");
+        let Ok(table) = DeTable::parse(&text) else { return false };
+        let read = Vec::<Step>::read(&table.get_ref()["steps"], "steps", &mut problems);
+        let before = self.client.steps.len();
+        self.client.steps.extend(read.unwrap_or_default());
+        order::check(&self.client, None, 0..0, &mut problems);
+        if problems.is_empty() && self.client.steps.len() > before {
+            self.texts.push(step);
+        } else {
+            self.client.steps.truncate(before);
+        }
+        self.client.steps.len() > before
+    }
+
+    /// The steps, as text.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
+    /// Whether one of them waits for what somebody else tells the client.
+    pub fn listens(&self) -> bool {
+        Step::every(&self.client.steps).any(|step| *step == Step::Listen)
     }
 }
 

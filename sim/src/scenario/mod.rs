@@ -72,7 +72,11 @@ pub fn parse(file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
     parse_for(Purpose::Kept, file_name, text)
 }
 
-fn parse_for(purpose: Purpose, file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
+/// The same for any purpose.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse_for(purpose: Purpose, file_name: &str, text: &str) -> Result<Scenario, BadScenario> {
     let mut problems = Vec::new();
     match read(text, purpose, &mut problems) {
         Some(scenario) if problems.is_empty() => Ok(scenario),

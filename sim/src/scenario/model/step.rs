@@ -181,7 +181,7 @@ steps! {
         /// Bytes of each row, its line break included.
         row_bytes: u32 [1..=MAX_ROW_BYTES] = 16 => SOME_BYTES,
         /// After so many rows, send nothing more for ever: neither CopyDone nor CopyFail.
-        stops_after: Option<u32> [0..=MAX_ROWS] => Draw::Absent,
+        stops_after: Option<u32> [0..=MAX_ROWS] => Draw::Whole(0, 3),
         /// Keep rows back, as client libraries do, until so many bytes are full or all rows are there; 0: not at all.
         buffer: u32 [0..=MAX_BUFFER] = 0 => Draw::Whole(0, 16_384),
         /// End with CopyFail instead of CopyDone: the statement fails with 57014.

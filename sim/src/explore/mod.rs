@@ -1,0 +1,275 @@
+//! The search for what nobody wrote a scenario for: scenarios are drawn, run and judged by the promises, and what breaks one is
+//! made small and kept as a file.
+//!
+//! Everything of a run follows from its seed, so what a range of seeds finds does not hang on how many processors look.
+
+mod draw;
+mod shrink;
+mod text;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use self::draw::scenario as draw;
+pub use self::shrink::{Smaller, shrink};
+use crate::cast::pod::Pod;
+use crate::cast::run::EngineName;
+use crate::judge::coverage::{self, Coverage, Mark};
+use crate::judge::gate::{self, Failure};
+use crate::judge::occasions::Occasions;
+use crate::parallel;
+use crate::scenario::{self, Promise, Purpose, Scenario, ScenarioFile, Step};
+use crate::stopwatch::Stopwatch;
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The first seed.
+    pub from: u64,
+    /// How many seeds, over all shards.
+    pub seeds: u64,
+    /// Which of how many shards this is, from 0.
+    pub shard: (u64, u64),
+    /// Where finds are kept.
+    pub out: PathBuf,
+}
+
+/// Which shard `i/n` is, or `/n` with `index` for `i`; all seeds if there is none.
+///
+/// # Errors
+/// What is wrong with it, ready to print.
+pub fn shard(shard: Option<&str>, index: Option<&str>) -> Result<(u64, u64), String> {
+    let Some(shard) = shard else { return Ok((0, 1)) };
+    let read = || {
+        let (this, of) = shard.split_once('/')?;
+        let this = if this.is_empty() { index? } else { this };
+        let (this, of) = (this.parse().ok()?, of.parse().ok()?);
+        (this < of).then_some((this, of))
+    };
+    let remedy = "such as 0/4 for the first of four; or /4, where JOB_COMPLETION_INDEX says which";
+    read().ok_or_else(|| format!("error: there is no shard {shard:?}: {remedy}"))
+}
+
+/// What the runs showed.
+#[derive(Clone, Debug, Default)]
+pub struct Explored {
+    /// How many runs there were.
+    pub runs: u64,
+    /// How many seeds gave what does not fit together, and was not run.
+    pub misfits: u64,
+    /// Simulated time of them all.
+    pub simulated: Duration,
+    /// How often each word of a step and each event was drawn.
+    pub words: BTreeMap<String, u64>,
+    /// What they reached.
+    pub coverage: Coverage,
+    /// In how many of them each promise could have been broken.
+    pub occasions: Occasions,
+    /// What broke, by promise: the first, and how many more.
+    pub finds: BTreeMap<String, Find>,
+}
+
+/// A promise that broke.
+#[derive(Clone, Debug)]
+pub struct Find {
+    /// The smallest seed from which a scenario was drawn that shows it.
+    pub seed: u64,
+    /// The seed under which the file shows it.
+    pub shows_under: u64,
+    /// How it broke.
+    pub failure: Failure,
+    /// The scenario.
+    pub text: String,
+    /// How many more seeds broke the same promise.
+    pub more: u64,
+    /// Where it is kept.
+    pub path: PathBuf,
+}
+
+/// One scenario that was run: what broke, and what it reached.
+struct Run {
+    seed: u64,
+    text: String,
+    scenario: Scenario,
+    trial: gate::Trial,
+}
+
+/// Runs `text` once.
+pub(crate) fn try_text(pod: &Arc<dyn Pod>, text: &str, seed: u64) -> Option<(Scenario, gate::Trial)> {
+    let scenario = scenario::parse_for(Purpose::Tried, "drawn", text).ok()?;
+    let file = ScenarioFile { path: "drawn".into(), scenario };
+    let trial = gate::trial(pod, &file, seed, EngineName::default(), None);
+    Some((file.scenario, trial))
+}
+
+/// Runs all seeds until `is_over`. `progress` hears of each run, and each first find of a promise is kept before it is told.
+///
+/// # Errors
+/// A find can't be written.
+pub fn explore(
+    pod: &Arc<dyn Pod>,
+    asked: &Asked,
+    is_over: &(dyn Fn() -> bool + Sync),
+    progress: impl Fn(&Explored) + Sync,
+) -> io::Result<Explored> {
+    let explored = Mutex::new((Explored::default(), None));
+    let (shard, shards) = asked.shard;
+    let seeds = (asked.from..asked.from.saturating_add(asked.seeds)).filter(|seed| seed % shards == shard);
+    let seeds = seeds.take_while(|_| !is_over());
+    parallel::each_of(seeds, |seed| {
+        let text = draw(seed);
+        let tried = try_text(pod, &text, seed);
+        let mut explored = explored.lock().expect("nothing panics in here");
+        let (explored, first_error) = &mut *explored;
+        let error = match tried {
+            Some((scenario, trial)) => explored.add(Run { seed, text, scenario, trial }, &asked.out).err(),
+            None => {
+                explored.misfits += 1;
+                None
+            }
+        };
+        *first_error = first_error.take().or(error);
+        progress(explored);
+    });
+    let (explored, error) = explored.into_inner().expect("nothing panics in here");
+    error.map_or(Ok(explored), Err)
+}
+
+impl Explored {
+    fn add(&mut self, run: Run, out: &Path) -> io::Result<()> {
+        let Run { seed, text, scenario, trial } = run;
+        self.runs += 1;
+        self.simulated += trial.simulated;
+        self.coverage.add(&trial.coverage);
+        self.occasions.add(&trial.occasions);
+        let steps = scenario.clients.iter().flat_map(|client| Step::every(&client.steps)).map(|step| step.word());
+        let events = scenario.events.iter().map(|event| event.action.name());
+        for word in steps.chain(events) {
+            *self.words.entry(word.to_owned()).or_default() += 1;
+        }
+        for failure in trial.failures {
+            let path = out.join(format!("{}-{seed}.toml", failure.broke));
+            let known = self.finds.get(&failure.broke);
+            let is_first = known.is_none_or(|known| seed < known.seed);
+            let more = known.map_or(0, |known| known.more + 1);
+            if is_first {
+                keep(&path, &text, &failure, seed)?;
+                if let Some(known) = known {
+                    fs::remove_file(&known.path)?;
+                }
+                let broke = failure.broke.clone();
+                self.finds.insert(broke, Find { seed, shows_under: seed, failure, text: text.clone(), more, path });
+            } else if let Some(find) = self.finds.get_mut(&failure.broke) {
+                find.more = more;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes each find smaller, for `long` at most, and keeps the smaller one in its place.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn shrink(&mut self, pod: &Arc<dyn Pod>, long: Duration) -> io::Result<()> {
+        for find in self.finds.values_mut() {
+            let begun = Stopwatch::start();
+            let smaller = shrink(pod, &find.text, &find.failure, find.seed, &|| begun.elapsed() < long);
+            keep(&find.path, &smaller.text, &smaller.failure, smaller.seed)?;
+            (find.text, find.failure, find.shows_under) = (smaller.text, smaller.failure, smaller.seed);
+        }
+        Ok(())
+    }
+
+    /// Where it stands, in a few words.
+    pub fn brief(&self, wall: Duration) -> String {
+        let rate = self.runs as f64 / wall.as_secs_f64().max(f64::MIN_POSITIVE);
+        let reached = Mark::all().len() - self.coverage.missing().len();
+        format!("{rate:.0}/s, {reached} of {} reached, {} promises broken", Mark::all().len(), self.finds.len())
+    }
+
+    /// For people.
+    pub fn text(&self, wall: Duration, colour: bool) -> String {
+        let mut out = String::new();
+        for (broke, find) in &self.finds {
+            let _ = writeln!(out, "BROKEN  {broke}: {}", find.failure.what);
+            let _ = writeln!(out, "        {}; {} more runs broke it", find.path.display(), find.more);
+            let _ = writeln!(out, "        again: sim run {} --seed {}\n", find.path.display(), find.shows_under);
+            out.extend(find.text.lines().map(|line| format!("        {line}\n")));
+            let _ = writeln!(out, "\n{}\n", find.failure.evidence.trim_end());
+        }
+        let _ = writeln!(out, "{}", coverage::text(&self.coverage, colour));
+        let _ = writeln!(out, "at stake in so many runs");
+        for promise in Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun) {
+            let _ = writeln!(out, "  {:<20}  {:>9}", promise.name(), self.occasions.of_promise(promise));
+        }
+        let unused = self.unused();
+        if !unused.is_empty() {
+            let _ = writeln!(out, "\nwarning: never drawn: {}", unused.join(", "));
+        }
+        let missing: Vec<String> = self.coverage.missing().into_iter().map(Mark::name).collect();
+        if !missing.is_empty() {
+            let _ = writeln!(out, "\nwarning: never reached: {}", missing.join(", "));
+        }
+        let simulated = humantime::format_duration(Duration::from_secs(self.simulated.as_secs()));
+        let (runs, misfits, brief) = (self.runs, self.misfits, self.brief(wall));
+        let _ =
+            writeln!(out, "\n{runs} runs in {wall:.1?}, {simulated} simulated: {brief}; {misfits} seeds fit nothing");
+        out
+    }
+
+    /// For machines.
+    pub fn json(&self, wall: Duration) -> String {
+        let finds = self.finds.iter().map(|(broke, find)| {
+            serde_json::json!({
+                "promise": broke,
+                "what": find.failure.what,
+                "evidence": find.failure.evidence,
+                "file": find.path,
+                "drawn_from": find.seed,
+                "seed": find.shows_under,
+                "more": find.more,
+            })
+        });
+        let stake = Promise::ALL.into_iter().map(|promise| (promise.to_string(), self.occasions.of_promise(promise)));
+        let json = serde_json::json!({
+            "runs": self.runs,
+            "wall_ms": wall.as_secs_f64() * 1e3,
+            "simulated_s": self.simulated.as_secs(),
+            "finds": finds.collect::<Vec<_>>(),
+            "words": self.words,
+            "never_drawn": self.unused(),
+            "at_stake": stake.collect::<BTreeMap<_, _>>(),
+            "coverage": coverage::json(&self.coverage),
+        });
+        format!("{json:#}\n")
+    }
+
+    /// Words of the vocabulary that were never drawn.
+    pub fn unused(&self) -> Vec<&'static str> {
+        let steps = Step::WORDS.iter().map(|word| word.name);
+        let actions = scenario::Action::ALL.into_iter().map(scenario::Action::name);
+        steps.chain(actions).filter(|word| !self.words.contains_key(*word) && !NEVER_DRAWN.contains(word)).collect()
+    }
+}
+
+/// SIGKILL cuts what runs, as it says, and proves nothing; the others are drawn with what begins them.
+const NEVER_DRAWN: [&str; 1] = ["sigkill"];
+
+/// Writes a find: the file that shows it, what it shows, and how to see it again.
+pub(crate) fn keep(path: &Path, text: &str, failure: &Failure, seed: u64) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let what = failure.what.replace('\n', " ");
+    let head = format!("# breaks {}: {what}\n# again: sim run {} --seed {seed}\n", failure.broke, path.display());
+    // Under another name first: whoever is killed here leaves no half of a file.
+    let unfinished = path.with_extension("unfinished");
+    let (schema, rest) = text.split_once('\n').unwrap_or((text, ""));
+    fs::write(&unfinished, format!("{schema}\n{head}{rest}"))?;
+    fs::rename(&unfinished, path)
+}
