@@ -217,15 +217,29 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         });
         return if failed { Told::NotDone } else { Told::Done };
     }
+    // A statement of another kind that a worker began behind it is its sync point, and its transaction is the batch's.
+    let mut behind = run.story.requests_of(connection).skip_while(|other| other.sent <= request.sent);
+    let next = behind.find(|other| !matches!(other.kind, RequestKind::Execute | RequestKind::ExecuteInsert));
+    if let Some(next) = next.filter(|next| !next.statements.is_empty()) {
+        return told(run, next);
+    }
     let Some((closed, ending)) = connection.ending() else {
         return Told::Nothing;
     };
+    // A stream of replication begins with a statement that is no request here, and has no end that promised anything.
+    if connection.replicates.is_some() {
+        return Told::Nothing;
+    }
     let moved =
         run.story.requests_of(connection).flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
     let moved = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).max();
     let since = moved.into_iter().chain(run.story.signal().map(|signal| signal.at)).max();
     let silent = since.is_none_or(|since| since + run.settings.stall_grace <= closed.at + run.slack());
-    let excused = matches!(ending, Ending::Left(_)) || run.story.shot_before(closed) || run.at_wall(closed);
+    // Where the worker was lost, so was what it had not been asked to make durable.
+    let lost = run.story.outages.worker_lost(request.sent.at, closed.at)
+        || run.story.dismissed(connection, request.sent.at, closed.at)
+        || run.story.garbled(connection, request.sent.at, closed.at);
+    let excused = lost || matches!(ending, Ending::Left(_)) || run.story.shot_before(closed) || run.at_wall(closed);
     if silent || excused { Told::Nothing } else { Told::Done }
 }
 

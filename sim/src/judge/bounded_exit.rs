@@ -66,7 +66,14 @@ pub struct Bound {
 
 impl Bound {
     fn of_quit(run: &Judged, quit: Moment) -> Bound {
-        Bound { at: quit.at + run.slack(), why: "SIGQUIT: at once".to_owned(), shown: Some(quit), waits: false }
+        // A process that is stopped can't do anything in time.
+        let stopped = run.story.outages.stopped_since(quit.at, run.story.last.unwrap_or(quit).at);
+        Bound {
+            at: quit.at + run.slack() + stopped,
+            why: "SIGQUIT: at once".to_owned(),
+            shown: Some(quit),
+            waits: false,
+        }
     }
 
     fn of_drain(run: &Judged, signal: Moment) -> Bound {

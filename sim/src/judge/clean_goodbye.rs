@@ -6,8 +6,8 @@
 //! break it. A reset after FATAL and EOF does not: by then everything has been said. Neither a deploy nor an idle timeout is
 //! an administrator's doing: a FATAL for either must have a DETAIL that says so. The worker's own, which is passed on, need not.
 //!
-//! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word; if it was
-//! told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
+//! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word, also when
+//! the packet and the end of `session_init_timeout` cross; if it was told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
 //! nobody is.
 
 use super::{Judged, Violation};
@@ -47,7 +47,14 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     if let Some(fatal) = told.filter(|fatal| is_unexplained(run, connection, fatal)) {
         return Some(("read a FATAL without a DETAIL", fatal.moment));
     }
-    let owed = connection.startup.is_some() || connection.began.is_some() || told.is_some();
+    let given_up = connection.connecting.at + run.settings.session_init_timeout;
+    let in_time = connection.startup.is_some_and(|startup| startup.at + run.slack() < given_up);
+    // A late one is told why not as long as the process is there; nobody waits for it.
+    let lame_duck_end = run.story.signal().map(|signal| signal.at + run.settings.lame_duck);
+    let late = lame_duck_end.is_some_and(|end| connection.connecting.at + run.slack() >= end);
+    let gone = connection.reset.or(connection.eof.map(|(eof, _)| eof)).zip(run.story.gone());
+    let crossed = late && gone.is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
+    let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),
         (Some((eof, _)), Some(reset)) if owed && reset < eof => Some(("was reset", reset)),
@@ -130,10 +137,12 @@ mod tests {
 
     #[test]
     fn a_client_is_owed_a_goodbye_from_its_startup_packet_on() {
-        let connecting = Log::default().connecting(1.0, "a.1").term(60.0);
+        let connecting = Log::default().connecting(59.0, "a.1").term(60.0);
         assert_eq!(connecting.clone().eof(80.0, "a.1").judge(check), [""; 0]);
-        let started = connecting.event(61.0, Event::StartupSent { conn: conn("a.1") });
+        let started = connecting.event(60.5, Event::StartupSent { conn: conn("a.1") });
         assert_eq!(started.clone().eof(80.0, "a.1").judge(check).len(), 1);
+        let crossed = Log::default().connecting(1.0, "a.1").event(61.0, Event::StartupSent { conn: conn("a.1") });
+        assert_eq!(crossed.reset(61.0, "a.1").judge(check), [""; 0]);
         assert_eq!(started.fatal(80.0, "a.1", "57P03", WHY).eof(80.0, "a.1").judge(check), [""; 0]);
     }
 

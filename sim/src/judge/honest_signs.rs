@@ -124,7 +124,10 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
             let there = |at: Time| {
                 let mut connections =
                     run.story.connections.iter().filter(|it| it.connecting.at <= at && !gone_before(run, it));
-                connections.any(|it| it.ending().is_none_or(|(end, _)| end.at + run.resolution >= at))
+                connections.any(|it| {
+                    let seen = it.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"));
+                    seen.is_none_or(|(end, _)| end.at + run.resolution >= at)
+                })
             };
             let fell = wall.is_some_and(there);
             (!fell).then(|| (format!("exit code {EXIT_WALL}, but no wall fell on a session"), None))

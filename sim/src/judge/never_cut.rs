@@ -13,9 +13,10 @@
 //!
 //! - the client left first; it half-closed, let `stall_grace` pass while a drain ran, or was out of reach for so long that its
 //!   machine counts as gone;
-//! - the worker crashed, ended its session with a FATAL of its own, or was out of reach and its client read 08006;
+//! - the worker crashed, ended its session with a FATAL of its own, talked nonsense and its client read 08P01, or was out of
+//!   reach and its client read 08006;
 //! - a wall that is set was reached, in a drain that was taken back later too; `flat`'s cap is not such a wall;
-//! - SIGQUIT; or SIGKILL, if the file says that this client is killed.
+//! - SIGQUIT; or SIGKILL, if the file says that this client is killed, or the worker could say nothing then.
 //!
 //! A statement that still runs when the run is stopped was not cut. Before the signal the promise holds as well.
 
@@ -31,6 +32,9 @@ const GONE: Duration = Duration::from_secs(90);
 
 /// What the client reads when its worker is lost or out of reach.
 const WORKER_LOST: &str = "08006";
+
+/// What the client reads when its worker has talked nonsense.
+const WORKER_MALFORMED: &str = "08P01";
 
 /// What a cancelled statement fails with.
 const CANCELLED: &str = "57014";
@@ -87,10 +91,12 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
     let unknown = connection.unread.is_none() && connection.deaf_at(ended).is_some() && connection.ending().is_none();
     story.crashed(statement)
         || story.quit().is_some_and(|quit| quit < ended)
+        || story.killed.is_some_and(|killed| killed <= ended && story.outages.of_worker(killed.at, killed.at))
         || condemning && story.killed.is_some_and(|killed| killed <= ended)
         || connection.left_before(ended)
         || run.at_wall(ended)
         || run.at_wall(over)
+        || fatal == Some(WORKER_MALFORMED) && story.garbled(connection, statement.began.at, ended.at)
         || fatal == Some(WORKER_LOST) && story.outages.worker_lost(statement.began.at, ended.at)
         || [over, ended].iter().any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GONE)
         || unknown && story.killed.is_none()
@@ -138,7 +144,10 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         let long_ago = |since: Moment| since.at.max(drain.began.at) + stall_grace <= ended.at + run.slack();
         let kept_waiting = story.statements_of(request).any(|statement| {
             let end = statement.end.map_or(ended, |(end, _)| end.min(ended));
-            statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(wait.began))
+            // What asks for input and works instead has had none, as far as anybody but its worker can see.
+            let asked = statement.waits.iter().take_while(|wait| wait.went_on.is_some_and(|on| on.at == wait.began.at));
+            let since = |wait: Moment| asked.clone().map(|asked| asked.began).chain([wait]).min().unwrap_or(wait);
+            statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(since(wait.began)))
         });
         let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));
         // Who reads again behind its end has been given up before: its worker knows when.

@@ -4,11 +4,11 @@
 //! before, and waits for its worker, may have its session afterwards. A
 //! late one is told 57P03 or, if it never sent a whole startup packet, nothing; no other FATAL will do. It must reach
 //! the listener: that stays open to the end, for this answer and for cancel requests, so a connection that could not be
-//! opened while the process was there and the network whole breaks it too, from the signal on.
+//! opened while the process was there, had somebody to wait for, and the network was whole, breaks it too, from the signal on.
 //!
 //! The old policies stop accepting at the signal, and promise nothing here.
 
-use lastcall_core::DrainPolicy;
+use lastcall_core::{DrainPolicy, Time};
 
 use super::{Judged, Violation};
 use crate::scenario::model::Promise;
@@ -35,6 +35,7 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
         }
         (.., Some(failed))
             if run.story.gone().is_none_or(|gone| failed.at + run.slack() < gone.at)
+                && somebody_is_there(run, lame_duck_over, failed)
                 && !run.story.outages.of_client(connection.conn, connection.connecting.at, failed.at) =>
         {
             ("found no listener".to_owned(), failed)
@@ -48,6 +49,12 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
         run.when(shown.at)
     );
     Some(Violation::new(Promise::NoLateSession, what, [signal, connection.connecting, shown]))
+}
+
+/// Whether somebody is there for whom the process waits: without, it may be exiting already.
+fn somebody_is_there(run: &Judged, lame_duck_over: Time, at: Moment) -> bool {
+    let waited_for = |it: &&Connection| it.connecting.at < lame_duck_over && it.failed.is_none();
+    at.at < lame_duck_over || run.story.connections.iter().filter(waited_for).any(|it| it.open_at(at.at))
 }
 
 #[cfg(test)]
@@ -100,8 +107,10 @@ mod tests {
 
     #[test]
     fn the_listener_is_there_until_the_process_is_not() {
-        let refused = |exit| failed(signalled().connecting(66.0, "b.1"), 66.0).exit(exit, 0).judge(check);
+        let there = || signalled().session(61.0, "a.1");
+        let refused = |exit| failed(there().connecting(66.0, "b.1"), 66.0).exit(exit, 0).judge(check);
         assert_eq!(refused(66.05), [""; 0]);
+        assert_eq!(failed(signalled().connecting(66.0, "b.1"), 66.0).exit(70.0, 0).judge(check), [""; 0]);
         assert_eq!(refused(70.0).len(), 1);
         let between = ["clients", "pod"].map(str::to_owned);
         let cut_off = signalled().event(65.0, Event::Fault { what: Fault::Partition { between } });

@@ -149,6 +149,8 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
 /// a machine has vanished, the pod finds out later. What a client leaves running is waited for: its end may be a half-close.
 fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending, record: &EndRecord) -> bool {
     match ending {
+        // Who does not read does not know that it was closed long ago.
+        Ending::Left(_) if unseen(run, session, record, ended) => true,
         Ending::Left("vanish") => record.ended + run.slack() >= ended.at,
         Ending::Left("close") => {
             let mut either = runs_on_to(run, session, ended).into_iter().chain([ended.at]);
@@ -159,6 +161,12 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
         }
         _ => apart(record.ended, ended.at) <= run.slack(),
     }
+}
+
+/// Whether the session can have ended before its client left, who did not read or could not be reached, and so did not know.
+fn unseen(run: &Judged, session: &Connection, record: &EndRecord, left: Moment) -> bool {
+    let away = || run.story.outages.of_client(session.conn, record.ended, left.at);
+    record.ended + run.slack() < left.at && (session.reads_late() || away())
 }
 
 /// Until when a session's worker executed what its client had left behind; none if nothing.
@@ -187,9 +195,12 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
             let names =
                 |reason: &EndReason| detail.zip(reason.clock()).is_some_and(|(detail, clock)| detail.contains(clock));
             let named = EndReason::ALL.into_iter().filter(|reason| speaks(*reason)).find(names);
-            let dismissed = run.story.dismissed(session, record.began, record.ended + run.slack());
+            let dismissed = run.story.dismissed(session, session.connecting.at, record.ended + run.slack());
             let of_worker = dismissed && record.reason == EndReason::WorkerLost;
             of_worker || speaks(record.reason) && named.is_none_or(|named| named == record.reason)
+        }
+        Ending::Left(_) if session.ending().is_some_and(|(ended, _)| unseen(run, session, record, ended)) => {
+            !record.reason.by_client()
         }
         // Whichever clock was the first to miss it.
         Ending::Left("vanish") => record.reason != EndReason::Terminate,

@@ -30,6 +30,8 @@ pub(crate) struct Connection<'a> {
     pub(crate) fed: Vec<Moment>,
     /// Of these, the parts of requests.
     pub(crate) parts: Vec<Moment>,
+    /// What it asked for became a stream of replication then.
+    pub(crate) replicates: Option<Moment>,
     /// When it closed its side, and read on.
     pub(crate) half_closed: Option<Moment>,
     /// When it sent bytes that are no PostgreSQL.
@@ -86,6 +88,7 @@ impl<'a> Connection<'a> {
             reset: None,
             fed: Vec::new(),
             parts: Vec::new(),
+            replicates: None,
             half_closed: None,
             garbage: None,
             unread: None,

@@ -4,7 +4,7 @@ use lastcall_core::{DrainPolicy, Phase, Settings, Time};
 use lastcall_world::Signal;
 
 use super::Moment;
-use crate::cast::history::Event;
+use crate::cast::history::{Event, Fault};
 use crate::cast::pod::report::Cause;
 
 /// A drain.
@@ -53,34 +53,61 @@ impl Drain {
 #[derive(Debug, Default)]
 pub(super) struct Drains {
     pub(super) all: Vec<Drain>,
+    /// The process is stopped: signals wait until it goes on, each once.
+    waiting: Option<Vec<Signal>>,
     interrupts: u32,
+    /// Drains that were taken back before the answer came to who had asked for them: the two requests crossed.
+    crossed: u32,
     is_final: bool,
 }
 
 impl Drains {
     pub(super) fn add(&mut self, moment: Moment, event: &Event, settings: &Settings) {
-        let open = self.all.last_mut().filter(|drain| drain.recalled.is_none());
-        match (event, open) {
-            (Event::SignalSent { signal: signal @ (Signal::Term | Signal::Int) }, open) => {
-                self.is_final = true;
-                self.interrupts += u32::from(*signal == Signal::Int);
-                match open {
-                    None => self.all.push(Drain::begun(moment, Cause::Signal(*signal), settings)),
-                    // A SIGINT after a SIGTERM is a first one.
-                    Some(drain) if *signal == Signal::Int && self.interrupts == 2 => {
-                        drain.walls.push((moment.at, Wall::SecondInterrupt));
-                    }
-                    Some(_) => {}
+        match (event, &mut self.waiting) {
+            (Event::Fault { what: Fault::PodStopped }, waiting) => *waiting = Some(Vec::new()),
+            (Event::Fault { what: Fault::PodGoesOn }, waiting) => {
+                for signal in waiting.take().unwrap_or_default() {
+                    self.signal(moment, signal, settings);
                 }
             }
-            (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
-                self.all.push(Drain::begun(moment, Cause::Request, settings));
-            }
-            (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !self.is_final => {
-                drain.recalled = Some(moment);
-            }
+            (Event::SignalSent { signal }, Some(waiting)) if !waiting.contains(signal) => waiting.push(*signal),
+            (Event::SignalSent { signal }, None) => self.signal(moment, *signal, settings),
             _ => {}
         }
+        let is_final = self.is_final;
+        match (event, self.open()) {
+            (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
+                let recalled = (self.crossed > 0).then_some(moment);
+                self.crossed -= u32::from(recalled.is_some());
+                self.all.push(Drain { recalled, ..Drain::begun(moment, Cause::Request, settings) });
+            }
+            (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !is_final => {
+                drain.recalled = Some(moment);
+            }
+            (Event::DrainAsked { begin: false, status: Some(200..300) }, None) => self.crossed += 1,
+            _ => {}
+        }
+    }
+
+    /// The process has heard of this signal.
+    fn signal(&mut self, moment: Moment, signal: Signal, settings: &Settings) {
+        if !matches!(signal, Signal::Term | Signal::Int) {
+            return;
+        }
+        self.is_final = true;
+        self.interrupts += u32::from(signal == Signal::Int);
+        // A SIGINT after a SIGTERM is a first one.
+        let second = signal == Signal::Int && self.interrupts == 2;
+        match self.open() {
+            None => self.all.push(Drain::begun(moment, Cause::Signal(signal), settings)),
+            Some(drain) if second => drain.walls.push((moment.at, Wall::SecondInterrupt)),
+            Some(_) => {}
+        }
+    }
+
+    /// The drain that runs, if there is one.
+    fn open(&mut self) -> Option<&mut Drain> {
+        self.all.last_mut().filter(|drain| drain.recalled.is_none())
     }
 }
 
@@ -194,11 +221,34 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_stopped_hears_of_a_signal_when_it_goes_on() {
+        let fault = |what| Event::Fault { what };
+        let events = [
+            (10, fault(Fault::PodStopped)),
+            (20, signal(Signal::Term)),
+            (30, signal(Signal::Term)),
+            (40, fault(Fault::PodGoesOn)),
+        ];
+        let began = told(&events, |_| {}, |story| story.signal().map(|signal| (signal.index, signal.at)));
+        assert_eq!(began, Some((3, at(40))));
+        let first = [(10, signal(Signal::Term)), (11, fault(Fault::PodStopped)), (40, fault(Fault::PodGoesOn))];
+        assert_eq!(told(&first, |_| {}, |story| story.signal().map(|signal| signal.at)), Some(at(10)));
+    }
+
+    #[test]
     fn a_drain_that_is_taken_back_leaves_no_phase() {
         let phases = phases(&[(10, asked(true, 202)), (20, asked(false, 200)), (60, signal(Signal::Term))], |_| {});
         let all: Vec<Phase> = [9, 10, 16, 20, 50, 60].map(|seconds| phases.at(at(seconds))).to_vec();
         use Phase::*;
         assert_eq!(all, [Serving, LameDuck, Grace, Serving, Serving, LameDuck]);
+    }
+
+    #[test]
+    fn a_drain_may_be_taken_back_before_its_own_answer_has_come() {
+        let crossed = [(10, asked(false, 200)), (10, asked(true, 202))];
+        assert!(told(&crossed, |_| {}, |story| story.drain().is_none() && story.drains.len() == 1));
+        let refused = [(10, asked(false, 409)), (10, asked(true, 202))];
+        assert!(told(&refused, |_| {}, |story| story.drain().is_some()));
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct Story<'a> {
     crashes: Vec<Moment>,
     /// When the worker ended sessions with a FATAL of its own: those of this client, or all.
     dismissals: Vec<(Moment, Option<&'a str>)>,
+    /// When a worker talked nonsense to a client's sessions, and whose.
+    garbled: Vec<(Moment, &'a str)>,
     /// When the worker began to take no new sessions (true), and took them again (false).
     refusals: Vec<(Moment, bool)>,
     /// When what lay between two hosts, or a host, let nothing through.
@@ -157,6 +159,12 @@ impl<'a> Story<'a> {
     pub(crate) fn dismissed(&self, connection: &Connection, from: Time, to: Time) -> bool {
         let its = |client: Option<&str>| client.is_none_or(|client| client == connection.conn.client);
         self.dismissals.iter().any(|(moment, client)| its(*client) && from <= moment.at && moment.at <= to)
+    }
+
+    /// Whether a worker talked nonsense to this connection in this time.
+    pub(crate) fn garbled(&self, connection: &Connection, from: Time, to: Time) -> bool {
+        let its = |client: &str| client == connection.conn.client;
+        self.garbled.iter().any(|(moment, client)| its(client) && from <= moment.at && moment.at <= to)
     }
 
     /// Whether anything befell the network or the worker.

@@ -87,6 +87,12 @@ impl<'a> Outages<'a> {
         self.0.iter().any(|outage| outage.is_of_client(conn) && outage.touches(from, to))
     }
 
+    /// When packets between the pod and this client began to be lost, or to wait.
+    pub(crate) fn client_cut_off(&self, conn: &Conn) -> impl Iterator<Item = Time> {
+        let network = |outage: &&Outage| outage.what != What::PodStopped && outage.is_of_client(conn);
+        self.0.iter().filter(network).map(|outage| outage.from)
+    }
+
     /// How long the pod's process was stopped, of the time from then on.
     pub(crate) fn stopped_since(&self, from: Time, end: Time) -> Duration {
         let stops = self.0.iter().filter(|outage| outage.what == What::PodStopped);

@@ -37,6 +37,7 @@ impl<'a> Story<'a> {
             panics: Vec::new(),
             crashes: Vec::new(),
             dismissals: Vec::new(),
+            garbled: Vec::new(),
             refusals: Vec::new(),
             outages: Outages::default(),
             latency: Duration::ZERO,
@@ -115,6 +116,9 @@ impl<'a> Story<'a> {
                 let connection = self.connection(moment, conn);
                 connection.fed.push(moment);
                 connection.garbage.get_or_insert(moment);
+            }
+            Event::Replicates { conn } => {
+                self.connection(moment, conn).replicates.get_or_insert(moment);
             }
             Event::HalfClosed { conn } => {
                 self.connection(moment, conn).half_closed.get_or_insert(moment);
@@ -211,7 +215,6 @@ impl<'a> Story<'a> {
                 self.add_fault(moment, what);
             }
             Event::ClientDone { .. }
-            | Event::Replicates { .. }
             | Event::RolledBack { .. }
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
@@ -230,6 +233,7 @@ impl<'a> Story<'a> {
             }
             Fault::WorkerBack => self.refusals.push((moment, false)),
             Fault::Terminate { client, .. } => self.dismissals.push((moment, Some(client))),
+            Fault::Garbage { client } => self.garbled.push((moment, client)),
             Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
             // A packet waits behind what its connection may have on its way.
             Fault::Rate { rate, .. } => {

@@ -35,6 +35,8 @@ pub(super) fn last(run: &Judged, signal: Moment) -> Option<Moment> {
         let batches = batches_of(run, connection).filter(|batch| batch.ended.is_none_or(|ended| ended >= signal));
         requests
             .chain(open)
+            .chain(unheard(run, connection, pod_end))
+            .chain(cut_off(run, connection, signal))
             .chain(vanished(connection, signal))
             .chain(batches.flat_map(|batch| fed(run, connection, batch)).collect::<Vec<_>>())
     });
@@ -47,7 +49,26 @@ pub(super) fn still_executing(run: &Judged, at: Moment) -> bool {
         let until = waited_for(run, connection, at);
         let running = |statement: &Statement| statement.began < at && executed(connection, statement, until) == at;
         counted(run, connection).any(|request| run.story.statements_of(request).any(running))
+            || unheard(run, connection, at) == Some(at)
     })
+}
+
+/// When the clock began of what a client did not acknowledge that could not be reached: then, or at the signal.
+fn cut_off(run: &Judged, connection: &Connection, signal: Moment) -> Option<Moment> {
+    let began = run.story.outages.client_cut_off(connection.conn).filter(|from| connection.open_at(*from)).max()?;
+    Some(Moment { index: signal.index, at: began.max(signal.at) })
+}
+
+/// Until when a connection's worker may have executed what it was sent while it hung or was out of reach: it says nothing of it,
+/// and the pod can't know that it has not begun.
+fn unheard(run: &Judged, connection: &Connection, pod_end: Moment) -> Option<Moment> {
+    let until = waited_for(run, connection, pod_end);
+    let requests = || run.story.requests_of(connection);
+    let answered = requests().filter_map(|request| request.end()).map(|(end, _)| end);
+    let answered = answered.filter(|end| *end < until).max();
+    let sent = requests().map(|request| request.sent).chain(connection.fed.iter().copied());
+    let last = sent.filter(|sent| *sent < until && Some(*sent) > answered).max()?;
+    run.story.outages.of_worker(last.at, until.at).then_some(until)
 }
 
 /// When the bytes of a request moved, and until when its worker executed it.

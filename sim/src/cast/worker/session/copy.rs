@@ -9,6 +9,7 @@ use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse
 
 use super::{Protocol, Session};
 use crate::cast::frame::{Fields, Frame};
+use crate::cast::history::Event;
 use crate::cast::statement::{CopyInto, Statement, Work};
 use crate::cast::worker::prepared::Progress;
 use crate::cast::worker::trouble::{SqlError, Stop};
@@ -41,7 +42,13 @@ impl<W: World> Session<W> {
         self.push().await?;
         match into {
             CopyInto::View => return Err(SqlError::new("42809", "cannot copy to view \"view\"").into()),
-            CopyInto::Triggered(works) => self.busy_until(self.world.now() + works).await?,
+            CopyInto::Triggered(works) => {
+                // It has asked for input, and works instead.
+                let worker_session = self.take.number;
+                self.record(Event::WorkerWaits { worker_session, for_input: true });
+                self.record(Event::WorkerGoesOn { worker_session });
+                self.busy_until(self.world.now() + works).await?;
+            }
             CopyInto::Table | CopyInto::Missing => {}
         }
         let mut rows: u32 = 0;
