@@ -158,7 +158,7 @@ pub enum Event {
     ConnectFailed { conn: Conn, error: String },
     /// Part of a request was handed to the network, and the rest is kept back.
     PartSent { conn: Conn },
-    /// A message of a batch that is no request of its own (a Parse, a Flush) was handed to the network.
+    /// A message that is no request of its own (a Parse or a Flush in a batch, START_REPLICATION) was handed to the network.
     BatchFed { conn: Conn },
     /// Bytes that are no PostgreSQL were handed to the network.
     GarbageSent { conn: Conn },

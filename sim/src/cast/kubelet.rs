@@ -1,15 +1,17 @@
 //! The kubelet: probes readiness, asks for drains, sends signals, and SIGKILL when the termination grace is over. It is also
 //! the clock of everything else that a scenario lets happen ([`super::faults`]).
 //!
-//! Two liberties, both stated: a real kubelet probes a terminating pod to its end, this one stops after three negative
-//! answers behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends
-//! SIGTERM once, while scenarios may send any signal at any time.
+//! Two liberties, both stated: a real kubelet probes a terminating pod in the same period to its end, this one less and less
+//! often behind the signal, so that 24 h of waiting cost nothing; and a container runtime sends SIGTERM once, while scenarios
+//! may send any signal at any time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastcall_core::Time;
 use lastcall_world::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
 
 use crate::cast::history::{Event, Recorder};
 use crate::cast::worker::Worker;
@@ -26,8 +28,10 @@ pub const TERMINATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const READINESS_PERIOD: Duration = Duration::from_secs(10);
 /// How often a metrics scraper asks over the connection that it keeps.
 const SCRAPE_PERIOD: Duration = Duration::from_secs(15);
-/// Negative answers behind the signal after which there is nothing more to learn.
+/// Negative answers behind the signal after which each pause is longer than the last.
 const NEGATIVES: u32 = 3;
+/// The longest pause between two probes.
+const LONGEST_PERIOD: Duration = Duration::from_secs(20 * 60);
 /// The largest answer of the admin port.
 const ANSWER: usize = 16 * 1024;
 
@@ -42,6 +46,7 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, 
     let mut events = scenario.events.clone();
     events.sort_by_key(|event| event.at);
     let mut killing = false;
+    let hook = Arc::new(Mutex::new(()));
     for event in events {
         world.sleep_until(Time::from_epoch(event.at.0)).await;
         if recorder.is_pod_gone() {
@@ -56,7 +61,7 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, 
                 continue;
             }
             Action::Drain | Action::Undrain => {
-                let asks = ask_to_drain(world.clone(), recorder.clone(), event.action == Action::Drain);
+                let asks = ask_to_drain(world.clone(), recorder.clone(), event.action == Action::Drain, hook.clone());
                 world.spawn("preStop hook", asks);
                 continue;
             }
@@ -86,8 +91,10 @@ fn kill<W: SimWorld>(world: &W, recorder: &Recorder) {
     }
 }
 
-/// Asks the admin port for a drain, or to take that back.
-async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool) {
+/// Asks the admin port for a drain, or to take that back. One `hook` at a time, as it would be a script: of two requests that
+/// cross nobody could say which was first.
+async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool, hook: Arc<Mutex<()>>) {
+    let _turn = hook.lock().await;
     let method = if begin { "POST" } else { "DELETE" };
     let answer = match world.connect(pod::ADMIN_ADDRESS).await {
         Ok(mut connection) => ask(&mut connection, method, "/drain", "close").await,
@@ -99,9 +106,9 @@ async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool) {
 
 /// Probes readiness and liveness, each time over a connection of its own, as a kubelet does.
 async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
-    let period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
+    let mut period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
     let mut negatives = 0;
-    while negatives < NEGATIVES && !recorder.is_pod_gone() {
+    while !recorder.is_pod_gone() {
         let next = world.now() + period;
         if let Some(ready) = says_ok(&world, "/readyz").await {
             recorder.record(world.now(), Event::ReadinessProbed { ready });
@@ -110,6 +117,9 @@ async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
             }
             if recorder.is_pod_signalled() && !ready {
                 negatives += 1;
+            }
+            if negatives > NEGATIVES {
+                period = (period * 2).min(LONGEST_PERIOD.max(period));
             }
         }
         world.sleep_until(next).await;

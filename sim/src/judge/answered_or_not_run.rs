@@ -217,17 +217,23 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         });
         return if failed { Told::NotDone } else { Told::Done };
     }
-    // A statement of another kind that a worker began behind it is its sync point, and its transaction is the batch's.
+    // A statement of another kind behind it is its sync point, and its transaction is the batch's. BEGIN goes on with that one,
+    // and what ends it is not followed.
     let mut behind = run.story.requests_of(connection).skip_while(|other| other.sent <= request.sent);
     let next = behind.find(|other| !matches!(other.kind, RequestKind::Execute | RequestKind::ExecuteInsert));
-    if let Some(next) = next.filter(|next| !next.statements.is_empty()) {
-        return told(run, next);
+    match next {
+        Some(next) if matches!(next.kind, RequestKind::Begin | RequestKind::Commit | RequestKind::Rollback) => {
+            return Told::Nothing;
+        }
+        Some(next) if !next.statements.is_empty() => return told(run, next),
+        _ => {}
     }
     let Some((closed, ending)) = connection.ending() else {
         return Told::Nothing;
     };
-    // A stream of replication begins with a statement that is no request here, and has no end that promised anything.
-    if connection.replicates.is_some() {
+    // A stream of replication begins with a statement that is no request here, and has no end that promised anything; nor
+    // has nonsense.
+    if connection.replicates.is_some() || connection.garbage.is_some() {
         return Told::Nothing;
     }
     let moved =

@@ -84,7 +84,7 @@ impl Bound {
             signal: signal.at,
             moved: moved.map(|last| last.at),
             queued: queued.is_some(),
-            wall: run.story.wall(),
+            wall: run.story.certain_wall(),
         };
         let bound = progress.bound(rules);
         let linger = format!("close_linger {}, flush", words(rules.close_linger));
@@ -102,7 +102,7 @@ impl Bound {
             }
             Term::Wall => {
                 let budget = words(rules.teardown_budget);
-                let wall = run.story.wall().map_or(String::new(), |wall| run.when(wall));
+                let wall = run.story.certain_wall().map_or(String::new(), |wall| run.when(wall));
                 (format!("a wall {wall}, teardown_budget {budget}"), None)
             }
         };

@@ -24,9 +24,14 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 
 fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let (what, shown) = flaw(run, connection)?;
-    let reads = connection.deaf_at(shown).is_none();
+    // Who reads again when it has been given up finds what is left of the connection.
+    let given_up = connection.deaf_until(shown).is_some_and(|(from, to)| to.at >= from.at + run.settings.close_linger);
+    let given_up = given_up && !connection.fatals.is_empty();
+    // A goodbye takes a way there and one back.
+    let hasty = run.settings.close_linger < run.slack();
+    let reads = connection.deaf_at(shown).is_none() && !given_up;
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger;
-    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away {
+    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || hasty {
         return None;
     }
     let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
@@ -51,7 +56,8 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     let in_time = connection.startup.is_some_and(|startup| startup.at + run.slack() < given_up);
     // A late one is told why not as long as the process is there; nobody waits for it.
     let lame_duck_end = run.story.signal().map(|signal| signal.at + run.settings.lame_duck);
-    let late = lame_duck_end.is_some_and(|end| connection.connecting.at + run.slack() >= end);
+    let came = run.story.outages.heard(connection.connecting.at, run.slack());
+    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.slack() >= end));
     let gone = connection.reset.or(connection.eof.map(|(eof, _)| eof)).zip(run.story.gone());
     let crossed = late && gone.is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();

@@ -88,7 +88,11 @@ fn violation(what: String, evidence: impl IntoIterator<Item = Moment>) -> Violat
 fn missing(run: &Judged, session: &Connection) -> Option<Violation> {
     let story = &run.story;
     let ended = session.ending().map(|(moment, _)| moment);
-    let due = ended.filter(|ended| story.gone().or(story.last).is_some_and(|end| ended.at + run.slack() < end.at));
+    let heard = |ended: &Moment| story.outages.heard(ended.at, run.slack());
+    let due = ended.filter(|ended| {
+        let over = story.gone().or(story.last).zip(heard(ended));
+        over.is_some_and(|(end, heard)| heard + run.slack() < end.at)
+    });
     let over = due.or(story.exit.map(|(moment, _)| moment))?;
     let what = format!("the session {} has no end record", session.conn);
     Some(violation(what, session.began.into_iter().chain(ended).chain([over])))
@@ -117,7 +121,9 @@ fn excess(run: &Judged, moment: Moment, record: &EndRecord) -> Option<Violation>
 fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord) -> Option<Violation> {
     let began = session.began?;
     let mut shown = vec![began, moment];
-    let what = if apart(record.began, began.at) > run.slack() {
+    // What the client could not be told it learned late.
+    let late = record.began <= began.at && run.story.outages.of_client(session.conn, record.began, began.at);
+    let what = if apart(record.began, began.at) > run.slack() && !late {
         format!("says that it began {}, but that was {}", run.when(record.began), run.when(began.at))
     } else if let Some((ended, ending)) = session.ending() {
         shown.push(ended);
@@ -148,6 +154,11 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
 /// Whether the record's end is what the client saw. A client that reads slowly, or not at all, sees its FATAL later; and when
 /// a machine has vanished, the pod finds out later. What a client leaves running is waited for: its end may be a half-close.
 fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending, record: &EndRecord) -> bool {
+    // A process that is stopped sees it when it goes on.
+    let heard = run.story.outages.heard(ended.at, run.slack());
+    if heard.is_none_or(|heard| heard > ended.at && apart(record.ended, heard) <= run.slack()) {
+        return true;
+    }
     match ending {
         // Who does not read does not know that it was closed long ago.
         Ending::Left(_) if unseen(run, session, record, ended) => true,

@@ -128,6 +128,12 @@ impl<'a> Connection<'a> {
         (!last.1).then_some(last.0)
     }
 
+    /// The last time before this moment in which it did not read, if it read again.
+    pub(crate) fn deaf_until(&self, moment: Moment) -> Option<(Moment, Moment)> {
+        let mut pairs = self.reading.windows(2).rev().filter(|pair| pair[1].0 < moment);
+        pairs.find(|pair| !pair[0].1 && pair[1].1).map(|pair| (pair[0].0, pair[1].0))
+    }
+
     /// Whether it was there at this time.
     pub(crate) fn open_at(&self, at: Time) -> bool {
         self.connecting.at <= at && self.ending().is_none_or(|(end, _)| end.at > at)

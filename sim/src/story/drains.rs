@@ -29,6 +29,8 @@ pub(crate) enum Wall {
     TerminationGrace,
     /// A second SIGINT.
     SecondInterrupt,
+    /// A second SIGINT in the instant of the first: a process that had not heard of that one hears of one only.
+    PerhapsSecondInterrupt,
 }
 
 impl Drain {
@@ -42,7 +44,12 @@ impl Drain {
         Drain { began, cause, recalled: None, walls }
     }
 
-    /// The wall that falls first.
+    /// The wall that must fall first.
+    pub(crate) fn certain_wall(&self) -> Option<(Time, Wall)> {
+        self.walls.iter().filter(|(_, wall)| *wall != Wall::PerhapsSecondInterrupt).min().copied()
+    }
+
+    /// The wall that may fall first.
     pub(crate) fn wall(&self) -> Option<(Time, Wall)> {
         self.walls.iter().min().copied()
     }
@@ -56,8 +63,6 @@ pub(super) struct Drains {
     /// The process is stopped: signals wait until it goes on, each once.
     waiting: Option<Vec<Signal>>,
     interrupts: u32,
-    /// Drains that were taken back before the answer came to who had asked for them: the two requests crossed.
-    crossed: u32,
     is_final: bool,
 }
 
@@ -77,14 +82,11 @@ impl Drains {
         let is_final = self.is_final;
         match (event, self.open()) {
             (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
-                let recalled = (self.crossed > 0).then_some(moment);
-                self.crossed -= u32::from(recalled.is_some());
-                self.all.push(Drain { recalled, ..Drain::begun(moment, Cause::Request, settings) });
+                self.all.push(Drain::begun(moment, Cause::Request, settings));
             }
             (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !is_final => {
                 drain.recalled = Some(moment);
             }
-            (Event::DrainAsked { begin: false, status: Some(200..300) }, None) => self.crossed += 1,
             _ => {}
         }
     }
@@ -100,6 +102,9 @@ impl Drains {
         let second = signal == Signal::Int && self.interrupts == 2;
         match self.open() {
             None => self.all.push(Drain::begun(moment, Cause::Signal(signal), settings)),
+            Some(drain) if second && drain.began.at == moment.at => {
+                drain.walls.push((moment.at, Wall::PerhapsSecondInterrupt));
+            }
             Some(drain) if second => drain.walls.push((moment.at, Wall::SecondInterrupt)),
             Some(_) => {}
         }
@@ -241,14 +246,6 @@ mod tests {
         let all: Vec<Phase> = [9, 10, 16, 20, 50, 60].map(|seconds| phases.at(at(seconds))).to_vec();
         use Phase::*;
         assert_eq!(all, [Serving, LameDuck, Grace, Serving, Serving, LameDuck]);
-    }
-
-    #[test]
-    fn a_drain_may_be_taken_back_before_its_own_answer_has_come() {
-        let crossed = [(10, asked(false, 200)), (10, asked(true, 202))];
-        assert!(told(&crossed, |_| {}, |story| story.drain().is_none() && story.drains.len() == 1));
-        let refused = [(10, asked(false, 409)), (10, asked(true, 202))];
-        assert!(told(&refused, |_| {}, |story| story.drain().is_some()));
     }
 
     #[test]

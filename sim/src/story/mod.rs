@@ -132,6 +132,11 @@ impl<'a> Story<'a> {
         self.drain()?.wall().map(|(wall, _)| wall)
     }
 
+    /// The same, where it is certain to fall.
+    pub(crate) fn certain_wall(&self) -> Option<Time> {
+        self.drain()?.certain_wall().map(|(wall, _)| wall)
+    }
+
     /// When the old `flat` policy tears everything down. No excuse, but the pod must be honest about it.
     pub(crate) fn flat_cap(&self) -> Option<Time> {
         let cap = self.settings.handover_drain_timeout;

@@ -93,6 +93,13 @@ impl<'a> Outages<'a> {
         self.0.iter().filter(network).map(|outage| outage.from)
     }
 
+    /// When the pod's process could hear of what happened at this time or `slack` later: then, or when it went on. None: never.
+    pub(crate) fn heard(&self, at: Time, slack: Duration) -> Option<Time> {
+        let stops = self.0.iter().filter(|outage| outage.what == What::PodStopped);
+        let mut stops = stops.filter(|stop| stop.from <= at + slack && stop.to.is_none_or(|to| to > at));
+        stops.try_fold(at, |heard, stop| Some(heard.max(stop.to?)))
+    }
+
     /// How long the pod's process was stopped, of the time from then on.
     pub(crate) fn stopped_since(&self, from: Time, end: Time) -> Duration {
         let stops = self.0.iter().filter(|outage| outage.what == What::PodStopped);

@@ -8,6 +8,7 @@ use pgwire::messages::simplequery::Query;
 use super::super::actor::{Actor, put};
 use super::super::raw_link::RawLink;
 use super::super::statement::Action;
+use crate::cast::history::Event;
 use crate::scenario::model::{Patience, Replication};
 
 /// A standby's status update: its type, three positions, a time, and whether it wants an answer.
@@ -17,6 +18,7 @@ const STATUS_BYTES: usize = 34;
 pub(super) async fn follow<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Replication) -> bool {
     let replicate = Action::Replicate { every: step.every.0, bytes: step.row_bytes };
     put(&Query::new(actor.unsent_statement(replicate).to_string()), link.out());
+    actor.record(Event::BatchFed { conn: actor.conn() });
     if !link.until(actor, RawLink::replicates).await {
         return false;
     }

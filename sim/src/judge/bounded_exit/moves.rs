@@ -84,7 +84,11 @@ fn moves_of<'r>(
     let answered = request.end().filter(|(end, outcome)| {
         // Whatever its worker said was on its way for longer, and its end was not the pod's to decide.
         let late = run.story.outages.of_worker(request.sent.at, end.at);
-        **outcome == Outcome::Complete || late && !request.statements.is_empty()
+        let refused = run.story.refused_by_fatal(request).is_some();
+        // An error in a transaction that has failed is its worker's, though no statement began.
+        **outcome == Outcome::Complete
+            || matches!(outcome, Outcome::Error(_)) && !refused
+            || late && !request.statements.is_empty()
     });
     let read = connection.reading.iter().map(|(changed, _)| *changed);
     let read = read.filter(move |changed| *changed > request.sent && end.is_none_or(|end| end > *changed));

@@ -89,7 +89,7 @@ pub(super) fn count(story: &Story, count: &mut impl FnMut(Clock)) {
             (Some(EndReason::Wall), _) => story.drain().and_then(Drain::wall).map(|(_, wall)| match wall {
                 Wall::Timeout => Clock::WallByTimeout,
                 Wall::TerminationGrace => Clock::WallByTerminationGrace,
-                Wall::SecondInterrupt => Clock::SecondInterrupt,
+                Wall::SecondInterrupt | Wall::PerhapsSecondInterrupt => Clock::SecondInterrupt,
             }),
             _ => None,
         };
