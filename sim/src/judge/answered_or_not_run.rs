@@ -240,7 +240,9 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         run.story.requests_of(connection).flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
     let moved = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).max();
     let since = moved.into_iter().chain(run.story.signal().map(|signal| signal.at)).max();
-    let silent = since.is_none_or(|since| since + run.settings.stall_grace <= closed.at + run.slack());
+    let budget = run.settings.transaction_budget;
+    let spent = !budget.is_zero() && since.is_some_and(|since| since + budget <= closed.at + run.slack());
+    let silent = spent || since.is_none_or(|since| since + run.settings.stall_grace <= closed.at + run.slack());
     // Where the worker was lost, so was what it had not been asked to make durable.
     let lost = run.story.outages.worker_lost(request.sent.at, closed.at)
         || run.story.dismissed(connection, request.sent.at, closed.at)

@@ -53,13 +53,17 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         return Some(("read a FATAL without a DETAIL", fatal.moment));
     }
     let given_up = connection.connecting.at + run.settings.session_init_timeout;
-    let in_time = connection.startup.is_some_and(|startup| startup.at + run.slack() < given_up);
+    let end = connection.reset.or(connection.eof.map(|(eof, _)| eof));
+    let in_time = connection.startup.is_some_and(|startup| {
+        // What was lost on its way comes when it is sent again.
+        let away = end.is_some_and(|end| run.story.outages.of_client(connection.conn, startup.at, end.at));
+        startup.at + run.slack() < given_up && !away
+    });
     // A late one is told why not as long as the process is there; nobody waits for it.
     let lame_duck_end = run.story.signal().map(|signal| signal.at + run.settings.lame_duck);
     let came = run.story.outages.heard(connection.connecting.at, run.slack());
     let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.slack() >= end));
-    let gone = connection.reset.or(connection.eof.map(|(eof, _)| eof)).zip(run.story.gone());
-    let crossed = late && gone.is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
+    let crossed = late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),

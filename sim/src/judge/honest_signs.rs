@@ -233,7 +233,10 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         let there = connection.connecting.at <= after && connection.failed.is_none();
         // A closed connection may be there until its linger is over, and a vanished one until somebody finds out.
         let gone = connection.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"));
-        there && gone.is_none_or(|(end, _)| heard(end.at) + run.settings.close_linger >= before)
+        // What a client leaves running is waited for.
+        let runs_on = story.worker_session_of(connection).map(|session| session.ended.map_or(exit.at, |end| end.at));
+        let over = gone.map(|(end, _)| heard(end.at).max(runs_on.unwrap_or(end.at)));
+        there && over.is_none_or(|over| over + run.settings.close_linger >= before)
     });
     let mut wrong = Vec::new();
     let mut compare = |what: &str, said: u64, least: usize, most: usize| {

@@ -96,6 +96,7 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || connection.left_before(ended)
         || run.at_wall(ended)
         || run.at_wall(over)
+        || connection.garbage.is_some() && story.outages.worker_lost(statement.began.at, ended.at)
         || fatal == Some(WORKER_MALFORMED) && story.garbled(connection, statement.began.at, ended.at)
         || fatal == Some(WORKER_LOST) && story.outages.worker_lost(statement.began.at, ended.at)
         || [over, ended].iter().any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GONE)

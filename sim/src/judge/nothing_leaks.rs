@@ -11,6 +11,9 @@
 use super::{Judged, Violation};
 use crate::scenario::model::Promise;
 
+/// A cancel request opens a connection, is sent over it, and its answer comes back.
+const CANCEL_WAYS: u32 = 4;
+
 /// One violation for the tasks that are left, and one for each worker session and each panic.
 pub fn check(run: &Judged) -> Vec<Violation> {
     let story = &run.story;
@@ -30,8 +33,10 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
         return Vec::new();
     };
     let deadline = exit.at + run.slack();
-    // A worker that has hung can't end anything, and one that is out of reach hears of nothing.
-    if run.story.outages.of_worker(exit.at, deadline) {
+    // A worker that has hung can't end anything, one that is out of reach hears of nothing, and one that is too far away hears
+    // of a cancel behind its time.
+    let far = CANCEL_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
+    if far || run.story.outages.of_worker(exit.at, deadline) {
         return Vec::new();
     }
     let left = run.story.worker_sessions.values();

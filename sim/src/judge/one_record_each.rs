@@ -177,7 +177,9 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
 /// Whether the session can have ended before its client left, who did not read or could not be reached, and so did not know.
 fn unseen(run: &Judged, session: &Connection, record: &EndRecord, left: Moment) -> bool {
     let away = || run.story.outages.of_client(session.conn, record.ended, left.at);
-    record.ended + run.slack() < left.at && (session.reads_late() || away())
+    let before = record.ended + run.slack() < left.at && (session.reads_late() || away());
+    // Or its goodbye was lost or held on its way.
+    before || record.ended >= left.at && run.story.outages.of_client(session.conn, left.at, record.ended)
 }
 
 /// Until when a session's worker executed what its client had left behind; none if nothing.
@@ -210,8 +212,9 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
             let of_worker = dismissed && record.reason == EndReason::WorkerLost;
             of_worker || speaks(record.reason) && named.is_none_or(|named| named == record.reason)
         }
-        Ending::Left(_) if session.ending().is_some_and(|(ended, _)| unseen(run, session, record, ended)) => {
-            !record.reason.by_client()
+        // Who was closed before it left was not closed by itself; whose goodbye came late or never may have been anything.
+        Ending::Left(_) if session.ending().is_some_and(|(left, _)| unseen(run, session, record, left)) => {
+            !record.reason.by_client() || session.ending().is_some_and(|(left, _)| record.ended >= left.at)
         }
         // Whichever clock was the first to miss it.
         Ending::Left("vanish") => record.reason != EndReason::Terminate,

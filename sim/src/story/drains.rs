@@ -69,7 +69,20 @@ pub(super) struct Drains {
 impl Drains {
     pub(super) fn add(&mut self, moment: Moment, event: &Event, settings: &Settings) {
         match (event, &mut self.waiting) {
-            (Event::Fault { what: Fault::PodStopped }, waiting) => *waiting = Some(Vec::new()),
+            (Event::Fault { what: Fault::PodStopped }, waiting) => {
+                // What came in this very instant it has not heard either.
+                let by_signal = |drain: &mut Drain| match drain.cause {
+                    Cause::Signal(signal) if drain.began.at == moment.at => Some(signal),
+                    _ => None,
+                };
+                let unheard = self.all.last_mut().and_then(by_signal);
+                if unheard.is_some() {
+                    self.all.pop();
+                    self.interrupts = 0;
+                    self.is_final = false;
+                }
+                *waiting = Some(unheard.into_iter().collect());
+            }
             (Event::Fault { what: Fault::PodGoesOn }, waiting) => {
                 for signal in waiting.take().unwrap_or_default() {
                     self.signal(moment, signal, settings);

@@ -166,7 +166,7 @@ fn counted<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<Ite
         let in_batch = || fed_in_batch(run, connection, request);
         counts = last_due.is_none_or(|due| request.sent.at <= due) || in_transaction && counts && lasts || in_batch();
         match request.kind {
-            RequestKind::Begin => in_transaction = !matches!(request.end(), Some((_, Outcome::Error(_)))),
+            RequestKind::Begin => in_transaction |= !matches!(request.end(), Some((_, Outcome::Error(_)))),
             RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
             _ => {}
         }
