@@ -225,15 +225,17 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         Some(next) if matches!(next.kind, RequestKind::Begin | RequestKind::Commit | RequestKind::Rollback) => {
             return Told::Nothing;
         }
-        Some(next) if !next.statements.is_empty() => return told(run, next),
+        Some(next) if !next.statements.is_empty() || is_answered(run, next) => {
+            return told(run, next);
+        }
         _ => {}
     }
     let Some((closed, ending)) = connection.ending() else {
         return Told::Nothing;
     };
     // A stream of replication begins with a statement that is no request here, and has no end that promised anything; nor
-    // has nonsense.
-    if connection.replicates.is_some() || connection.garbage.is_some() {
+    // has nonsense, or the end of the client's side.
+    if connection.replicates.is_some() || connection.garbage.is_some() || connection.half_closed.is_some() {
         return Told::Nothing;
     }
     let moved =
@@ -249,6 +251,12 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         || run.story.garbled(connection, request.sent.at, closed.at);
     let excused = lost || matches!(ending, Ending::Left(_)) || run.story.shot_before(closed) || run.at_wall(closed);
     if silent || excused { Told::Nothing } else { Told::Done }
+}
+
+/// Whether a request got an answer of its own, and not a FATAL.
+fn is_answered(run: &Judged, request: &Request) -> bool {
+    let answer = request.end().filter(|(_, outcome)| **outcome != Outcome::Lost);
+    answer.is_some() && run.story.refused_by_fatal(request).is_none()
 }
 
 /// Compares what the client was told by `teller` (`None`: it never asked for a commit) with what became durable.

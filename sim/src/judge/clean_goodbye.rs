@@ -57,7 +57,9 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     let in_time = connection.startup.is_some_and(|startup| {
         // What was lost on its way comes when it is sent again.
         let away = end.is_some_and(|end| run.story.outages.of_client(connection.conn, startup.at, end.at));
-        startup.at + run.slack() < given_up && !away
+        let walled =
+            connection.began.is_none() && run.story.wall().is_some_and(|wall| startup.at + run.slack() >= wall);
+        startup.at + run.slack() < given_up && !away && !walled
     });
     // A late one is told why not as long as the process is there; nobody waits for it.
     let lame_duck_end = run.story.signal().map(|signal| signal.at + run.settings.lame_duck);
@@ -70,6 +72,8 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         (Some((eof, _)), Some(reset)) if owed && reset < eof => Some(("was reset", reset)),
         // Whose worker crashed in the middle of a message can't be told anything.
         (Some((_, true)), _) if crashed(run, connection) => None,
+        // Nor one that waited for the rest of a message while the process stood still.
+        (Some((eof, true)), _) if stood_still(run, eof) => None,
         (Some((eof, true)), _) if owed => Some(("read the end of the stream inside a message", eof)),
         // Who has closed its side has said goodbye itself.
         (Some((eof, false)), _) if connection.half_closed.is_some_and(|closed| closed < eof) => None,
@@ -95,6 +99,13 @@ fn is_unexplained(run: &Judged, connection: &Connection, fatal: &FatalRead) -> b
 fn crashed(run: &Judged, connection: &Connection) -> bool {
     let story = &run.story;
     story.requests_of(connection).flat_map(|request| story.statements_of(request)).any(|it| story.crashed(it))
+}
+
+/// Whether the process stood still when it would have waited for the end of a message.
+fn stood_still(run: &Judged, end: Moment) -> bool {
+    let waits = run.settings.close_linger + run.slack();
+    let from = lastcall_core::Time::EPOCH + end.at.since(lastcall_core::Time::EPOCH).saturating_sub(waits);
+    !run.story.outages.stopped_since(from, end.at).is_zero()
 }
 
 /// A connection whose client never saw its end, although the process is gone or has said that it is closing.

@@ -97,11 +97,13 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || run.at_wall(ended)
         || run.at_wall(over)
         || connection.garbage.is_some() && story.outages.worker_lost(statement.began.at, ended.at)
-        || fatal == Some(WORKER_MALFORMED) && story.garbled(connection, statement.began.at, ended.at)
+        || fatal.or(connection.unread.flatten()) == Some(WORKER_MALFORMED)
+            && story.garbled(connection, statement.began.at, ended.at)
         || fatal == Some(WORKER_LOST) && story.outages.worker_lost(statement.began.at, ended.at)
         || [over, ended].iter().any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GONE)
         || unknown && story.killed.is_none()
-        || fatal.is_some() && story.dismissed(connection, statement.began.at, ended.at)
+        || (fatal.is_some() || connection.unread.flatten().is_some())
+            && story.dismissed(connection, statement.began.at, ended.at)
 }
 
 /// Whether the client had closed its side, so that the worker, whom the end is passed on to, threw an answer away that it held
@@ -146,8 +148,7 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         let kept_waiting = story.statements_of(request).any(|statement| {
             let end = statement.end.map_or(ended, |(end, _)| end.min(ended));
             // What asks for input and works instead has had none, as far as anybody but its worker can see.
-            let asked = statement.waits.iter().take_while(|wait| wait.went_on.is_some_and(|on| on.at == wait.began.at));
-            let since = |wait: Moment| asked.clone().map(|asked| asked.began).chain([wait]).min().unwrap_or(wait);
+            let since = |wait: Moment| statement.asked_in_vain().filter(|_| statement.waits.len() == 2).unwrap_or(wait);
             statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(since(wait.began)))
         });
         let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));

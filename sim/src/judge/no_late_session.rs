@@ -54,7 +54,13 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
 /// Whether somebody is there for whom the process waits: without, it may be exiting already.
 fn somebody_is_there(run: &Judged, lame_duck_over: Time, at: Moment) -> bool {
     let waited_for = |it: &&Connection| it.connecting.at < lame_duck_over && it.failed.is_none();
-    at.at < lame_duck_over || run.story.connections.iter().filter(waited_for).any(|it| it.open_at(at.at))
+    // Of a client that does not read, its worker knows whether it was closed.
+    let closed = |it: &Connection| {
+        let over = run.story.worker_session_of(it).and_then(|session| session.ended);
+        over.is_some_and(|over| over.at + run.settings.close_linger <= at.at + run.slack())
+    };
+    let mut there = run.story.connections.iter().filter(waited_for).filter(|it| it.open_at(at.at));
+    at.at < lame_duck_over || there.any(|it| !closed(it))
 }
 
 #[cfg(test)]

@@ -34,8 +34,9 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     };
     let deadline = exit.at + run.slack();
     // A worker that has hung can't end anything, one that is out of reach hears of nothing, and one that is too far away hears
-    // of a cancel behind its time.
-    let far = CANCEL_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
+    // of a cancel behind its time: `close_linger`, or what a wall leaves.
+    let hasty = run.settings.close_linger < run.slack();
+    let far = hasty || CANCEL_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
     if far || run.story.outages.of_worker(exit.at, deadline) {
         return Vec::new();
     }

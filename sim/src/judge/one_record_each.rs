@@ -261,7 +261,9 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
         .map(|batch| until(batch.ended).since(batch.began.at))
         .sum();
     // The pod sees the end of an answer when all of it has come.
-    let unseen = unasked + run.transit(record.sent);
+    let statements = || story.requests_of(session).flat_map(|request| story.statements_of(request));
+    let blind: Duration = statements().filter_map(|statement| statement.works_unseen(record.ended)).sum();
+    let unseen = unasked + blind + run.transit(record.sent);
     // What was on its way for longer than a network takes was executing, as far as the pod could see.
     let late: Duration = story
         .requests_of(session)
@@ -270,7 +272,7 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
             story.outages.of_worker(request.sent.at, end).then(|| end.since(request.sent.at))
         })
         .sum();
-    let fits = record.executing + tolerance >= worked && record.executing <= worked + unseen + late + tolerance;
+    let fits = record.executing + tolerance + blind >= worked && record.executing <= worked + unseen + late + tolerance;
     (!fits).then(|| {
         let (billed, worked) = (words(record.executing), words(worked));
         format!("says that its worker executed for {billed}, but that was {worked}")

@@ -87,10 +87,10 @@ impl<'a> Outages<'a> {
         self.0.iter().any(|outage| outage.is_of_client(conn) && outage.touches(from, to))
     }
 
-    /// When packets between the pod and this client began to be lost, or to wait.
+    /// When packets between the pod and this client began to be lost, or to wait, and when the last of them came through.
     pub(crate) fn client_cut_off(&self, conn: &Conn) -> impl Iterator<Item = Time> {
         let network = |outage: &&Outage| outage.what != What::PodStopped && outage.is_of_client(conn);
-        self.0.iter().filter(network).map(|outage| outage.from)
+        self.0.iter().filter(network).flat_map(|outage| [Some(outage.from), outage.felt()]).flatten()
     }
 
     /// When the pod's process could hear of what happened at this time or `slack` later: then, or when it went on. None: never.
@@ -116,11 +116,15 @@ impl<'a> Outages<'a> {
 }
 
 impl Outage<'_> {
+    /// Until when it, or what was lost in it, lasted.
+    fn felt(&self) -> Option<Time> {
+        // A sender tries again after a pause as long as all that it has waited, at most.
+        self.to.map(|to| to + (FIRST_RETRY + to.since(self.from)).min(LAST_RETRY))
+    }
+
     /// Whether it, or what was lost in it, lasted for some of this time.
     fn touches(&self, from: Time, to: Time) -> bool {
-        // A sender tries again after a pause as long as all that it has waited, at most.
-        let felt = self.to.map(|to| to + (FIRST_RETRY + to.since(self.from)).min(LAST_RETRY));
-        self.from <= to && felt.is_none_or(|felt| felt >= from)
+        self.from <= to && self.felt().is_none_or(|felt| felt >= from)
     }
 
     fn lasts_at(&self, at: Time) -> bool {

@@ -1,5 +1,7 @@
 //! What clients asked for and workers did: requests, their statements, the batches and sessions that these are part of.
 
+use std::time::Duration;
+
 use lastcall_core::Time;
 
 use super::Moment;
@@ -34,6 +36,20 @@ pub(crate) struct Statement<'a> {
     pub(crate) waits: Vec<Wait>,
     /// Index into [`Story::requests`]; `None` if no client sent it.
     pub(crate) request: Option<usize>,
+}
+
+impl Statement<'_> {
+    /// When it asked for input, if it worked instead of taking it.
+    pub(crate) fn asked_in_vain(&self) -> Option<Moment> {
+        self.waits.first().filter(|wait| wait.went_on.is_some_and(|on| on.at == wait.began.at)).map(|wait| wait.began)
+    }
+
+    /// For how long it then worked, up to `end`: nobody but its worker can tell that from waiting.
+    pub(crate) fn works_unseen(&self, end: Time) -> Option<Duration> {
+        let asked = self.asked_in_vain()?;
+        let next = self.waits.get(1).map(|wait| wait.began.at).or(self.end.map(|(end, _)| end.at));
+        Some(next.map_or(end, |next| next.min(end)).since(asked.at))
+    }
 }
 
 /// A worker waits for its client in the middle of a statement.

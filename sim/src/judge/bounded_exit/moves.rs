@@ -53,7 +53,8 @@ pub(super) fn still_executing(run: &Judged, at: Moment) -> bool {
     })
 }
 
-/// When the clock began of what a client did not acknowledge that could not be reached: then, or at the signal.
+/// When the clock began of what a client did not acknowledge that could not be reached (then, or at the signal), or when its
+/// bytes came through.
 fn cut_off(run: &Judged, connection: &Connection, signal: Moment) -> Option<Moment> {
     let began = run.story.outages.client_cut_off(connection.conn).filter(|from| connection.open_at(*from)).max()?;
     Some(Moment { index: signal.index, at: began.max(signal.at) })
@@ -197,7 +198,7 @@ fn fed(run: &Judged, connection: &Connection, batch: &Batch) -> Vec<Moment> {
     let requests = || story.requests_of(connection);
     let sent = requests().map(|request| request.sent).chain(connection.fed.iter().copied());
     let within = |moment: &Moment| *moment > batch.began && batch.ended.is_none_or(|ended| *moment < ended);
-    let mut fed: Vec<Moment> = sent.filter(within).collect();
+    let mut fed: Vec<Moment> = sent.filter(within).chain(batch.ended).collect();
     fed.sort_unstable();
     let signal = story.signal().map_or(Time::EPOCH, |signal| signal.at);
     let (mut paused, mut last) = (Duration::ZERO, batch.began.at);
