@@ -59,8 +59,12 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
     };
     let told = connection.fatals.iter().any(|fatal| fatal.moment > request.sent);
     // What was read is judged. Who does not read, or can't be reached, may have been told.
-    let unseen =
-        connection.deaf_at(over).is_some() || story.outages.of_client(connection.conn, request.sent.at, over.at);
+    // So may who was closed while nothing reached it, and has asked for more since.
+    let closed = story.worker_session_of(connection).and_then(|session| session.ended).map(|closed| closed.at);
+    let since = closed.map_or(request.sent.at, |closed| closed.min(request.sent.at));
+    let unseen = connection.deaf_at(over).is_some()
+        || story.outages.of_client(connection.conn, request.sent.at, over.at)
+        || story.outages.of_client(connection.conn, since, since);
     if told || unseen || story.shot_before(over) || connection.left_before(over) {
         return None;
     }
@@ -205,6 +209,11 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
     if !request.complete() {
         return told(run, request);
     }
+    // A stream of replication begins with a statement that is no request here, and has no end that promised anything; nor
+    // has nonsense, or the end of the client's side.
+    if connection.replicates.is_some() || connection.garbage.is_some() || connection.half_closed.is_some() {
+        return Told::Nothing;
+    }
     let synced = connection.batches.iter().find(|synced| **synced > request.sent);
     if let Some(synced) = synced {
         let begun = connection.batches.iter().rfind(|other| **other < request.sent);
@@ -233,11 +242,6 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
     let Some((closed, ending)) = connection.ending() else {
         return Told::Nothing;
     };
-    // A stream of replication begins with a statement that is no request here, and has no end that promised anything; nor
-    // has nonsense, or the end of the client's side.
-    if connection.replicates.is_some() || connection.garbage.is_some() || connection.half_closed.is_some() {
-        return Told::Nothing;
-    }
     let moved =
         run.story.requests_of(connection).flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
     let moved = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).max();

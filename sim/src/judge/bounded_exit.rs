@@ -13,6 +13,8 @@
 
 mod moves;
 
+use std::time::Duration;
+
 use lastcall_core::{Progress, Settings, Term, Time};
 
 use super::{Judged, Violation, words};
@@ -108,8 +110,23 @@ impl Bound {
         };
         // A process that is stopped can't do anything in time.
         let stopped = run.story.outages.stopped_since(signal.at, run.story.last.unwrap_or(signal).at);
-        Bound { at: bound.at + run.slack() + stopped, why, shown, waits: progress.wall.is_none() }
+        Bound {
+            at: bound.at + run.slack() + stopped + late_ones(run, signal),
+            why,
+            shown,
+            waits: progress.wall.is_none(),
+        }
     }
+}
+
+/// Who came too late is not waited for, but may be told so: for that long, when all others are gone.
+const LATE_ONES: Duration = Duration::from_millis(500);
+
+/// How much longer the process may be there for those who came too late, if there were some.
+fn late_ones(run: &Judged, signal: Moment) -> Duration {
+    let over = signal.at + run.settings.lame_duck;
+    let late = run.story.connections.iter().any(|connection| connection.connecting.at + run.slack() >= over);
+    if late { LATE_ONES } else { Duration::ZERO }
 }
 
 /// Of a session that was let in and had no worker when the grace was over: its startup packet.
@@ -130,8 +147,6 @@ fn queued(run: &Judged, signal: Moment) -> Option<Moment> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::fixture::{Log, conn};
     use super::*;
     use crate::cast::history::Event;

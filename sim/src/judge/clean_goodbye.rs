@@ -30,7 +30,13 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     // A goodbye takes a way there and one back.
     let hasty = run.settings.close_linger < run.slack();
     let reads = connection.deaf_at(shown).is_none() && !given_up;
-    let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger;
+    // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
+    let closed = run.story.worker_session_of(connection).and_then(|session| session.ended);
+    let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
+        || closed.is_some_and(|closed| {
+            let linger = run.settings.close_linger + run.slack();
+            run.story.outages.client_away_for(connection.conn, closed.at + linger) >= run.settings.close_linger
+        });
     if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || hasty {
         return None;
     }
@@ -89,7 +95,7 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
 fn is_unexplained(run: &Judged, connection: &Connection, fatal: &FatalRead) -> bool {
     let at = fatal.moment.at;
     let of_worker = if fatal.code == "57P03" {
-        [connection.connecting.at, at].iter().any(|at| run.story.worker_refuses_at(*at))
+        run.story.worker_refuses_within(connection.connecting.at, at)
     } else {
         run.story.dismissed(connection, connection.connecting.at, at)
     };

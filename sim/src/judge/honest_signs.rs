@@ -126,7 +126,10 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
                     run.story.connections.iter().filter(|it| it.connecting.at <= at && !gone_before(run, it));
                 connections.any(|it| {
                     let seen = it.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"));
-                    seen.is_none_or(|(end, _)| end.at + run.resolution >= at)
+                    // What a client leaves running is waited for.
+                    let runs_on = run.story.worker_session_of(it).and_then(|session| session.ended);
+                    let over = |end: Moment| runs_on.map_or(end.at, |over| over.at.max(end.at));
+                    seen.is_none_or(|(end, _)| over(end) + run.slack() >= at)
                 })
             };
             let fell = wall.is_some_and(there);

@@ -160,6 +160,8 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
         return true;
     }
     match ending {
+        // A machine that nothing reaches gives the connection up by itself.
+        Ending::Reset | Ending::Eof if run.story.outages.of_client(session.conn, ended.at, ended.at) => true,
         // Who does not read does not know that it was closed long ago.
         Ending::Left(_) if unseen(run, session, record, ended) => true,
         Ending::Left("vanish") => record.ended + run.slack() >= ended.at,
@@ -225,7 +227,7 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
                 _ => matches!(record.reason, EndReason::ClientClosed | EndReason::ClientReset),
             };
             let garbled = session.garbage.is_some() && record.reason == EndReason::Malformed;
-            by_client || garbled || closed_in_passing(run, record)
+            by_client || garbled || closed_in_passing(run, session, record)
         }
         // `clean-goodbye` asks why there was no FATAL. Here: the client did not end it.
         Ending::Eof | Ending::ConnectFailed => session.half_closed.is_some() || !record.reason.by_client(),
@@ -233,8 +235,17 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
     }
 }
 
-/// Whether the drain can have closed a session whose client was just leaving: its FATAL and the client's goodbye crossed.
-fn closed_in_passing(run: &Judged, record: &EndRecord) -> bool {
+/// Whether a session can have been closed whose client was just leaving: its FATAL and the client's goodbye crossed.
+fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> bool {
+    let (story, slack) = (&run.story, run.slack());
+    let (from, to) = (session.connecting.at, record.ended + slack);
+    match record.reason {
+        EndReason::Quit => return story.quit().is_some_and(|quit| apart(quit.at, record.ended) <= slack),
+        EndReason::IdleTimeout => return !run.settings.idle_timeout.is_zero(),
+        EndReason::WorkerLost => return story.dismissed(session, from, to) || story.outages.worker_lost(from, to),
+        EndReason::WorkerMalformed => return story.garbled(session, from, to),
+        _ => {}
+    }
     let draining = run.story.signal().is_some_and(|signal| record.ended >= signal.at + run.settings.lame_duck);
     draining && record.reason.sqlstate() == Some("57P01")
 }

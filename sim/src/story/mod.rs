@@ -182,6 +182,13 @@ impl<'a> Story<'a> {
         last_said(&self.refusals, at)
     }
 
+    /// Whether the worker took no new sessions for some of this time.
+    pub(crate) fn worker_refuses_within(&self, from: Time, to: Time) -> bool {
+        let mut changes = self.refusals.iter();
+        last_said(&self.refusals, from)
+            || changes.any(|(moment, refuses)| *refuses && from <= moment.at && moment.at <= to)
+    }
+
     /// Whether the pod had been told to die at once before this entry: by the kubelet's SIGKILL or by SIGQUIT. What the
     /// clients see after that is not a decision of the pod.
     pub(crate) fn shot_before(&self, moment: Moment) -> bool {

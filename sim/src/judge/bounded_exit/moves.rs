@@ -188,7 +188,8 @@ fn batches_of<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<
     run.story.batches.iter().filter(move |batch| {
         let its = batch.application == Some(application.as_str()) && batch.began > connection.connecting;
         let there = connection.ending().is_none_or(|(end, _)| batch.began < end);
-        its && there && last_due.is_none_or(|due| batch.began.at <= due)
+        let inside = || in_transaction(run, connection, batch.began.at);
+        its && there && (last_due.is_none_or(|due| batch.began.at <= due) || inside())
     })
 }
 
