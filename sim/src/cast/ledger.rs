@@ -118,8 +118,8 @@ impl Ledger {
         self.awaited.iter().filter(|awaited| !matches!(awaited, Awaited::Perhaps))
     }
 
-    /// Something else than a ReadyForQuery was read: one that perhaps comes came before it or not at all.
-    fn goes_on(&mut self) {
+    /// Something else than a ReadyForQuery was read, a FunctionCallResponse for example: one that perhaps comes came before it or not at all.
+    pub(crate) fn goes_on(&mut self) {
         while matches!(self.awaited.front(), Some(Awaited::Perhaps)) {
             self.awaited.pop_front();
         }
@@ -234,6 +234,15 @@ mod tests {
         assert_eq!(ledger.complete(), None, "a simple query is over at its ReadyForQuery");
         assert_eq!(ledger.ready(), Some(Ready::Request((tag("b"), Outcome::Complete))));
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_function_call_is_answered_by_its_own_ready_for_query_and_not_by_one_that_perhaps_comes() {
+        let mut ledger = Ledger::default();
+        ledger.second_sync();
+        assert_eq!(ledger.request(tag("call")), None);
+        ledger.goes_on();
+        assert_eq!(ledger.ready(), Some(Ready::Request((tag("call"), Outcome::Complete))));
     }
 
     #[test]

@@ -340,6 +340,7 @@ impl<W: World> RawLink<W> {
         let mut fields = Fields::of(frame.body);
         match frame.kind {
             b'1' => self.ledger.parse_complete(),
+            b'V' => self.ledger.goes_on(),
             b'C' | b'I' | b's' => log(actor, self.ledger.complete()),
             b'Z' if !self.ready_seen => {
                 self.ready_seen = true;

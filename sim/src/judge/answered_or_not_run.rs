@@ -89,7 +89,9 @@ fn ignored(run: &Judged, request: &Request) -> Option<Violation> {
         .try_fold(request.sent.at, |free, at| Some(free.max(at?)))?;
     let Settings { idle_grace, lame_duck, pacing, .. } = *run.settings;
     let first_due = if pacing == Pacing::None { idle_grace } else { (idle_grace / 2).max(lame_duck) };
-    (free + run.slack() < story.signal()?.at + first_due).then(|| {
+    // It may have been an earlier drain, which was taken back since.
+    let drain = story.drains.iter().rfind(|drain| drain.began < fatal.moment)?;
+    (free + run.slack() < drain.began.at + first_due).then(|| {
         let what =
             format!("{} was sent {}, before anybody was due, and never begun", request.tag, run.when(request.sent.at));
         violation(what, [request.sent, fatal.moment])

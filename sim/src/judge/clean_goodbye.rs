@@ -35,7 +35,7 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
         || closed.is_some_and(|closed| {
             let linger = run.settings.close_linger + run.slack();
-            run.story.outages.client_away_for(connection.conn, closed.at + linger) >= run.settings.close_linger
+            run.story.outages.of_client(connection.conn, closed.at, closed.at + linger)
         });
     if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || hasty {
         return None;

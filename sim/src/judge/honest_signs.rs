@@ -125,7 +125,7 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
                 let mut connections =
                     run.story.connections.iter().filter(|it| it.connecting.at <= at && !gone_before(run, it));
                 connections.any(|it| {
-                    let seen = it.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"));
+                    let seen = visible_end(it);
                     // What a client leaves running is waited for.
                     let runs_on = run.story.worker_session_of(it).and_then(|session| session.ended);
                     let over = |end: Moment| runs_on.map_or(end.at, |over| over.at.max(end.at));
@@ -208,6 +208,11 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
     wrong.into_iter().map(|what| violation(format!("the drain report {what}"), [signal, exit])).collect()
 }
 
+/// When a connection ended, where its end could be seen: nothing is heard of a machine that has vanished.
+fn visible_end<'a>(connection: &Connection<'a>) -> Option<(Moment, Ending<'a>)> {
+    connection.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"))
+}
+
 /// The report's numbers, each against the least and the most that the log allows.
 fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> Vec<String> {
     let story = &run.story;
@@ -218,9 +223,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let heard = |end: Time| story.outages.heard(end, slack).unwrap_or(exit.at);
     let without_session = connections.iter().filter(|connection| connection.began.is_none());
     let without_session = without_session
-        .filter(|connection| {
-            connection.failed.is_none() && connection.ending().is_none_or(|(end, _)| heard(end.at) >= before)
-        })
+        .filter(|it| it.failed.is_none() && visible_end(it).is_none_or(|(end, _)| heard(end.at) >= before))
         .count();
 
     let at_least = connections.iter().filter(|connection| {
@@ -235,7 +238,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let at_most = connections.iter().filter(|connection| {
         let there = connection.connecting.at <= after && connection.failed.is_none();
         // A closed connection may be there until its linger is over, and a vanished one until somebody finds out.
-        let gone = connection.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"));
+        let gone = visible_end(connection);
         // What a client leaves running is waited for.
         let runs_on = story.worker_session_of(connection).map(|session| session.ended.map_or(exit.at, |end| end.at));
         let over = gone.map(|(end, _)| heard(end.at).max(runs_on.unwrap_or(end.at)));

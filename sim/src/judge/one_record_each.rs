@@ -283,6 +283,9 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
             story.outages.of_worker(request.sent.at, end).then(|| end.since(request.sent.at))
         })
         .sum();
+    // The same of what is no request.
+    let fed = session.fed.iter().filter(|fed| story.outages.of_worker(fed.at, record.ended));
+    let late = late + fed.map(|fed| record.ended.since(fed.at)).max().unwrap_or_default();
     let fits = record.executing + tolerance + blind >= worked && record.executing <= worked + unseen + late + tolerance;
     (!fits).then(|| {
         let (billed, worked) = (words(record.executing), words(worked));

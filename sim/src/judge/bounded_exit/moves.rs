@@ -63,7 +63,15 @@ fn cut_off(run: &Judged, connection: &Connection, signal: Moment) -> Option<Mome
 /// Until when a connection's worker may have executed what it was sent while it hung or was out of reach: it says nothing of it,
 /// and the pod can't know that it has not begun.
 fn unheard(run: &Judged, connection: &Connection, pod_end: Moment) -> Option<Moment> {
-    let until = waited_for(run, connection, pod_end);
+    let until = match connection.left {
+        // Its FIN may be a half-close: what the worker does is waited for, and then cancelled, which it may not hear of either.
+        Some((left, "close")) => {
+            let fin = run.story.signal().map_or(left.at, |signal| signal.at.max(left.at));
+            let patience = run.settings.stall_grace + run.settings.wall_patience();
+            Moment { index: pod_end.index, at: (fin + patience).min(pod_end.at) }
+        }
+        _ => waited_for(run, connection, pod_end),
+    };
     let requests = || run.story.requests_of(connection);
     let answered = requests().filter_map(|request| request.end()).map(|(end, _)| end);
     let answered = answered.filter(|end| *end < until).max();
