@@ -265,8 +265,8 @@ impl Drain {
                 Verdict::CancelAt(cancelling.again.max(wall))
             }
             (Activity::Executing, Some(_)) => Verdict::CloseAt(patience, EndReason::Wall),
-            // A client that takes the rest of a message can be told behind it.
-            (Activity::StreamingOut, _) if standing.mid_message => Verdict::CloseAt(patience, EndReason::Wall),
+            // A client that takes the rest of a message can be told behind it, asked for or not: a notification for example.
+            _ if standing.mid_message => Verdict::CloseAt(patience, EndReason::Wall),
             _ => Verdict::CloseAt(wall, EndReason::Wall),
         }
     }

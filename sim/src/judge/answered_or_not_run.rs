@@ -217,6 +217,19 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         return Told::Nothing;
     }
     let synced = connection.batches.iter().find(|synced| **synced > request.sent);
+    // A statement of another kind behind it is its sync point, and its transaction is the batch's. BEGIN goes on with that one,
+    // and what ends it is not followed.
+    let mut behind = run.story.requests_of(connection).skip_while(|other| other.sent <= request.sent);
+    let next = behind.find(|other| !matches!(other.kind, RequestKind::Execute | RequestKind::ExecuteInsert));
+    match next.filter(|next| synced.is_none_or(|synced| next.sent < *synced)) {
+        Some(next) if matches!(next.kind, RequestKind::Begin | RequestKind::Commit | RequestKind::Rollback) => {
+            return Told::Nothing;
+        }
+        Some(next) if !next.statements.is_empty() || is_answered(run, next) => {
+            return told(run, next);
+        }
+        _ => {}
+    }
     if let Some(synced) = synced {
         let begun = connection.batches.iter().rfind(|other| **other < request.sent);
         let mut batch = run.story.requests_of(connection);
@@ -228,24 +241,12 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
         });
         return if failed { Told::NotDone } else { Told::Done };
     }
-    // A statement of another kind behind it is its sync point, and its transaction is the batch's. BEGIN goes on with that one,
-    // and what ends it is not followed.
-    let mut behind = run.story.requests_of(connection).skip_while(|other| other.sent <= request.sent);
-    let next = behind.find(|other| !matches!(other.kind, RequestKind::Execute | RequestKind::ExecuteInsert));
-    match next {
-        Some(next) if matches!(next.kind, RequestKind::Begin | RequestKind::Commit | RequestKind::Rollback) => {
-            return Told::Nothing;
-        }
-        Some(next) if !next.statements.is_empty() || is_answered(run, next) => {
-            return told(run, next);
-        }
-        _ => {}
-    }
     let Some((closed, ending)) = connection.ending() else {
         return Told::Nothing;
     };
-    let moved =
-        run.story.requests_of(connection).flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
+    // What crossed the close moved nothing.
+    let begun = run.story.requests_of(connection).filter(|request| !request.statements.is_empty());
+    let moved = begun.flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
     let moved = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).max();
     let since = moved.into_iter().chain(run.story.signal().map(|signal| signal.at)).max();
     let budget = run.settings.transaction_budget;

@@ -159,7 +159,12 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
     if heard.is_none_or(|heard| heard > ended.at && apart(record.ended, heard) <= run.slack()) {
         return true;
     }
+    let quit = run.story.quit().filter(|_| record.reason == EndReason::Quit);
     match ending {
+        // What a client had left behind was still waited for.
+        Ending::Left(_) if quit.is_some_and(|quit| quit >= ended && apart(quit.at, record.ended) <= run.slack()) => {
+            true
+        }
         // A machine that nothing reaches gives the connection up by itself.
         Ending::Reset | Ending::Eof if run.story.outages.of_client(session.conn, ended.at, ended.at) => true,
         // Who does not read does not know that it was closed long ago.
@@ -216,7 +221,8 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
         }
         // Who was closed before it left was not closed by itself; whose goodbye came late or never may have been anything.
         Ending::Left(_) if session.ending().is_some_and(|(left, _)| unseen(run, session, record, left)) => {
-            !record.reason.by_client() || session.ending().is_some_and(|(left, _)| record.ended >= left.at)
+            let by_itself = record.reason.by_client() && session.half_closed.is_none();
+            !by_itself || session.ending().is_some_and(|(left, _)| record.ended >= left.at)
         }
         // Whichever clock was the first to miss it.
         Ending::Left("vanish") => record.reason != EndReason::Terminate,

@@ -63,7 +63,8 @@ pub(super) struct Drains {
     /// The process is stopped: signals wait until it goes on, each once.
     waiting: Option<Vec<Signal>>,
     interrupts: u32,
-    is_final: bool,
+    /// The first SIGTERM or SIGINT that it heard of: nothing is taken back behind it.
+    signalled: Option<(Moment, Signal)>,
 }
 
 impl Drains {
@@ -79,7 +80,7 @@ impl Drains {
                 if unheard.is_some() {
                     self.all.pop();
                     self.interrupts = 0;
-                    self.is_final = false;
+                    self.signalled = None;
                 }
                 *waiting = Some(unheard.into_iter().collect());
             }
@@ -92,13 +93,18 @@ impl Drains {
             (Event::SignalSent { signal }, None) => self.signal(moment, *signal, settings),
             _ => {}
         }
-        let is_final = self.is_final;
+        let signalled = self.signalled;
         match (event, self.open()) {
             (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
                 self.all.push(Drain::begun(moment, Cause::Request, settings));
             }
-            (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) if !is_final => {
+            (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) => {
                 drain.recalled = Some(moment);
+                // Behind a signal it would have been refused: it was before, and only its answer came later.
+                if let Some((moment, signal)) = signalled {
+                    drain.recalled = Some(moment);
+                    self.all.push(Drain::begun(moment, Cause::Signal(signal), settings));
+                }
             }
             _ => {}
         }
@@ -109,7 +115,7 @@ impl Drains {
         if !matches!(signal, Signal::Term | Signal::Int) {
             return;
         }
-        self.is_final = true;
+        self.signalled.get_or_insert((moment, signal));
         self.interrupts += u32::from(signal == Signal::Int);
         // A SIGINT after a SIGTERM is a first one.
         let second = signal == Signal::Int && self.interrupts == 2;
@@ -259,6 +265,15 @@ mod tests {
         let all: Vec<Phase> = [9, 10, 16, 20, 50, 60].map(|seconds| phases.at(at(seconds))).to_vec();
         use Phase::*;
         assert_eq!(all, [Serving, LameDuck, Grace, Serving, Serving, LameDuck]);
+    }
+
+    #[test]
+    fn an_answer_that_crosses_a_signal_tells_of_a_recall_before_it() {
+        let events = [(10, asked(true, 202)), (20, signal(Signal::Term)), (20, asked(false, 200))];
+        let began = told(&events, |_| {}, |story| story.drain().map(|drain| (drain.began.at, drain.cause)));
+        assert_eq!(began, Some((at(20), Cause::Signal(Signal::Term))));
+        let refused = [(10, asked(true, 202)), (20, signal(Signal::Term)), (20, asked(false, 409))];
+        assert_eq!(told(&refused, |_| {}, |story| story.signal().map(|signal| signal.at)), Some(at(10)));
     }
 
     #[test]

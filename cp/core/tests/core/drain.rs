@@ -468,3 +468,13 @@ fn a_message_that_nobody_asked_for_may_end_before_its_idle_client_is_told() {
     let half = Standing { mid_message: true, ..standing(Activity::Idle) };
     assert_eq!(drain.verdict(&half, due), Verdict::CloseAt(due + linger, EndReason::Boundary));
 }
+
+#[test]
+fn nor_does_the_wall_end_anybody_inside_a_message_that_may_still_come() {
+    let drain = walled(|settings| settings.handover_drain_timeout = seconds(1));
+    let patience = at(SIGNAL + 1) + Settings::default().wall_patience();
+    for activity in [Activity::StreamingOut, Activity::Idle, Activity::IdleInTransaction, Activity::OpenBatch] {
+        let half = Standing { mid_message: true, ..standing(activity) };
+        assert_eq!(drain.verdict(&half, at(SIGNAL + 1)), Verdict::CloseAt(patience, EndReason::Wall), "{activity}");
+    }
+}

@@ -73,10 +73,12 @@ fn unheard(run: &Judged, connection: &Connection, pod_end: Moment) -> Option<Mom
         _ => waited_for(run, connection, pod_end),
     };
     let requests = || run.story.requests_of(connection);
-    let answered = requests().filter_map(|request| request.end()).map(|(end, _)| end);
-    let answered = answered.filter(|end| *end < until).max();
-    let sent = requests().map(|request| request.sent).chain(connection.fed.iter().copied());
-    let last = sent.filter(|sent| *sent < until && Some(*sent) > answered).max()?;
+    let is_open = |request: &&Request| request.end().is_none_or(|(_, outcome)| *outcome == Outcome::Lost);
+    let answered = requests().filter(|request| !is_open(request)).filter_map(|request| request.end());
+    let answered = answered.map(|(end, _)| end).filter(|end| *end < until).max();
+    let fed = connection.fed.iter().copied().filter(|fed| Some(*fed) > answered);
+    let sent = requests().filter(is_open).map(|request| request.sent).chain(fed);
+    let last = sent.filter(|sent| *sent < until).max()?;
     run.story.outages.of_worker(last.at, until.at).then_some(until)
 }
 
