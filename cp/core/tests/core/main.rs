@@ -10,6 +10,7 @@ mod conversation;
 mod copy;
 mod drain;
 mod gate;
+mod goodbye;
 mod malformed;
 mod pool;
 mod properties;
