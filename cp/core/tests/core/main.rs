@@ -15,5 +15,6 @@ mod malformed;
 mod pool;
 mod properties;
 mod session;
+mod startup;
 mod talk;
 mod tracker;
