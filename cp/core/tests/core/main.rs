@@ -13,6 +13,7 @@ mod gate;
 mod goodbye;
 mod malformed;
 mod pool;
+mod process;
 mod properties;
 mod session;
 mod startup;
