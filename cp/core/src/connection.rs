@@ -488,8 +488,9 @@ impl Connection {
     pub fn close(&mut self, reason: EndReason, worker: &str, drain: &Drain, now: Time) {
         debug_assert!(!self.session.is_closed(), "a connection is closed once");
         // Inside a message the goodbye's bytes would be taken for the client's, and could complete a request that the client
-        // was told is not executed.
-        let listens = self.session.is_open() && !self.session.worker_runs() && !self.is_torn();
+        // was told is not executed. Behind the end of our side nothing can be said.
+        let can_tell = self.session.is_open() && !self.worker.shut;
+        let listens = can_tell && !self.session.worker_runs() && !self.is_torn();
         self.session.close(reason, drain, now);
         self.up.clear();
         if listens {
