@@ -188,7 +188,7 @@ impl<T> Process<T> {
         // Numbers of connections that are still here are skipped when the count wraps round.
         loop {
             self.last_number = self.last_number.wrapping_add(1);
-            if self.last_number != 0 && !self.members.contains_key(&self.last_number) {
+            if !self.members.contains_key(&self.last_number) {
                 break;
             }
         }
@@ -274,8 +274,8 @@ impl<T> Process<T> {
     /// SIGINT came. The second is the wall: whoever sends it at a terminal means it.
     pub fn handle_interrupt(&mut self, now: Time) -> Effect {
         self.interrupts += 1;
-        if self.interrupts == 2 && self.drain.signal().is_some() {
-            self.is_signalled = true;
+        // The first one has begun a drain that is not taken back any more.
+        if self.interrupts == 2 {
             self.drain.handle_wall(now);
             return Effect::WallNow;
         }
@@ -376,5 +376,20 @@ impl<T> Process<T> {
     /// The tally of the drain, or from the start while none has begun.
     pub const fn tally(&self) -> &Tally {
         &self.tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_use_are_skipped_when_the_count_wraps_round() {
+        let mut process = Process::new(Arc::new(Settings::default()), 0);
+        let mut enter = |last_number| {
+            process.last_number = last_number;
+            process.handle_accepted((), Time::EPOCH).unwrap().number
+        };
+        assert_eq!([enter(0), enter(u32::MAX - 1), enter(u32::MAX), enter(u32::MAX)], [1, u32::MAX, 0, 2]);
     }
 }
