@@ -436,11 +436,6 @@ impl Session {
         self.is_open() && (self.tracker.is_stream() || self.tracker.activity() != Activity::Idle)
     }
 
-    /// Whether it waits for a worker.
-    pub fn is_acquiring(&self) -> bool {
-        self.door == Door::Acquiring
-    }
-
     /// Whether it was closed.
     pub const fn is_closed(&self) -> bool {
         self.closed.is_some()

@@ -6,7 +6,8 @@ use std::time::Duration;
 use lastcall_core::drain::Pace;
 use lastcall_core::fatal::{Fatal, NOT_EXECUTED};
 use lastcall_core::session::Session;
-use lastcall_core::{Activity, Drain, EndReason, Settings, Time, Verdict};
+use lastcall_core::wire::CancelKey;
+use lastcall_core::{Activity, Drain, DrainPolicy, EndReason, Settings, Time, Verdict};
 
 use crate::talk::{WELCOME, messages};
 
@@ -877,4 +878,206 @@ fn every_fatal_at_a_drain_has_a_detail() {
             assert!(fatal.detail.is_some(), "{reason}");
         }
     }
+}
+
+#[test]
+fn a_session_has_begun_at_its_first_ready_for_query_and_never_anew() {
+    let mut guest = Guest::in_handshake();
+    guest.worker("R S");
+    assert_eq!(guest.session.began(), None);
+    guest.pass(1);
+    guest.worker("Z:I");
+    let began = Some(guest.now);
+    guest.pass(1);
+    guest.client("Q");
+    guest.worker("C Z:I");
+    assert_eq!(guest.session.began(), began);
+}
+
+#[test]
+fn the_bytes_that_passed_are_counted() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.client("P S");
+    let answer = guest.worker_blocked("T D C Z:I");
+    guest.output(3, answer - 3);
+    let (asked, said) = (messages("Q P S").len(), messages(WELCOME).len() + 3);
+    assert_eq!((guest.session.received(), guest.session.sent()), (asked as u64, said as u64));
+}
+
+#[test]
+fn the_workers_own_key_is_told() {
+    let mut guest = Guest::in_handshake();
+    assert_eq!(guest.session.worker_key(), None);
+    guest.worker(WELCOME);
+    assert_eq!(guest.session.worker_key(), CancelKey::read(b"worker's").as_ref());
+}
+
+#[test]
+fn behind_the_wall_nothing_new_passes() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    assert_eq!(guest.client("Q"), 0);
+}
+
+#[test]
+fn behind_a_statement_that_was_cancelled_nothing_new_passes_and_its_client_is_told_so() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.worker("C Z:T");
+    guest.client("Q");
+    guest.signal();
+    guest.session.handle_client_left(guest.now);
+    guest.pass(300);
+    assert_eq!(guest.verdict(), Verdict::CancelNow);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    guest.worker("E Z:E");
+    assert_eq!(guest.client("Q"), 0, "nobody waits for it");
+    guest.worker("Z:I");
+    assert_eq!(detail(guest.farewell(EndReason::Boundary)).as_deref(), Some(NOT_EXECUTED));
+}
+
+#[test]
+fn a_cancelled_statement_that_still_answers_is_not_cancelled_again_before_its_time() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.drain.handle_wall(guest.now);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    guest.worker("T D");
+    assert_eq!(guest.verdict(), Verdict::CancelAt(guest.now + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_statement_that_was_cancelled_for_its_client_is_cut_when_the_wall_cancels_it_too() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.signal();
+    guest.session.handle_client_left(guest.now);
+    guest.pass(300);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    assert!(!guest.session.was_cut());
+    guest.drain.handle_wall(guest.now);
+    guest.session.handle_cancelled(&guest.drain, guest.now);
+    assert!(guest.session.was_cut());
+}
+
+#[test]
+fn a_batch_lives_from_the_bytes_of_its_answers_that_its_client_takes() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.client("P H");
+    guest.pass(200);
+    guest.worker("1");
+    guest.pass(299);
+    assert_eq!(guest.is_over(), None);
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn a_batch_lives_from_nothing_that_is_tried_in_vain() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.client("P H");
+    let notification = guest.worker_blocked("A");
+    assert_eq!(guest.session.activity(), Activity::OpenBatch);
+    guest.pass(299);
+    guest.output(0, notification);
+    guest.client("");
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn a_batch_whose_answers_were_held_back_by_its_client_has_its_clock_from_when_they_were_taken() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.client("P B E H");
+    let answers = guest.worker_blocked("1 2 C");
+    assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    guest.pass(200);
+    guest.output(answers, 0);
+    assert_eq!(guest.session.activity(), Activity::OpenBatch);
+    guest.pass(299);
+    assert_eq!(guest.is_over(), None);
+    guest.pass(1);
+    assert_eq!(guest.is_over(), Some(EndReason::StallGrace));
+}
+
+#[test]
+fn a_client_that_leaves_is_let_go_behind_the_message_that_is_under_way() {
+    let mut guest = Guest::seated();
+    let notification = messages("A");
+    guest.worker_bytes(&notification[..6]);
+    guest.output(6, 0);
+    guest.client("X");
+    assert_eq!(guest.is_over(), None);
+    guest.worker_bytes(&notification[6..]);
+    guest.output(notification.len() - 6, 0);
+    assert_eq!(guest.is_over(), Some(EndReason::Terminate));
+}
+
+#[test]
+fn a_client_that_leaves_is_let_go_behind_the_answer_that_its_socket_has_not_taken() {
+    let mut guest = Guest::seated();
+    guest.client("Q X");
+    let answer = guest.worker_blocked("C Z:I");
+    assert_eq!(guest.is_over(), None);
+    guest.output(answer, 0);
+    assert_eq!(guest.is_over(), Some(EndReason::Terminate));
+}
+
+#[test]
+fn a_worker_that_notifications_hold_back_waits_on_its_client() {
+    for (answer, turn) in [("T", Activity::Executing), ("G", Activity::CopyIn)] {
+        let mut guest = Guest::seated();
+        guest.client("Q");
+        guest.worker(answer);
+        assert_eq!(guest.session.activity(), turn);
+        guest.worker_blocked("A");
+        assert_eq!(guest.session.activity(), Activity::StreamingOut);
+    }
+}
+
+#[test]
+fn a_client_that_takes_no_more_is_looked_at_a_moment_later() {
+    let mut guest = Guest::seated();
+    guest.signal();
+    guest.client("Q");
+    guest.pass(1);
+    guest.worker_blocked("T D");
+    let look = guest.now + guest.drain.settings().look_every();
+    assert_eq!(guest.session.next_timeout(&guest.drain, guest.now), Some(look));
+}
+
+#[test]
+fn nothing_is_looked_at_while_the_worker_is_waited_for_or_under_an_old_policy() {
+    let mut handshake = Guest::in_handshake();
+    handshake.worker("R");
+    let mut executing = Guest::seated();
+    executing.client("Q Q");
+    executing.worker("C Z:I");
+    let mut unbounded = Guest::seated();
+    let settings = Settings { drain_policy: DrainPolicy::Unbounded, ..Settings::default() };
+    unbounded.drain = Drain::new(Arc::new(settings));
+    for mut guest in [handshake, executing, unbounded] {
+        guest.signal();
+        guest.pass(1);
+        assert_ne!(guest.session.poll_verdict(&guest.drain, guest.now), Verdict::LookNow);
+    }
+}
+
+#[test]
+fn the_wall_is_the_clock_of_what_it_will_cancel_also_where_its_client_has_left() {
+    let mut guest = Guest::seated();
+    let settings = Settings { handover_drain_timeout: Duration::from_secs(200), ..Settings::default() };
+    guest.drain = Drain::new(Arc::new(settings));
+    guest.client("Q");
+    guest.signal();
+    let wall = Some((guest.now + Duration::from_secs(200), "wall"));
+    assert_eq!(guest.session.clock(&guest.drain, guest.now), wall);
+    guest.session.handle_client_left(guest.now);
+    assert_eq!(guest.session.clock(&guest.drain, guest.now), wall);
 }
