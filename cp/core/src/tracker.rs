@@ -362,7 +362,8 @@ impl Tracker {
                 self.requests.answer(kind);
             }
             b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' | b'V' => {
-                if kind == b'C' && matches!(self.stage, Stage::CopyIn | Stage::CopyBoth) {
+                // A worker that answers reads no CopyData any more.
+                if matches!(self.stage, Stage::CopyIn | Stage::CopyBoth) {
                     self.stage = Stage::Ready;
                 }
                 self.requests.answer(kind);
@@ -382,8 +383,9 @@ impl Tracker {
 
     /// Keeps the worker's key, whatever pieces it comes in. One that is longer than any key there is, is none.
     fn read_key(&mut self, body: &[u8], ended: bool) {
-        let space = CancelKey::MAX + 1 - self.key.len();
-        self.key.extend_from_slice(&body[..body.len().min(space)]);
+        if self.key.len() <= CancelKey::MAX {
+            self.key.extend_from_slice(body);
+        }
         if ended {
             self.worker_key = CancelKey::read(&self.key);
             self.key = Vec::new();

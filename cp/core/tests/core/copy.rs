@@ -195,6 +195,11 @@ fn a_replication_stream_is_idle_until_one_side_ends_it() {
          < W d E | executing 1
          < Z:I   | idle",
     );
+    // As a server does that shuts down.
+    talk(
+        "> Q     | executing 1
+         < W d C | executing 1",
+    );
 }
 
 #[test]

@@ -66,6 +66,17 @@ fn a_transaction_block_is_told_by_ready_for_query_alone() {
 }
 
 #[test]
+fn the_status_is_the_first_byte_behind_a_ready_for_querys_header() {
+    for split in 1..messages("Z:TI").len() {
+        let mut tracker = talk("> Q | executing 1");
+        for piece in [&messages("Z:TI")[..split], &messages("Z:TI")[split..]] {
+            assert_eq!(tracker.observe(piece), Ok(piece.len()));
+        }
+        assert_eq!(tracker.status(), TransactionStatus::InTransaction, "split at {split}");
+    }
+}
+
+#[test]
 fn a_batch_is_open_until_its_execute_and_executes_until_ready_for_query() {
     talk(
         "> P           | open_batch
@@ -412,6 +423,7 @@ fn the_workers_key_is_kept_wherever_its_bytes_are_split() {
 
 #[test]
 fn a_key_that_is_too_short_or_too_long_is_none() {
+    assert_eq!(CancelKey::MAX, 260, "a process id, and the longest secret of version 3.2");
     for length in [0, 7, CancelKey::MAX + 1, 10_000] {
         let key = [b"K", &(length as u32 + 4).to_be_bytes()[..], &vec![0; length]].concat();
         let mut tracker = fresh();
@@ -431,9 +443,17 @@ fn a_cancel_request_carries_the_key_and_a_log_does_not() {
         (&[0, 0, 1, 2, 200, 200, 200, 200, 200, 200][..], true),
         (&[0, 0, 1, 2, 200, 200, 200, 200], false),
         (&[0, 0, 1, 2, 200, 200, 200, 200, 200, 201], false),
+        (&[0, 0, 1, 2, 200, 200, 200, 200, 201, 201], false),
     ] {
         assert_eq!(key.matches(&CancelKey::read(other).unwrap()), matches);
     }
+}
+
+#[test]
+fn the_key_is_the_handshakes_whatever_comes_later() {
+    let mut tracker = connected();
+    worker(&mut tracker, "K:another's");
+    assert_eq!(tracker.worker_key(), CancelKey::read(b"worker's").as_ref());
 }
 
 #[test]
