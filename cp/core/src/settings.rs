@@ -351,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_looked_at_often_enough_for_the_clock_that_depends_on_it() {
+        for (stall_grace, millis) in [("1h", 250), ("64s", 250), ("25600ms", 100), ("1ms", 1)] {
+            assert_eq!(
+                with(&[("stall_grace", stall_grace)]).look_every(),
+                Duration::from_millis(millis),
+                "{stall_grace}"
+            );
+        }
+    }
+
+    #[test]
     fn the_grace_can_not_end_before_the_lame_duck() {
         assert_eq!(with(&[("idle_grace", "5s")]).check(), Ok(()));
         assert_eq!(

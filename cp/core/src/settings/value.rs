@@ -238,6 +238,20 @@ mod tests {
     }
 
     #[test]
+    fn a_year_is_a_value_and_a_second_more_is_none() {
+        let year = Duration::parse("365d").unwrap();
+        assert!(year.in_range() && Some(year).in_range());
+        let longer = year + Duration::from_secs(1);
+        assert!(!longer.in_range() && !Some(longer).in_range());
+    }
+
+    #[test]
+    fn policies_and_pacings_are_shown_by_their_names() {
+        assert_eq!(DrainPolicy::ALL.map(|policy| policy.to_string()), ["idle-aware", "unbounded", "flat"]);
+        assert_eq!(Pacing::ALL.map(|pacing| pacing.to_string()), ["even", "none"]);
+    }
+
+    #[test]
     fn what_could_be_read_as_another_duration_is_none() {
         for text in
             ["", "30", "s", "-1s", "5M", "1e3s", "1h30", "1h 30m", "2 days", "forever", "00x", "99999999999999999999s"]
