@@ -14,7 +14,7 @@ use super::time::Time;
 use super::wire::Side;
 
 /// The most that is read at once and kept for a destination that takes no more, in bytes.
-pub const CHUNK: usize = 16 * 1024;
+pub const CHUNK: usize = 16_384;
 
 /// A Terminate message, for a worker whose session is over.
 const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
@@ -200,11 +200,11 @@ impl Connection {
     pub fn drive(&mut self, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> Next {
         let mut refreshed = false;
         for _ in 0..ROUNDS {
-            let mut moved = self.send(Side::Backend, sockets, drain, now);
-            moved |= self.send(Side::Frontend, sockets, drain, now);
-            moved |= self.read(Side::Backend, sockets, drain, now);
-            moved |= self.read(Side::Frontend, sockets, drain, now);
-            moved |= self.watch_client(sockets, drain, now);
+            self.send(Side::Backend, sockets, drain, now);
+            self.send(Side::Frontend, sockets, drain, now);
+            let mut learned = self.read(Side::Backend, sockets, drain, now);
+            learned |= self.read(Side::Frontend, sockets, drain, now);
+            learned |= self.watch_client(sockets, drain, now);
             if let Some(packet) = self.opened.take() {
                 return Next::Opened(packet);
             }
@@ -222,7 +222,7 @@ impl Connection {
                     return Next::Cancel;
                 }
                 Verdict::CloseNow(reason) => return Next::Close(reason),
-                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) if moved => {}
+                Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) if learned => {}
                 Verdict::CarryOn | Verdict::CloseAt(..) | Verdict::CancelAt(_) => {
                     self.shrink();
                     return Next::Wait(self.next_timeout(drain, now));
@@ -232,9 +232,8 @@ impl Connection {
         Next::Again
     }
 
-    /// Does for this side what there is to do. Returns whether anything moved.
-    fn send(&mut self, to: Side, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> bool {
-        let mut moved = false;
+    /// Does for this side what there is to do.
+    fn send(&mut self, to: Side, sockets: &mut impl Sockets, drain: &Drain, now: Time) {
         while let Some(transmit) = self.poll_transmit(to, drain, now) {
             let Transmit::Bytes(bytes) = transmit else {
                 if sockets.end(to) {
@@ -246,7 +245,6 @@ impl Connection {
             match sockets.write(to, bytes) {
                 Written::Taken(taken) => {
                     self.handle_taken(to, taken, drain, now);
-                    moved |= taken > 0;
                     if taken < all {
                         break;
                     }
@@ -257,7 +255,6 @@ impl Connection {
                 }
             }
         }
-        moved
     }
 
     /// Reads from this side what is wanted of it, and sends it on. Returns whether anything was learned.
@@ -567,9 +564,9 @@ impl Pipe {
         self.cleared < self.bytes.len()
     }
 
-    /// Keeps `bytes`, of which the first `cleared` may go on; no more than that if others are held back.
+    /// Keeps `bytes`, of which the first `cleared` may go on. None are kept while others are held back.
     fn keep(&mut self, bytes: &[u8], cleared: usize) {
-        debug_assert!(cleared == 0 || !self.has_held(), "nothing overtakes what is held back");
+        debug_assert!(!self.has_held(), "nothing overtakes what is held back");
         self.bytes.extend_from_slice(bytes);
         self.cleared += cleared;
     }
@@ -606,6 +603,35 @@ impl Pipe {
     fn give_back(&mut self) {
         if self.bytes.is_empty() {
             self.bytes = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Activity, Settings};
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_keeps_no_memory_for_bytes_and_a_busy_one_does() {
+        let (drain, now) = (Drain::new(Arc::new(Settings::default())), Time::EPOCH);
+        let mut connection = Connection::new(Pace::default(), &drain, now);
+        connection.handle_startup(vec![0; 8], &drain, now);
+        connection.handle_worker_found(&drain, now);
+        connection.handle_taken(Side::Backend, 8, &drain, now);
+        for (from, to, message, activity) in [
+            (Side::Backend, Side::Frontend, &b"Z\0\0\0\x05I"[..], Activity::Idle),
+            (Side::Frontend, Side::Backend, b"S\0\0\0\x04", Activity::Executing),
+            (Side::Backend, Side::Frontend, b"Z\0\0\0\x05I", Activity::Idle),
+        ] {
+            connection.handle_bytes(from, message, &drain, now);
+            connection.handle_taken(to, message.len(), &drain, now);
+            assert_eq!(connection.session.activity(), activity);
+            connection.shrink();
+            let memory = connection.up.bytes.capacity() + connection.down.bytes.capacity();
+            assert_eq!(memory == 0, activity == Activity::Idle, "{activity}");
         }
     }
 }
