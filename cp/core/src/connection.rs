@@ -218,7 +218,7 @@ impl Connection {
                     sockets.refresh();
                 }
                 Verdict::CancelNow => {
-                    self.session.handle_cancelled(drain, now);
+                    self.handle_cancelled(drain, now);
                     return Next::Cancel;
                 }
                 Verdict::CloseNow(reason) => return Next::Close(reason),

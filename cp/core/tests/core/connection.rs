@@ -521,6 +521,7 @@ fn a_client_that_resets_its_connection_or_takes_nothing_any_more_is_let_go_at_on
         relay.sockets.client.room = usize::MAX;
         reset(&mut relay);
         assert_eq!(relay.drive(), Next::LetGo);
+        assert_eq!(relay.connection.next_timeout(&relay.drain, relay.now), Some(relay.now));
     }
 }
 
