@@ -222,7 +222,9 @@ fn a_replication_stream_owes_the_rest_of_its_message_and_no_more() {
     assert_eq!(tracker.owed(), Some(2), "of the header");
     assert_eq!(tracker.observe(&data[3..5]), Ok(2));
     assert_eq!(tracker.owed(), Some(4), "of the body");
-    assert_eq!(tracker.observe(&data[5..]), Ok(4));
+    assert_eq!(tracker.observe(&data[5..6]), Ok(1));
+    assert_eq!(tracker.owed(), Some(3), "of the rest of it");
+    assert_eq!(tracker.observe(&data[6..]), Ok(3));
     assert_eq!((tracker.owed(), tracker.activity()), (None, Activity::Idle));
 }
 

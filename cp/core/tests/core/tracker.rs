@@ -490,6 +490,14 @@ fn a_request_is_held_during_the_handshake_and_a_password_is_not() {
 }
 
 #[test]
+fn a_password_passes_in_whatever_pieces_it_comes() {
+    let mut tracker = fresh();
+    for byte in messages("p") {
+        assert_eq!(tracker.forward(&[byte], Gate::Open), Ok(1));
+    }
+}
+
+#[test]
 fn nothing_is_forwarded_behind_a_terminate() {
     let mut tracker = connected();
     assert_eq!(tracker.forward(&messages("X Q"), Gate::Open), Ok(messages("X").len()));
