@@ -79,7 +79,7 @@ pub(crate) struct WorkerSession<'a> {
 /// A batch of the extended protocol: from its first message to its Sync, or to its session's end.
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
-    pub(super) worker_session: u32,
+    pub(crate) worker_session: u32,
     /// Whose.
     pub(crate) application: Option<&'a str>,
     pub(crate) began: Moment,

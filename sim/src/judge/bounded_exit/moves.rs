@@ -209,7 +209,10 @@ fn fed(run: &Judged, connection: &Connection, batch: &Batch) -> Vec<Moment> {
     let requests = || story.requests_of(connection);
     let sent = requests().map(|request| request.sent).chain(connection.fed.iter().copied());
     let within = |moment: &Moment| *moment > batch.began && batch.ended.is_none_or(|ended| *moment < ended);
-    let mut fed: Vec<Moment> = sent.filter(within).chain(batch.ended).collect();
+    // Its Sync is the last, unless the session ended instead.
+    let over = story.worker_sessions.get(&batch.worker_session).and_then(|session| session.ended);
+    let synced = batch.ended.filter(|ended| Some(*ended) != over);
+    let mut fed: Vec<Moment> = sent.filter(within).chain(synced).collect();
     fed.sort_unstable();
     let signal = story.signal().map_or(Time::EPOCH, |signal| signal.at);
     let (mut paused, mut last) = (Duration::ZERO, batch.began.at);
