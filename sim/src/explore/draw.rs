@@ -315,7 +315,7 @@ impl Plan {
                 draft.event(at, action, &format!("{of_client}{stays}"));
             }
             Action::Garbage => draft.event(at, action, &of_client),
-            Action::Drain | Action::Undrain | Action::Notify => {}
+            // Orders to stop are drawn apart, and who does not listen is never notified.
             _ => {}
         }
     }

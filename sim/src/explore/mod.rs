@@ -257,7 +257,7 @@ impl Explored {
     }
 }
 
-/// SIGKILL cuts what runs, as it says, and proves nothing; the others are drawn with what begins them.
+/// SIGKILL cuts what runs, and a file would have to say whom: it proves nothing here.
 const NEVER_DRAWN: [&str; 1] = ["sigkill"];
 
 /// Writes a find: the file that shows it, what it shows, and how to see it again.

@@ -489,4 +489,20 @@ mod tests {
         assert_eq!(flushed().killed(80.0).eof(80.0, "a.1").judge(check), [""; 0]);
         assert_eq!(flushed().judge(check), [""; 0]);
     }
+
+    #[test]
+    fn a_statement_behind_an_open_batch_is_its_sync_point() {
+        let fails = flushed().begun(62.0, "a.1/2", Query).failed(62.1, "a.1/2", "22012");
+        assert_eq!(fails.clone().goodbye(80.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(fails.committed(62.1, &["a.1/1"]).goodbye(80.0, "a.1").judge(check).len(), 1);
+        let done = flushed().answered(62.0, 62.1, "a.1/2", Query).goodbye(80.0, "a.1");
+        assert_eq!(done.judge(check).len(), 1);
+    }
+
+    #[test]
+    fn what_its_worker_took_with_it_was_never_promised() {
+        let crashed = flushed().event(70.0, Event::Fault { what: Fault::WorkerCrash });
+        assert_eq!(crashed.fatal(70.1, "a.1", "08006", None).eof(70.1, "a.1").judge(check), [""; 0]);
+        assert_eq!(flushed().fatal(70.1, "a.1", "08006", None).eof(70.1, "a.1").judge(check).len(), 1);
+    }
 }

@@ -149,8 +149,8 @@ fn queued(run: &Judged, signal: Moment) -> Option<Moment> {
 mod tests {
     use super::super::fixture::{Log, conn};
     use super::*;
-    use crate::cast::history::Event;
     use crate::cast::history::RequestKind::{Begin, Commit, Query};
+    use crate::cast::history::{Event, Fault};
 
     fn idle() -> Log {
         Log::default().session(1.0, "idle.1").answered(2.0, 3.0, "idle.1/1", Query).term(60.0)
@@ -301,5 +301,30 @@ mod tests {
         assert!(holds(&idle().quit(70.0).exit(70.05, 131)));
         assert!(!holds(&idle().quit(70.0).exit(71.0, 131)));
         assert!(!holds(&Log::default().quit(70.0).exit(71.0, 131)));
+    }
+
+    #[test]
+    fn what_a_worker_that_hangs_was_sent_may_run_as_far_as_anybody_knows() {
+        let fed = || Log::default().session(1.0, "a.1").event(50.0, Event::Fault { what: Fault::WorkerHang });
+        let fed = fed().event(51.0, Event::BatchFed { conn: conn("a.1") }).term(60.0);
+        assert!(holds(&fed.killed(86_460.0)));
+        let idle = Log::default().session(1.0, "a.1").event(50.0, Event::Fault { what: Fault::WorkerHang });
+        assert!(!holds(&idle.term(60.0).killed(86_460.0)));
+    }
+
+    #[test]
+    fn who_came_too_late_may_keep_the_process_for_half_a_second() {
+        let late = || idle().goodbye(90.0, "idle.1").connecting(94.9, "b.1");
+        assert!(holds(&late().exit(95.5, 0)));
+        assert!(!holds(&late().exit(95.7, 0)));
+        assert!(!holds(&idle().goodbye(90.0, "idle.1").exit(95.5, 0)));
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_obeys_a_sigquit_when_it_goes_on() {
+        let stopped = Log::default().event(50.0, Event::Fault { what: Fault::PodStopped }).quit(60.0);
+        let goes_on = stopped.event(70.0, Event::Fault { what: Fault::PodGoesOn });
+        assert!(holds(&goes_on.clone().exit(70.0, 131)));
+        assert!(!holds(&goes_on.exit(71.0, 131)));
     }
 }

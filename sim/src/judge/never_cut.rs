@@ -394,4 +394,22 @@ mod tests {
         };
         assert_eq!((reset(151.0), reset(150.0)), (0, 1));
     }
+
+    #[test]
+    fn a_worker_that_talked_nonsense_ended_its_statement_itself() {
+        let cut = |log: Log| {
+            let log = log.statement_ended(70.0, "etl.1/1", StatementEnd::Failed("57P01".to_owned()));
+            log.fatal(70.0, "etl.1", "08P01", None).ended(70.0, "etl.1/1", error("08P01")).judge(check).len()
+        };
+        let garbled = running().event(69.0, Event::Fault { what: Fault::Garbage { client: "etl".to_owned() } });
+        let another = running().event(69.0, Event::Fault { what: Fault::Garbage { client: "b".to_owned() } });
+        assert_eq!((cut(garbled), cut(another), cut(running())), (0, 1, 1));
+    }
+
+    #[test]
+    fn a_sigkill_cuts_nothing_that_a_worker_which_hangs_could_have_ended() {
+        let hangs = running().event(70.0, Event::Fault { what: Fault::WorkerHang });
+        assert_eq!(hangs.killed(86_460.0).judge(check), [""; 0]);
+        assert_eq!(running().killed(86_460.0).judge(check).len(), 1);
+    }
 }

@@ -186,7 +186,7 @@ fn unseen(run: &Judged, session: &Connection, record: &EndRecord, left: Moment) 
     let away = || run.story.outages.of_client(session.conn, record.ended, left.at);
     let before = record.ended + run.slack() < left.at && (session.reads_late() || away());
     // Or its goodbye was lost or held on its way.
-    before || record.ended >= left.at && run.story.outages.of_client(session.conn, left.at, record.ended)
+    before || record.ended >= left.at && run.story.outages.between(session.conn, left.at, record.ended)
 }
 
 /// Until when a session's worker executed what its client had left behind; none if nothing.
@@ -533,5 +533,37 @@ mod tests {
     fn a_pod_that_writes_no_records_is_not_judged() {
         let without = client().left(70.0, "a.1", "disconnect").exit(90.0, 0);
         assert_eq!((without.judge(check).len(), without.reporting(&[]).judge(check).len()), (1, 0));
+    }
+
+    fn ended_at(log: Log, seconds: u64, reason: EndReason) -> Vec<String> {
+        let ended = Time::from_epoch(Duration::from_secs(seconds));
+        log.but_recorded(|record| (record.ended, record.reason) = (ended, reason)).judge(check)
+    }
+
+    #[test]
+    fn who_does_not_read_leaves_a_session_that_was_over_long_before() {
+        let deaf = client().event(61.0, Event::ReadingStopped { conn: conn("a.1") });
+        let left = |log: Log| log.left(300.0, "a.1", "vanish").recorded(300.0, "a.1", EndReason::ClientReset);
+        assert_eq!(ended_at(left(deaf.clone()), 80, EndReason::Boundary), [""; 0]);
+        assert_eq!(ended_at(left(deaf), 80, EndReason::ClientReset).len(), 1, "nobody had left then");
+        assert_eq!(ended_at(left(client()), 80, EndReason::Boundary).len(), 1, "it read");
+    }
+
+    #[test]
+    fn a_goodbye_that_is_held_on_its_way_ends_nothing_yet() {
+        let between = ["clients", "pod"].map(str::to_owned);
+        let held = client().event(61.0, Event::Fault { what: Fault::Hold { between } });
+        let left = |log: Log| log.left(70.0, "a.1", "disconnect").recorded(70.0, "a.1", EndReason::Terminate);
+        assert_eq!(ended_at(left(held), 360, EndReason::StallGrace), [""; 0]);
+        assert_eq!(ended_at(left(client()), 360, EndReason::StallGrace).len(), 1);
+    }
+
+    #[test]
+    fn a_process_that_is_stopped_sees_an_end_when_it_goes_on() {
+        let stopped = client().event(61.0, Event::Fault { what: Fault::PodStopped }).left(62.0, "a.1", "reset");
+        let goes_on = stopped.event(70.0, Event::Fault { what: Fault::PodGoesOn });
+        let recorded = goes_on.recorded(70.0, "a.1", EndReason::ClientReset);
+        assert_eq!(ended_at(recorded.clone(), 70, EndReason::ClientReset), [""; 0]);
+        assert_eq!(ended_at(recorded, 90, EndReason::ClientReset).len(), 1);
     }
 }

@@ -87,6 +87,12 @@ impl<'a> Outages<'a> {
         self.0.iter().any(|outage| outage.is_of_client(conn) && outage.touches(from, to))
     }
 
+    /// The same, where it was the network.
+    pub(crate) fn between(&self, conn: &Conn, from: Time, to: Time) -> bool {
+        let mut network = self.0.iter().filter(|outage| outage.what != What::PodStopped && outage.is_of_client(conn));
+        network.any(|outage| outage.touches(from, to))
+    }
+
     /// When packets between the pod and this client began to be lost, or to wait, and when the last of them came through.
     pub(crate) fn client_cut_off(&self, conn: &Conn) -> impl Iterator<Item = Time> {
         let network = |outage: &&Outage| outage.what != What::PodStopped && outage.is_of_client(conn);
