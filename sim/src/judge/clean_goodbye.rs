@@ -17,6 +17,9 @@ use crate::story::{Connection, FatalRead, Moment};
 /// The SQLSTATEs of an end by the drain, of a refusal by it, and of an idle timeout.
 const EXPLAINED: [&str; 3] = ["57P01", "57P03", "57P05"];
 
+/// How many of the engine's ticks a connection takes to be accepted: two each way.
+const ACCEPT_TICKS: u32 = 4;
+
 /// At most one violation for each connection.
 pub fn check(run: &Judged) -> Vec<Violation> {
     run.story.connections.iter().filter_map(|connection| goodbye(run, connection)).collect()
@@ -70,7 +73,9 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     // A late one is told why not as long as the process is there; nobody waits for it.
     let lame_duck_end = run.story.signal().map(|signal| signal.at + run.settings.lame_duck);
     let came = run.story.outages.heard(connection.connecting.at, run.slack());
-    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.slack() >= end));
+    // Accepted is who has been there and back.
+    let accepted = ACCEPT_TICKS * run.resolution + 2 * run.story.latency;
+    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + accepted >= end));
     let crossed = late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
