@@ -283,17 +283,19 @@ fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
     };
     let begun = Stopwatch::start();
     let is_over = || options.time.is_some_and(|time| begun.elapsed() >= time);
+    // Nobody sees a hidden bar, and this is done for each run.
+    let is_shown = !bar.is_hidden();
     let told = |explored: &explore::Explored| {
-        bar.set_position(explored.runs);
-        bar.set_message(explored.brief(begun.elapsed()));
+        if is_shown {
+            bar.set_position(explored.runs);
+            bar.set_message(explored.brief(begun.elapsed()));
+        }
     };
-    let mut explored = explore::explore(&last_call(), &asked, &is_over, told)
-        .map_err(|error| format!("error: a find can't be kept in {}: {error}", options.out.display()))?;
+    let not_kept = |error| format!("error: a find can't be kept in {}: {error}", options.out.display());
+    let mut explored = explore::explore(&last_call(), &asked, &is_over, told).map_err(not_kept)?;
     let wall = begun.elapsed();
     bar.set_message("making finds smaller");
-    explored
-        .shrink(&last_call(), options.shrink)
-        .map_err(|error| format!("error: a find can't be kept in {}: {error}", options.out.display()))?;
+    explored.shrink(&last_call(), options.shrink).map_err(not_kept)?;
     bar.finish_and_clear();
     match options.format {
         Format::Text => print(&explored.text(wall, std::io::stdout().is_terminal()))?,

@@ -4,18 +4,10 @@ use std::sync::Mutex;
 
 /// Does `work` for all `jobs`, which are begun in their order. The results are in the same order.
 pub fn each<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec<R> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
-    let next = Mutex::new(jobs.into_iter().enumerate());
     let results = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some((index, job)) = { next.lock().expect("nothing panics in here").next() } {
-                    let result = work(job);
-                    results.lock().expect("nothing panics in here").push((index, result));
-                }
-            });
-        }
+    each_of(jobs.into_iter().enumerate(), |(index, job)| {
+        let result = work(job);
+        results.lock().expect("nothing panics in here").push((index, result));
     });
     let mut results = results.into_inner().expect("all threads are done");
     results.sort_by_key(|(index, _)| *index);

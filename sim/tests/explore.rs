@@ -43,19 +43,18 @@ fn every_word_of_the_vocabulary_is_drawn_and_every_promise_is_at_stake() {
 }
 
 /// A control plane that knows nothing of a signal: it says goodbye to nobody.
-fn deaf() -> Arc<dyn Pod> {
-    Arc::new(|world: AnyWorld, config: Config| async move {
-        let _listener = world.bind(&config.listen).await.expect("the address is free");
-        let _signal = world.next_signal().await;
-        0
-    })
+async fn deaf(world: AnyWorld, config: Config) -> u8 {
+    let _listener = world.bind(&config.listen).await.expect("the address is free");
+    let _signal = world.next_signal().await;
+    0
 }
 
 #[test]
 fn a_defect_is_found_made_small_and_shown_again_by_the_file_that_is_kept() {
     let out = folder("deaf");
-    let mut explored = explore::explore(&deaf(), &asked(30, out), &|| false, |_| {}).expect("nothing is in the way");
-    explored.shrink(&deaf(), Duration::from_secs(20)).expect("it can be written");
+    let pod: Arc<dyn Pod> = Arc::new(deaf);
+    let mut explored = explore::explore(&pod, &asked(30, out), &|| false, |_| {}).expect("nothing is in the way");
+    explored.shrink(&pod, Duration::from_secs(20)).expect("it can be written");
     let find = &explored.finds["clean-goodbye"];
     let kept = std::fs::read_to_string(&find.path).expect("it is kept");
     assert!(kept.contains("# breaks clean-goodbye: ") && kept.contains("# again: sim run "), "{kept}");
@@ -63,14 +62,7 @@ fn a_defect_is_found_made_small_and_shown_again_by_the_file_that_is_kept() {
     let steps: usize = scenario.clients.iter().map(|client| Step::every(&client.steps).count()).sum();
     assert!(steps <= 2 && scenario.events.len() <= 1, "{kept}");
     let suite = sim::Suite::new(&find.path).seeds(sim::suite::Seeds::Only(find.shows_under));
-    let again = suite
-        .pod("deaf", |world: AnyWorld, config: Config| async move {
-            let _listener = world.bind(&config.listen).await.expect("the address is free");
-            let _signal = world.next_signal().await;
-            0
-        })
-        .run()
-        .expect("it is a good file");
+    let again = suite.pod("deaf", deaf).run().expect("it is a good file");
     assert_eq!(again.column("deaf").on(sim::scenario::Promise::CleanGoodbye).broken.len(), 1, "{again}");
 }
 

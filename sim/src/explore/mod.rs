@@ -65,7 +65,7 @@ pub struct Explored {
     /// Simulated time of them all.
     pub simulated: Duration,
     /// How often each word of a step and each event was drawn.
-    pub words: BTreeMap<String, u64>,
+    pub words: BTreeMap<&'static str, u64>,
     /// What they reached.
     pub coverage: Coverage,
     /// In how many of them each promise could have been broken.
@@ -150,22 +150,23 @@ impl Explored {
         let steps = scenario.clients.iter().flat_map(|client| Step::every(&client.steps)).map(|step| step.word());
         let events = scenario.events.iter().map(|event| event.action.name());
         for word in steps.chain(events) {
-            *self.words.entry(word.to_owned()).or_default() += 1;
+            *self.words.entry(word).or_default() += 1;
         }
         for failure in trial.failures {
+            let known = self.finds.get_mut(&failure.broke);
+            let more = known.as_ref().map_or(0, |known| known.more + 1);
+            if let Some(known) = known
+                && known.seed <= seed
+            {
+                known.more = more;
+                continue;
+            }
             let path = out.join(format!("{}-{seed}.toml", failure.broke));
-            let known = self.finds.get(&failure.broke);
-            let is_first = known.is_none_or(|known| seed < known.seed);
-            let more = known.map_or(0, |known| known.more + 1);
-            if is_first {
-                keep(&path, &text, &failure, seed)?;
-                if let Some(known) = known {
-                    fs::remove_file(&known.path)?;
-                }
-                let broke = failure.broke.clone();
-                self.finds.insert(broke, Find { seed, shows_under: seed, failure, text: text.clone(), more, path });
-            } else if let Some(find) = self.finds.get_mut(&failure.broke) {
-                find.more = more;
+            keep(&path, &text, &failure, seed)?;
+            let (broke, text) = (failure.broke.clone(), text.clone());
+            let find = Find { seed, shows_under: seed, failure, text, more, path };
+            if let Some(later) = self.finds.insert(broke, find) {
+                fs::remove_file(&later.path)?;
             }
         }
         Ok(())
@@ -188,8 +189,8 @@ impl Explored {
     /// Where it stands, in a few words.
     pub fn brief(&self, wall: Duration) -> String {
         let rate = self.runs as f64 / wall.as_secs_f64().max(f64::MIN_POSITIVE);
-        let reached = Mark::all().len() - self.coverage.missing().len();
-        format!("{rate:.0}/s, {reached} of {} reached, {} promises broken", Mark::all().len(), self.finds.len())
+        let (all, missing) = (Mark::all().len(), self.coverage.missing().len());
+        format!("{rate:.0}/s, {} of {all} reached, {} promises broken", all - missing, self.finds.len())
     }
 
     /// For people.

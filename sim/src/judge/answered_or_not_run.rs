@@ -60,7 +60,7 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
     let told = connection.fatals.iter().any(|fatal| fatal.moment > request.sent);
     // What was read is judged. Who does not read, or can't be reached, may have been told.
     // So may who was closed while nothing reached it, and has asked for more since.
-    let closed = story.worker_session_of(connection).and_then(|session| session.ended).map(|closed| closed.at);
+    let closed = story.worker_let_go(connection).map(|closed| closed.at);
     let since = closed.map_or(request.sent.at, |closed| closed.min(request.sent.at));
     let unseen = connection.deaf_at(over).is_some()
         || story.outages.of_client(connection.conn, request.sent.at, over.at)

@@ -68,14 +68,8 @@ pub struct Bound {
 
 impl Bound {
     fn of_quit(run: &Judged, quit: Moment) -> Bound {
-        // A process that is stopped can't do anything in time.
-        let stopped = run.story.outages.stopped_since(quit.at, run.story.last.unwrap_or(quit).at);
-        Bound {
-            at: quit.at + run.slack() + stopped,
-            why: "SIGQUIT: at once".to_owned(),
-            shown: Some(quit),
-            waits: false,
-        }
+        let at = quit.at + may_be_late(run, quit);
+        Bound { at, why: "SIGQUIT: at once".to_owned(), shown: Some(quit), waits: false }
     }
 
     fn of_drain(run: &Judged, signal: Moment) -> Bound {
@@ -108,15 +102,14 @@ impl Bound {
                 (format!("a wall {wall}, teardown_budget {budget}"), None)
             }
         };
-        // A process that is stopped can't do anything in time.
-        let stopped = run.story.outages.stopped_since(signal.at, run.story.last.unwrap_or(signal).at);
-        Bound {
-            at: bound.at + run.slack() + stopped + late_ones(run, signal),
-            why,
-            shown,
-            waits: progress.wall.is_none(),
-        }
+        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal);
+        Bound { at, why, shown, waits: progress.wall.is_none() }
     }
+}
+
+/// How much later than its bound a process that was told so may be gone: one that is stopped can't do anything in time.
+fn may_be_late(run: &Judged, told: Moment) -> Duration {
+    run.slack() + run.story.outages.stopped_since(told.at, run.story.last.unwrap_or(told).at)
 }
 
 /// Who came too late is not waited for, but may be told so: for that long, when all others are gone.

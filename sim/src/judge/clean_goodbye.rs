@@ -10,6 +10,8 @@
 //! the packet and the end of `session_init_timeout` cross; if it was told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
 //! nobody is.
 
+use lastcall_core::Time;
+
 use super::{Judged, Violation};
 use crate::scenario::model::Promise;
 use crate::story::{Connection, FatalRead, Moment};
@@ -28,13 +30,13 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let (what, shown) = flaw(run, connection)?;
     // Who reads again when it has been given up finds what is left of the connection.
-    let given_up = connection.deaf_until(shown).is_some_and(|(from, to)| to.at >= from.at + run.settings.close_linger);
-    let given_up = given_up && !connection.fatals.is_empty();
+    let given_up = !connection.fatals.is_empty()
+        && connection.deaf_until(shown).is_some_and(|(from, to)| to.at >= from.at + run.settings.close_linger);
     // A goodbye takes a way there and one back.
     let hasty = run.settings.close_linger < run.slack();
     let reads = connection.deaf_at(shown).is_none() && !given_up;
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
-    let closed = run.story.worker_session_of(connection).and_then(|session| session.ended);
+    let closed = run.story.worker_let_go(connection);
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
         || closed.is_some_and(|closed| {
             let linger = run.settings.close_linger + run.slack();
@@ -115,7 +117,7 @@ fn crashed(run: &Judged, connection: &Connection) -> bool {
 /// Whether the process stood still when it would have waited for the end of a message.
 fn stood_still(run: &Judged, end: Moment) -> bool {
     let waits = run.settings.close_linger + run.slack();
-    let from = lastcall_core::Time::EPOCH + end.at.since(lastcall_core::Time::EPOCH).saturating_sub(waits);
+    let from = Time::EPOCH + end.at.since(Time::EPOCH + waits);
     !run.story.outages.stopped_since(from, end.at).is_zero()
 }
 

@@ -130,7 +130,7 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
                 connections.any(|it| {
                     let seen = visible_end(it);
                     // What a client leaves running is waited for.
-                    let runs_on = run.story.worker_session_of(it).and_then(|session| session.ended);
+                    let runs_on = run.story.worker_let_go(it);
                     let over = |end: Moment| runs_on.map_or(end.at, |over| over.at.max(end.at));
                     seen.is_none_or(|(end, _)| over(end) + run.slack() >= at)
                 })
@@ -166,7 +166,7 @@ fn ended_by_wall(run: &Judged, request: &Request, wall: Time) -> Option<Moment> 
 
 /// Whether a connection's session was over before this drain began, whatever its client had read of that: its worker knows.
 fn gone_before(run: &Judged, connection: &Connection) -> bool {
-    let over = run.story.worker_session_of(connection).and_then(|session| session.ended);
+    let over = run.story.worker_let_go(connection);
     over.zip(run.story.signal()).is_some_and(|(over, signal)| over < signal)
 }
 
@@ -232,7 +232,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let at_least = connections.iter().filter(|connection| {
         let began = connection.began.is_some_and(|began| began.at < before);
         // One whose end was decided before belongs to a drain before, however long its client takes to see it.
-        let over = story.worker_session_of(connection).and_then(|session| session.ended);
+        let over = story.worker_let_go(connection);
         let decided = over.is_some_and(|over| over.at <= after);
         // Nor can it be told when one was closed who does not read.
         let deaf = connection.deaf_at(signal).is_some();

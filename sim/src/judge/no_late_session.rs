@@ -56,7 +56,7 @@ fn somebody_is_there(run: &Judged, lame_duck_over: Time, at: Moment) -> bool {
     let waited_for = |it: &&Connection| it.connecting.at < lame_duck_over && it.failed.is_none();
     // Of a client that does not read, its worker knows whether it was closed.
     let closed = |it: &Connection| {
-        let over = run.story.worker_session_of(it).and_then(|session| session.ended);
+        let over = run.story.worker_let_go(it);
         over.is_some_and(|over| over.at + run.settings.close_linger <= at.at + run.slack())
     };
     let mut there = run.story.connections.iter().filter(waited_for).filter(|it| it.open_at(at.at));

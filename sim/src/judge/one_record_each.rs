@@ -132,7 +132,7 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
         }
         if !ended_then(run, session, ended, ending, record) {
             format!("says that it ended {}, but that was {}", run.when(record.ended), run.when(ended.at))
-        } else if !fits(run, record, session, ending) {
+        } else if !fits(run, record, session, (ended, ending)) {
             format!("says {}, but {}", record.reason, seen(ending))
         } else {
             misbilled(run, session, record)?
@@ -159,10 +159,9 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
     if heard.is_none_or(|heard| heard > ended.at && apart(record.ended, heard) <= run.slack()) {
         return true;
     }
-    let quit = run.story.quit().filter(|_| record.reason == EndReason::Quit);
     match ending {
         // What a client had left behind was still waited for.
-        Ending::Left(_) if quit.is_some_and(|quit| quit >= ended && apart(quit.at, record.ended) <= run.slack()) => {
+        Ending::Left(_) if record.reason == EndReason::Quit && quit_then(run, record).is_some_and(|it| it >= ended) => {
             true
         }
         // A machine that nothing reaches gives the connection up by itself.
@@ -189,6 +188,11 @@ fn unseen(run: &Judged, session: &Connection, record: &EndRecord, left: Moment) 
     before || record.ended >= left.at && run.story.outages.between(session.conn, left.at, record.ended)
 }
 
+/// The SIGQUIT, if it came when the record says that the session ended.
+fn quit_then(run: &Judged, record: &EndRecord) -> Option<Moment> {
+    run.story.quit().filter(|quit| apart(quit.at, record.ended) <= run.slack())
+}
+
 /// Until when a session's worker executed what its client had left behind; none if nothing.
 fn runs_on_to(run: &Judged, session: &Connection, left: Moment) -> Option<Time> {
     let statements = run.story.requests_of(session).flat_map(|request| run.story.statements_of(request));
@@ -207,7 +211,7 @@ fn seen(ending: Ending) -> String {
 }
 
 /// Whether the record's reason fits what the client saw.
-fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) -> bool {
+fn fits(run: &Judged, record: &EndRecord, session: &Connection, (ended, ending): (Moment, Ending)) -> bool {
     match ending {
         Ending::Fatal(code) => {
             let detail = session.fatals.first().and_then(|fatal| fatal.detail);
@@ -220,9 +224,9 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, ending: Ending) 
             of_worker || speaks(record.reason) && named.is_none_or(|named| named == record.reason)
         }
         // Who was closed before it left was not closed by itself; whose goodbye came late or never may have been anything.
-        Ending::Left(_) if session.ending().is_some_and(|(left, _)| unseen(run, session, record, left)) => {
+        Ending::Left(_) if unseen(run, session, record, ended) => {
             let by_itself = record.reason.by_client() && session.half_closed.is_none();
-            !by_itself || session.ending().is_some_and(|(left, _)| record.ended >= left.at)
+            !by_itself || record.ended >= ended.at
         }
         // Whichever clock was the first to miss it.
         Ending::Left("vanish") => record.reason != EndReason::Terminate,
@@ -246,7 +250,7 @@ fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> 
     let (story, slack) = (&run.story, run.slack());
     let (from, to) = (session.connecting.at, record.ended + slack);
     match record.reason {
-        EndReason::Quit => return story.quit().is_some_and(|quit| apart(quit.at, record.ended) <= slack),
+        EndReason::Quit => return quit_then(run, record).is_some(),
         EndReason::IdleTimeout => return !run.settings.idle_timeout.is_zero(),
         EndReason::WorkerLost => return story.dismissed(session, from, to) || story.outages.worker_lost(from, to),
         EndReason::WorkerMalformed => return story.garbled(session, from, to),
@@ -262,7 +266,8 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
     let story = &run.story;
     let until = |moment: Option<Moment>| moment.map_or(record.ended, |moment| moment.at.min(record.ended));
     let (mut worked, mut steps) = (Duration::ZERO, 1u32);
-    for statement in story.requests_of(session).flat_map(|request| story.statements_of(request)) {
+    let statements = || story.requests_of(session).flat_map(|request| story.statements_of(request));
+    for statement in statements() {
         let end = statement.end.map(|(end, _)| end);
         let waited = statement.waits.iter().map(|wait| until(wait.went_on.or(end)).since(wait.began.at));
         worked += until(end).since(statement.began.at).saturating_sub(waited.sum());
@@ -278,7 +283,6 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
         .map(|batch| until(batch.ended).since(batch.began.at))
         .sum();
     // The pod sees the end of an answer when all of it has come.
-    let statements = || story.requests_of(session).flat_map(|request| story.statements_of(request));
     let blind: Duration = statements().filter_map(|statement| statement.works_unseen(record.ended)).sum();
     let unseen = unasked + blind + run.transit(record.sent);
     // What was on its way for longer than a network takes was executing, as far as the pod could see.

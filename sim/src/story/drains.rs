@@ -99,10 +99,9 @@ impl Drains {
                 self.all.push(Drain::begun(moment, Cause::Request, settings));
             }
             (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) => {
-                drain.recalled = Some(moment);
                 // Behind a signal it would have been refused: it was before, and only its answer came later.
+                drain.recalled = Some(signalled.map_or(moment, |(moment, _)| moment));
                 if let Some((moment, signal)) = signalled {
-                    drain.recalled = Some(moment);
                     self.all.push(Drain::begun(moment, Cause::Signal(signal), settings));
                 }
             }

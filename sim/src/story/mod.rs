@@ -80,8 +80,8 @@ pub struct Story<'a> {
     crashes: Vec<Moment>,
     /// When the worker ended sessions with a FATAL of its own: those of this client, or all.
     dismissals: Vec<(Moment, Option<&'a str>)>,
-    /// When a worker talked nonsense to a client's sessions, and whose.
-    garbled: Vec<(Moment, &'a str)>,
+    /// When a worker talked nonsense to a client's sessions.
+    garbled: Vec<(Moment, Option<&'a str>)>,
     /// When the worker began to take no new sessions (true), and took them again (false).
     refusals: Vec<(Moment, bool)>,
     /// When what lay between two hosts, or a host, let nothing through.
@@ -162,14 +162,12 @@ impl<'a> Story<'a> {
 
     /// Whether the worker itself ended this connection's session in this time.
     pub(crate) fn dismissed(&self, connection: &Connection, from: Time, to: Time) -> bool {
-        let its = |client: Option<&str>| client.is_none_or(|client| client == connection.conn.client);
-        self.dismissals.iter().any(|(moment, client)| its(*client) && from <= moment.at && moment.at <= to)
+        befell(&self.dismissals, connection, from, to)
     }
 
     /// Whether a worker talked nonsense to this connection in this time.
     pub(crate) fn garbled(&self, connection: &Connection, from: Time, to: Time) -> bool {
-        let its = |client: &str| client == connection.conn.client;
-        self.garbled.iter().any(|(moment, client)| its(client) && from <= moment.at && moment.at <= to)
+        befell(&self.garbled, connection, from, to)
     }
 
     /// Whether anything befell the network or the worker.
@@ -208,6 +206,11 @@ impl<'a> Story<'a> {
         self.worker_sessions.values().filter(its).max_by_key(|session| session.began)
     }
 
+    /// When the worker's session ended that served this connection: its worker knows, whatever its client has seen.
+    pub(crate) fn worker_let_go(&self, connection: &Connection) -> Option<Moment> {
+        self.worker_session_of(connection)?.ended
+    }
+
     /// The connection of a request.
     pub(crate) fn connection_of(&self, request: &Request<'a>) -> &Connection<'a> {
         &self.connections[request.connection]
@@ -232,6 +235,12 @@ impl<'a> Story<'a> {
         // nothing else is answered, so the code can't be the request's own.
         self.connection_of(request).fatals.iter().find(|fatal| fatal.code == code && fatal.moment.at <= ended.at)
     }
+}
+
+/// Whether one of these happened to this connection's client, or to all, in this time.
+fn befell(happened: &[(Moment, Option<&str>)], connection: &Connection, from: Time, to: Time) -> bool {
+    let its = |client: Option<&str>| client.is_none_or(|client| client == connection.conn.client);
+    happened.iter().any(|(moment, client)| its(*client) && from <= moment.at && moment.at <= to)
 }
 
 fn last_said(changes: &[(Moment, bool)], at: Time) -> bool {

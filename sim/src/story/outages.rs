@@ -89,35 +89,39 @@ impl<'a> Outages<'a> {
 
     /// The same, where it was the network.
     pub(crate) fn between(&self, conn: &Conn, from: Time, to: Time) -> bool {
-        let mut network = self.0.iter().filter(|outage| outage.what != What::PodStopped && outage.is_of_client(conn));
-        network.any(|outage| outage.touches(from, to))
+        self.network_of(conn).any(|outage| outage.touches(from, to))
     }
 
     /// When packets between the pod and this client began to be lost, or to wait, and when the last of them came through.
     pub(crate) fn client_cut_off(&self, conn: &Conn) -> impl Iterator<Item = Time> {
-        let network = |outage: &&Outage| outage.what != What::PodStopped && outage.is_of_client(conn);
-        self.0.iter().filter(network).flat_map(|outage| [Some(outage.from), outage.felt()]).flatten()
+        self.network_of(conn).flat_map(|outage| [Some(outage.from), outage.felt()]).flatten()
     }
 
     /// When the pod's process could hear of what happened at this time or `slack` later: then, or when it went on. None: never.
     pub(crate) fn heard(&self, at: Time, slack: Duration) -> Option<Time> {
-        let stops = self.0.iter().filter(|outage| outage.what == What::PodStopped);
-        let mut stops = stops.filter(|stop| stop.from <= at + slack && stop.to.is_none_or(|to| to > at));
+        let mut stops = self.stops().filter(|stop| stop.from <= at + slack && stop.to.is_none_or(|to| to > at));
         stops.try_fold(at, |heard, stop| Some(heard.max(stop.to?)))
     }
 
     /// How long the pod's process was stopped, of the time from then on.
     pub(crate) fn stopped_since(&self, from: Time, end: Time) -> Duration {
-        let stops = self.0.iter().filter(|outage| outage.what == What::PodStopped);
-        stops.map(|outage| outage.to.unwrap_or(end).since(outage.from.max(from))).sum()
+        self.stops().map(|outage| outage.to.unwrap_or(end).since(outage.from.max(from))).sum()
     }
 
     /// How long the pod and this client had not been able to reach each other at this time.
     pub(crate) fn client_away_for(&self, conn: &Conn, at: Time) -> Duration {
-        let lost =
-            |outage: &&Outage| outage.what != What::PodStopped && outage.is_of_client(conn) && outage.lasts_at(at);
-        let away = self.0.iter().filter(lost);
+        let away = self.network_of(conn).filter(|outage| outage.lasts_at(at));
         away.map(|outage| at.since(outage.from)).max().unwrap_or_default()
+    }
+
+    /// What was the network's, between the pod and this client.
+    fn network_of(&self, conn: &Conn) -> impl Iterator<Item = &Outage<'a>> {
+        self.0.iter().filter(|outage| outage.what != What::PodStopped && outage.is_of_client(conn))
+    }
+
+    /// When the pod's process was stopped.
+    fn stops(&self) -> impl Iterator<Item = &Outage<'a>> {
+        self.0.iter().filter(|outage| outage.what == What::PodStopped)
     }
 }
 

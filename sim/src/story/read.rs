@@ -233,7 +233,7 @@ impl<'a> Story<'a> {
             }
             Fault::WorkerBack => self.refusals.push((moment, false)),
             Fault::Terminate { client, .. } => self.dismissals.push((moment, Some(client))),
-            Fault::Garbage { client } => self.garbled.push((moment, client)),
+            Fault::Garbage { client } => self.garbled.push((moment, Some(client))),
             Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
             // A packet waits behind what its connection may have on its way.
             Fault::Rate { rate, .. } => {
