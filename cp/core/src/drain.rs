@@ -205,13 +205,15 @@ impl Drain {
         }
     }
 
-    /// Before this a drained process stays all the same: for a session that a load balancer sends too late.
+    /// Before this a drained process stays all the same: for a session that a load balancer sends too late. At the wall none is
+    /// served any more.
     pub fn earliest_exit(&self) -> Option<Time> {
         let lame_duck = match self.settings.drain_policy {
             DrainPolicy::IdleAware => self.settings.lame_duck,
             DrainPolicy::Unbounded | DrainPolicy::Flat => Duration::ZERO,
         };
-        self.signal.map(|signal| signal + lame_duck)
+        let over = self.signal? + lame_duck;
+        Some(self.wall().map_or(over, |wall| wall.min(over)))
     }
 
     /// When a connection with this pace falls due. None while no drain runs, and none under the old policies.
@@ -349,7 +351,7 @@ impl Drain {
     /// `at`, or a moment more where a message that nobody asked for is under way: behind its end there is a place for the
     /// FATAL.
     fn at_message_end(&self, standing: &Standing, at: Time) -> Time {
-        if standing.mid_message { at + self.settings.close_linger } else { at }
+        if standing.mid_message { at.max(standing.since) + self.settings.close_linger } else { at }
     }
 
     /// How long a client may take to read its last words, from `now`: at most until this.

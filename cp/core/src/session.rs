@@ -337,10 +337,11 @@ impl Session {
             _ => {}
         }
         if self.worker_gone {
-            return Verdict::CloseNow(match self.malformed {
-                Some(_) => EndReason::WorkerMalformed,
-                None if self.tracker.said_fatal() && !self.tracker.is_ready() => EndReason::LoginFailed,
-                None => EndReason::WorkerLost,
+            // Behind a refusal of the worker's, what is malformed may be the client's.
+            return Verdict::CloseNow(match (self.tracker.said_fatal(), self.malformed) {
+                (true, _) if !self.tracker.is_ready() => EndReason::LoginFailed,
+                (false, Some(_)) => EndReason::WorkerMalformed,
+                _ => EndReason::WorkerLost,
             });
         }
         drain.verdict(&self.standing, now)

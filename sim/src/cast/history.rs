@@ -158,7 +158,7 @@ pub enum Event {
     ConnectFailed { conn: Conn, error: String },
     /// Part of a request was handed to the network, and the rest is kept back.
     PartSent { conn: Conn },
-    /// A message that is no request of its own (a Parse or a Flush in a batch, START_REPLICATION) was handed to the network.
+    /// A message that is no request of its own (a Parse, a Flush or a Sync in a batch, START_REPLICATION, the end of its stream) was handed to the network.
     BatchFed { conn: Conn },
     /// Bytes that are no PostgreSQL were handed to the network.
     GarbageSent { conn: Conn },
@@ -222,8 +222,10 @@ pub enum Event {
     PodStarted,
     /// The network or the worker was made to fail, or to stop failing.
     Fault { what: Fault },
-    /// The pod's preStop hook asked for a drain, or took that back. `status`: of the HTTP answer, if one came.
-    DrainAsked { begin: bool, status: Option<u16> },
+    /// The pod's preStop hook asks for a drain, or takes that back.
+    DrainAsked { begin: bool },
+    /// What it was told. `status`: of the HTTP answer, if one came.
+    DrainAnswered { begin: bool, status: Option<u16> },
     /// A signal was sent to the pod.
     SignalSent {
         #[serde(serialize_with = "display")]

@@ -96,12 +96,13 @@ fn kill<W: SimWorld>(world: &W, recorder: &Recorder) {
 async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool, hook: Arc<Mutex<()>>) {
     let _turn = hook.lock().await;
     let method = if begin { "POST" } else { "DELETE" };
+    recorder.record(world.now(), Event::DrainAsked { begin });
     let answer = match world.connect(pod::ADMIN_ADDRESS).await {
         Ok(mut connection) => ask(&mut connection, method, "/drain", "close").await,
         Err(_) => None,
     };
     let status = answer.and_then(|answer| answer.split(' ').nth(1)?.parse().ok());
-    recorder.record(world.now(), Event::DrainAsked { begin, status });
+    recorder.record(world.now(), Event::DrainAnswered { begin, status });
 }
 
 /// Probes readiness and liveness, each time over a connection of its own, as a kubelet does.

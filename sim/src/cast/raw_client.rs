@@ -163,6 +163,7 @@ async fn speak<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>, step: &Ste
         Step::Sync => {
             put(&Sync::new(), link.out());
             link.ledger().sync(None);
+            actor.record(Event::BatchFed { conn: actor.conn() });
             link.until(actor, RawLink::answered).await
         }
         Step::Pipeline(step) => pipeline(actor, link, step).await,

@@ -254,6 +254,7 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
     let silent = spent || since.is_none_or(|since| since + run.settings.stall_grace <= closed.at + run.slack());
     // Where the worker was lost, so was what it had not been asked to make durable.
     let lost = run.story.outages.worker_lost(request.sent.at, closed.at)
+        || run.story.outages.between(connection.conn, request.sent.at, closed.at)
         || run.story.dismissed(connection, request.sent.at, closed.at)
         || run.story.garbled(connection, request.sent.at, closed.at);
     let excused = lost || matches!(ending, Ending::Left(_)) || run.story.shot_before(closed) || run.at_wall(closed);

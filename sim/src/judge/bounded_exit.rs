@@ -102,7 +102,7 @@ impl Bound {
                 (format!("a wall {wall}, teardown_budget {budget}"), None)
             }
         };
-        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal);
+        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run);
         Bound { at, why, shown, waits: progress.wall.is_none() }
     }
 }
@@ -114,6 +114,12 @@ fn may_be_late(run: &Judged, told: Moment) -> Duration {
 
 /// Who came too late is not waited for, but may be told so: for that long, when all others are gone.
 const LATE_ONES: Duration = Duration::from_millis(500);
+
+/// How long a worker's last answer may be on its way where its rate is limited: it moves all that time.
+fn under_way(run: &Judged) -> Duration {
+    let longest = run.story.records.iter().map(|(_, record)| run.transit(record.sent)).max();
+    longest.filter(|_| run.story.is_rate_limited()).unwrap_or_default()
+}
 
 /// How much longer the process may be there for those who came too late, if there were some.
 fn late_ones(run: &Judged, signal: Moment) -> Duration {

@@ -19,9 +19,6 @@ use crate::story::{Connection, FatalRead, Moment};
 /// The SQLSTATEs of an end by the drain, of a refusal by it, and of an idle timeout.
 const EXPLAINED: [&str; 3] = ["57P01", "57P03", "57P05"];
 
-/// How many of the engine's ticks a connection takes to be accepted: two each way.
-const ACCEPT_TICKS: u32 = 4;
-
 /// At most one violation for each connection.
 pub fn check(run: &Judged) -> Vec<Violation> {
     run.story.connections.iter().filter_map(|connection| goodbye(run, connection)).collect()
@@ -32,8 +29,6 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     // Who reads again when it has been given up finds what is left of the connection.
     let given_up = !connection.fatals.is_empty()
         && connection.deaf_until(shown).is_some_and(|(from, to)| to.at >= from.at + run.settings.close_linger);
-    // A goodbye takes a way there and one back.
-    let hasty = run.settings.close_linger < run.slack();
     let reads = connection.deaf_at(shown).is_none() && !given_up;
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
     let closed = run.story.worker_let_go(connection);
@@ -42,7 +37,7 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
             let linger = run.settings.close_linger + run.slack();
             run.story.outages.of_client(connection.conn, closed.at, closed.at + linger)
         });
-    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || hasty {
+    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || run.is_hasty() {
         return None;
     }
     let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
@@ -73,18 +68,16 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         startup.at + run.slack() < given_up && !away && !walled
     });
     // A late one is told why not as long as the process is there; nobody waits for it.
-    let lame_duck_end = run.story.signal().map(|signal| signal.at + run.settings.lame_duck);
+    let lame_duck_end = run.story.drain().map(|drain| drain.serves_until(run.settings));
     let came = run.story.outages.heard(connection.connecting.at, run.slack());
-    // Accepted is who has been there and back.
-    let accepted = ACCEPT_TICKS * run.resolution + 2 * run.story.latency;
-    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + accepted >= end));
+    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.accepting() >= end));
     let crossed = late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),
         (Some((eof, _)), Some(reset)) if owed && reset < eof => Some(("was reset", reset)),
         // Whose worker crashed in the middle of a message can't be told anything.
-        (Some((_, true)), _) if crashed(run, connection) => None,
+        (Some((eof, true)), _) if crashed(run, connection, eof) => None,
         // Nor one that waited for the rest of a message while the process stood still.
         (Some((eof, true)), _) if stood_still(run, eof) => None,
         (Some((eof, true)), _) if owed => Some(("read the end of the stream inside a message", eof)),
@@ -109,9 +102,11 @@ fn is_unexplained(run: &Judged, connection: &Connection, fatal: &FatalRead) -> b
     EXPLAINED.contains(&fatal.code) && fatal.detail.is_none_or(str::is_empty) && !of_worker
 }
 
-fn crashed(run: &Judged, connection: &Connection) -> bool {
+/// Whether this connection's worker crashed, or the rest of what it said was lost on its way.
+fn crashed(run: &Judged, connection: &Connection, end: Moment) -> bool {
     let story = &run.story;
-    story.requests_of(connection).flat_map(|request| story.statements_of(request)).any(|it| story.crashed(it))
+    let mut statements = story.requests_of(connection).flat_map(|request| story.statements_of(request));
+    story.outages.worker_lost(connection.connecting.at, end.at) || statements.any(|it| story.crashed(it))
 }
 
 /// Whether the process stood still when it would have waited for the end of a message.

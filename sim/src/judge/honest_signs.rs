@@ -11,6 +11,8 @@
 //!
 //! Of a pod that has no readiness, or gives no report, only the rest is judged.
 
+use std::time::Duration;
+
 use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, never_cut};
@@ -18,7 +20,7 @@ use crate::cast::history::StatementEnd;
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{Cause, DrainReport, EndReason};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, Ending, Moment, Request};
+use crate::story::{Connection, Drain, Moment, Request};
 
 /// Exit code: every session ended as promised.
 const EXIT_DRAINED: u8 = 0;
@@ -26,6 +28,10 @@ const EXIT_DRAINED: u8 = 0;
 const EXIT_WALL: u8 = 3;
 /// Exit code: SIGQUIT.
 const EXIT_QUIT: u8 = 131;
+
+/// A cancel request that needs longer to its worker is given up: it opens a connection, and is sent over it.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+const CANCEL_WAYS: u32 = 3;
 
 /// One violation for each sign that is false.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -54,11 +60,14 @@ fn readiness(run: &Judged) -> Vec<Violation> {
     let told = story.told();
     let there = |moment: &Moment| *moment > started && story.gone().is_none_or(|gone| *moment < gone);
     let mut probes = story.readiness.iter().copied().filter(|(moment, _)| there(moment));
-    // A probe may have been on its way when the signal came.
-    let ready_after =
-        probes.clone().find(|(probe, ready)| *ready && told.is_some_and(|told| probe.at > told.at + run.slack()));
-    let unready_before = probes
-        .find(|(probe, ready)| !ready && told.is_none_or(|told| probe.at < told.at) && !asked_to_drain(run, probe.at));
+    // An answer may have been on its way when the signal came.
+    let late =
+        |probe: Moment, told: Moment| probe.at > told.at + run.slack() && !story.outages.of_kubelet(told.at, probe.at);
+    let ready_after = probes.clone().find(|(probe, ready)| *ready && told.is_some_and(|told| late(*probe, told)));
+    // No answer at all may have been the network's.
+    let of_pod = |probe: Moment| !asked_to_drain(run, probe.at) && !story.outages.of_kubelet(probe.at, probe.at);
+    let unready_before =
+        probes.find(|(probe, ready)| !ready && told.is_none_or(|told| probe.at < told.at) && of_pod(*probe));
     let ready_after = ready_after.map(|(probe, _)| {
         violation(format!("/readyz said ready {}", run.when(probe.at)), told.into_iter().chain([probe]))
     });
@@ -72,18 +81,15 @@ fn readiness(run: &Judged) -> Vec<Violation> {
 fn liveness(run: &Judged) -> Option<Violation> {
     let story = &run.story;
     let there = |at: Time| story.gone().is_none_or(|gone| at + run.slack() < gone.at);
-    let probe = *story.dead.iter().find(|probe| there(probe.at))?;
+    let probe = *story.dead.iter().find(|probe| there(probe.at) && !story.outages.of_kubelet(probe.at, probe.at))?;
     Some(violation(format!("/livez said dead {}", run.when(probe.at)), [probe]))
 }
 
 /// Whether a drain by request that was taken back, or perhaps was, ran then.
 fn asked_to_drain(run: &Judged, at: Time) -> bool {
-    let (mut draining, mut crossed) = (false, false);
-    for (asked, begin) in &run.story.drains_asked {
-        draining = if asked.at <= at { *begin } else { draining };
-        crossed |= apart(asked.at, at) <= run.slack();
-    }
-    draining || crossed
+    let requests = &run.story.drain_requests;
+    let answered = requests.iter().rev().find(|request| request.answered.is_some_and(|answered| answered.at <= at));
+    answered.is_some_and(|last| last.begin) || requests.iter().any(|request| request.may_be_done_at(at, run.slack()))
 }
 
 fn exit_code(run: &Judged, exit: Moment, code: u8) -> Option<Violation> {
@@ -100,19 +106,21 @@ fn exit_code(run: &Judged, exit: Moment, code: u8) -> Option<Violation> {
             wrong(format!("exit code {code} after SIGQUIT, not {EXIT_QUIT}"), Some(quit))
         };
     }
-    // The answer to who asked for a drain may still have been on its way.
-    let mut asked = story.drains_asked.iter();
-    let crossed = asked.any(|(asked, begin)| *begin && apart(asked.at, exit.at) <= run.slack());
-    if story.signal().is_none_or(|signal| signal > exit) && !crossed {
+    if story.signal().is_none_or(|signal| signal > exit) && !perhaps_asked(run, exit.at) {
         return wrong(format!("exit code {code}, although nothing told the process to exit"), None);
     }
     by_drain(run, exit, code).and_then(|(what, shown)| wrong(what, shown))
 }
 
+/// Whether a request for a drain may have been obeyed at this time, or long before, of which the answer had not come then.
+fn perhaps_asked(run: &Judged, at: Time) -> bool {
+    run.story.drain_requests.iter().any(|request| request.begin && request.may_be_done_at(at, run.slack()))
+}
+
 /// What is wrong with this exit code after a drain, and what shows it.
 fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Moment>)> {
-    let wall = [run.story.wall(), run.story.flat_cap()].into_iter().flatten().min();
-    let wall = wall.filter(|wall| exit.at + run.resolution >= *wall);
+    let heard_late = run.story.drain().map(Drain::heard_late).unwrap_or_default();
+    let has_fallen = |wall: &Time| exit.at + run.resolution + heard_late >= *wall;
     match code {
         EXIT_DRAINED => {
             let cut = never_cut::check(run);
@@ -120,22 +128,25 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
                 let shown = cut.evidence.last().map(|index| run.story.moment(*index));
                 return Some((format!("exit code 0, but {}", cut.what), shown));
             }
-            let began = run.story.requests.iter().find_map(|request| ended_by_wall(run, request, wall?))?;
-            Some((format!("exit code 0, but a wall fell {} on a running statement", run.when(wall?)), Some(began)))
+            let certain = run.story.certain_wall().into_iter().chain(run.story.flat_cap());
+            let wall = certain.filter(has_fallen).min()?;
+            let began = run.story.requests.iter().find_map(|request| ended_by_wall(run, request, wall))?;
+            Some((format!("exit code 0, but a wall fell {} on a running statement", run.when(wall)), Some(began)))
         }
         EXIT_WALL => {
             let there = |at: Time| {
                 let mut connections =
                     run.story.connections.iter().filter(|it| it.connecting.at <= at && !gone_before(run, it));
                 connections.any(|it| {
-                    let seen = visible_end(it);
+                    let seen = run.story.visible_end(it);
                     // What a client leaves running is waited for.
-                    let runs_on = run.story.worker_let_go(it);
+                    let runs_on = run.story.worker_session_of(it).map(|session| session.ended.unwrap_or(exit));
                     let over = |end: Moment| runs_on.map_or(end.at, |over| over.at.max(end.at));
                     seen.is_none_or(|(end, _)| over(end) + run.slack() >= at)
                 })
             };
-            let fell = wall.is_some_and(there);
+            let walls = run.story.drain().into_iter().flat_map(Drain::walls).chain(run.story.flat_cap());
+            let fell = walls.filter(has_fallen).any(there);
             (!fell).then(|| (format!("exit code {EXIT_WALL}, but no wall fell on a session"), None))
         }
         other => Some((format!("exit code {other} after a drain"), None)),
@@ -167,7 +178,8 @@ fn ended_by_wall(run: &Judged, request: &Request, wall: Time) -> Option<Moment> 
 /// Whether a connection's session was over before this drain began, whatever its client had read of that: its worker knows.
 fn gone_before(run: &Judged, connection: &Connection) -> bool {
     let over = run.story.worker_let_go(connection);
-    over.zip(run.story.signal()).is_some_and(|(over, signal)| over < signal)
+    over.zip(run.story.drain())
+        .is_some_and(|(over, drain)| over < drain.asked && !run.story.outages.of_worker(over.at, drain.asked.at))
 }
 
 /// Every statement of the report that the log contradicts.
@@ -175,6 +187,8 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
     let (report, (signal, first)) = match (run.story.report, run.story.drain().map(|drain| (drain.began, drain.cause)))
     {
         (Some(report), Some(told)) if told.0 < exit => (report, told),
+        // Of a drain whose beginning the kubelet never heard of, little can be said.
+        (Some(_), _) if perhaps_asked(run, exit.at) => return Vec::new(),
         (None, Some((signal, _))) if signal < exit && !run.story.shot_before(exit) => {
             return vec![violation("no drain report, although there was a drain".to_owned(), [signal, exit])];
         }
@@ -183,8 +197,7 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
     };
     let mut wrong = Vec::new();
     // A request may have been first of which the answer is still on its way when the signal comes.
-    let mut asked = run.story.drains_asked.iter().filter(|(_, begin)| *begin);
-    let crossed = report.cause == Cause::Request && asked.any(|(asked, _)| apart(asked.at, signal.at) <= run.slack());
+    let crossed = report.cause == Cause::Request && perhaps_asked(run, signal.at);
     if report.cause != first && !crossed {
         wrong.push(format!("says that {} began the drain, but that was {first}", report.cause));
     }
@@ -211,11 +224,6 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
     wrong.into_iter().map(|what| violation(format!("the drain report {what}"), [signal, exit])).collect()
 }
 
-/// When a connection ended, where its end could be seen: nothing is heard of a machine that has vanished.
-fn visible_end<'a>(connection: &Connection<'a>) -> Option<(Moment, Ending<'a>)> {
-    connection.ending().filter(|(_, ending)| *ending != Ending::Left("vanish"))
-}
-
 /// The report's numbers, each against the least and the most that the log allows.
 fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> Vec<String> {
     let story = &run.story;
@@ -226,7 +234,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let heard = |end: Time| story.outages.heard(end, slack).unwrap_or(exit.at);
     let without_session = connections.iter().filter(|connection| connection.began.is_none());
     let without_session = without_session
-        .filter(|it| it.failed.is_none() && visible_end(it).is_none_or(|(end, _)| heard(end.at) >= before))
+        .filter(|it| it.failed.is_none() && story.visible_end(it).is_none_or(|(end, _)| heard(end.at) >= before))
         .count();
 
     let at_least = connections.iter().filter(|connection| {
@@ -239,9 +247,13 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         began && !decided && !deaf && connection.ending().is_none_or(|(end, _)| end.at > after)
     });
     let at_most = connections.iter().filter(|connection| {
-        let there = connection.connecting.at <= after && connection.failed.is_none();
+        // Who gave up may have been let in without knowing.
+        let failed = connection
+            .failed
+            .is_some_and(|failed| !story.outages.of_client(connection.conn, connection.connecting.at, failed.at));
+        let there = connection.connecting.at <= after && !failed;
         // A closed connection may be there until its linger is over, and a vanished one until somebody finds out.
-        let gone = visible_end(connection);
+        let gone = story.visible_end(connection);
         // What a client leaves running is waited for.
         let runs_on = story.worker_session_of(connection).map(|session| session.ended.map_or(exit.at, |end| end.at));
         let over = gone.map(|(end, _)| heard(end.at).max(runs_on.unwrap_or(end.at)));
@@ -271,20 +283,34 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         let said = report.ended_by.get(reason.name()).copied().unwrap_or(0);
         compare(&format!("ended by {reason}"), said, least, most);
     }
-    let refused = || connections.iter().filter_map(|it| it.fatals.iter().find(|fatal| fatal.code == "57P03"));
-    let at_least = refused().filter(|fatal| {
+    let refusal = |it: &Connection| it.fatals.iter().find(|fatal| fatal.code == "57P03").map(|fatal| fatal.moment.at);
+    let refused = || connections.iter().filter_map(|it| Some((it, refusal(it)?)));
+    let at_least = refused().filter(|(it, told)| {
         // The worker says the same when it takes no new sessions.
-        fatal.moment.at > after && !story.worker_refuses_at(fatal.moment.at)
+        *told > after && !story.worker_refuses_within(it.connecting.at, *told)
     });
     compare("refused", report.refused, at_least.count(), without_session.max(refused().count()));
     let sent =
         || story.requests.iter().flat_map(|request| request.cancels.iter().map(move |cancel| (request, cancel.at)));
+    let arrived =
+        |request: &Request, at| story.outages.arrived(story.connection_of(request).conn, at, slack).unwrap_or(exit.at);
     // One that came too late for its statement was of no use to anybody, and perhaps not counted.
     let useful = |request: &Request| {
         story.statements_of(request).any(|statement| matches!(statement.end, Some((_, StatementEnd::Cancelled))))
     };
-    let least = sent().filter(|(request, at)| *at > after && *at + slack < exit.at && useful(request)).count();
-    let most = sent().filter(|(_, at)| heard(*at) >= before && *at <= exit.at).count();
+    // One that could not be handed over in time may have been of use when its worker was there again.
+    let far = CANCEL_WAYS * story.latency >= CANCEL_PATIENCE;
+    let counted = |request: &Request, at: Time| {
+        let in_time = arrived(request, at) + slack < exit.at && !story.outages.of_worker(at, at + slack);
+        at > after && in_time && !far && useful(request)
+    };
+    let least = sent().filter(|(request, at)| counted(request, *at)).count();
+    // Counted is one that its worker has taken.
+    let taken_after = |request: &Request, at: Time| {
+        let arrived = arrived(request, at);
+        arrived >= before || story.outages.of_worker(at, arrived + slack)
+    };
+    let most = sent().filter(|(request, at)| taken_after(request, *at) && *at <= exit.at).count();
     compare("cancel requests", report.cancels, least, most);
     wrong
 }
@@ -299,15 +325,13 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
         return Some(format!("says that {} left by {}, but its record says {}", last.who, last.reason, record.reason));
     }
     // A session is recorded when its end is decided and gone when its client has let go.
-    let gone_by = record.ended + run.settings.close_linger + run.slack();
+    let gone_by = run.story.outages.heard(record.ended + run.settings.close_linger, run.slack())? + run.slack();
     let later = records().find(|record| record.ended > gone_by)?;
     Some(format!("says that {} left last, but {} left {}", last.who, later.application, run.when(later.ended)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use lastcall_core::DrainPolicy;
     use lastcall_world::Signal;
 
@@ -375,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_wall_of_a_drain_that_was_taken_back_is_none_of_a_later_one() {
-        let asked = |begin, status| Event::DrainAsked { begin, status: Some(status) };
+        let asked = |begin, status| Event::DrainAnswered { begin, status: Some(status) };
         let log = Log::default().with(|settings| settings.handover_drain_timeout = Duration::from_secs(5));
         let log = log.session(1.0, "a.1").event(2.0, Event::ReadingStopped { conn: conn("a.1") });
         let log = log.event(10.0, asked(true, 202)).recorded(15.0, "a.1", EndReason::Wall);

@@ -121,6 +121,10 @@ const ROUND_TRIP_TICKS: u32 = 5;
 /// How many of the engine's ticks a chain of messages may take on top: four there, four back.
 const LATENCY_TICKS: u32 = 8;
 
+/// Accepted is who has been there, and back, and there again: two ticks each.
+const ACCEPT_WAYS: u32 = 3;
+const ACCEPT_TICKS: u32 = 6;
+
 impl<'a> Judged<'a> {
     /// Reads the log, once for all checks.
     pub fn new(
@@ -159,6 +163,16 @@ impl<'a> Judged<'a> {
         LATENCY + LATENCY_TICKS * self.resolution + WAYS * self.story.latency
     }
 
+    /// Whether a goodbye, which takes a way there and one back, has no time for that.
+    fn is_hasty(&self) -> bool {
+        self.settings.close_linger < self.slack()
+    }
+
+    /// How long it takes at most until the process has accepted who connects.
+    fn accepting(&self) -> Duration {
+        ACCEPT_TICKS * self.resolution + ACCEPT_WAYS * self.story.latency
+    }
+
     /// How long so many bytes of one connection are on their way between two hosts.
     fn transit(&self, bytes: u64) -> Duration {
         let round_trips = u32::try_from(bytes / ROUND_TRIP_BYTES).unwrap_or(u32::MAX);
@@ -169,7 +183,7 @@ impl<'a> Judged<'a> {
     fn at_wall(&self, moment: Moment) -> bool {
         self.story.drains.iter().any(|drain| {
             let stood = |wall: Time| {
-                moment.at + self.resolution >= wall
+                moment.at + self.resolution + drain.heard_late() >= wall
                     && drain
                         .recalled
                         .is_none_or(|recalled| wall <= recalled.at && moment.at <= recalled.at + self.slack())

@@ -20,15 +20,10 @@
 //!
 //! A statement that still runs when the run is stopped was not cut. Before the signal the promise holds as well.
 
-use std::time::Duration;
-
 use super::{Judged, Violation, words};
 use crate::cast::history::{Outcome, RequestKind, StatementEnd};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, Moment, Request, Statement};
-
-/// A machine that nothing reaches is gone after that much time: 60 s of silence, and three probes, 10 s apart.
-const GONE: Duration = Duration::from_secs(90);
+use crate::story::{Connection, GIVEN_UP, Moment, Request, Statement};
 
 /// What the client reads when its worker is lost or out of reach.
 const WORKER_LOST: &str = "08006";
@@ -97,13 +92,17 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || run.at_wall(ended)
         || run.at_wall(over)
         || connection.garbage.is_some() && story.outages.worker_lost(statement.began.at, ended.at)
+        || connection.garbage.is_some() && connection.deaf_at(ended).is_some()
+        || fatal.is_none() && story.outages.worker_lost(statement.began.at, ended.at)
         || fatal.or(connection.unread.flatten()) == Some(WORKER_MALFORMED)
             && story.garbled(connection, statement.began.at, ended.at)
         || (fatal == Some(WORKER_LOST) || connection.deaf_at(ended).is_some())
             && story.outages.worker_lost(statement.began.at, ended.at)
-        || [over, ended].iter().any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GONE)
+        || [over, ended]
+            .iter()
+            .any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GIVEN_UP)
         || unknown && story.killed.is_none()
-        || (fatal.is_some() || connection.unread.flatten().is_some())
+        || (fatal.is_some() || connection.unread.flatten().is_some() || connection.deaf_at(ended).is_some())
             && story.dismissed(connection, statement.began.at, ended.at)
 }
 
@@ -148,9 +147,7 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         let long_ago = |since: Moment| since.at.max(drain.began.at) + stall_grace <= ended.at + run.slack();
         let kept_waiting = story.statements_of(request).any(|statement| {
             let end = statement.end.map_or(ended, |(end, _)| end.min(ended));
-            // What asks for input and works instead has had none, as far as anybody but its worker can see.
-            let since = |wait: Moment| statement.asked_in_vain().filter(|_| statement.waits.len() == 2).unwrap_or(wait);
-            statement.waited_at(end).is_some_and(|wait| wait.for_input && long_ago(since(wait.began)))
+            waits_for_input_since(run, statement, end).is_some_and(long_ago)
         });
         let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));
         // Who reads again behind its end has been given up before: its worker knows when.
@@ -162,6 +159,22 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         });
         goes_on && (kept_waiting || deaf || away + run.slack() >= stall_grace)
     })
+}
+
+/// Since when a worker has waited for input at `end`, as far as anybody else can see: not that one that has hung, or is out of
+/// reach, took the last of it; nor that one that asked for some works instead.
+fn waits_for_input_since(run: &Judged, statement: &Statement, end: Moment) -> Option<Moment> {
+    let is_hidden = |on: Moment| run.story.outages.of_worker(on.at, on.at + run.slack());
+    let waits = statement.waits.iter().rev().filter(|wait| wait.began < end);
+    let unseen =
+        waits.take_while(|wait| wait.for_input && wait.went_on.is_none_or(|on| on.at >= end.at || is_hidden(on)));
+    let in_vain = statement.asked_in_vain();
+    match (unseen.last(), statement.waits.len()) {
+        (Some(wait), 2) => in_vain.or(Some(wait.began)),
+        (Some(wait), _) => Some(wait.began),
+        (None, 1) => in_vain.filter(|asked| run.story.outages.of_worker(asked.at, end.at)),
+        (None, _) => None,
+    }
 }
 
 #[cfg(test)]
@@ -360,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_wall_that_fell_before_its_drain_was_taken_back_excuses_what_it_ended() {
-        let asked = |log: Log, at: f64, begin| log.event(at, Event::DrainAsked { begin, status: Some(202) });
+        let asked = |log: Log, at: f64, begin| log.event(at, Event::DrainAnswered { begin, status: Some(202) });
         let running = || Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query);
         let cancelled = |log: Log, at: f64| {
             let log = log.statement_ended(at, "etl.1/1", StatementEnd::Cancelled);

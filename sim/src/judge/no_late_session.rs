@@ -8,7 +8,7 @@
 //!
 //! The old policies stop accepting at the signal, and promise nothing here.
 
-use lastcall_core::{DrainPolicy, Time};
+use lastcall_core::DrainPolicy;
 
 use super::{Judged, Violation};
 use crate::scenario::model::Promise;
@@ -35,7 +35,7 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
         }
         (.., Some(failed))
             if run.story.gone().is_none_or(|gone| failed.at + run.slack() < gone.at)
-                && somebody_is_there(run, lame_duck_over, failed)
+                && somebody_is_there(run, failed)
                 && !run.story.outages.of_client(connection.conn, connection.connecting.at, failed.at) =>
         {
             ("found no listener".to_owned(), failed)
@@ -52,15 +52,16 @@ fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Viol
 }
 
 /// Whether somebody is there for whom the process waits: without, it may be exiting already.
-fn somebody_is_there(run: &Judged, lame_duck_over: Time, at: Moment) -> bool {
-    let waited_for = |it: &&Connection| it.connecting.at < lame_duck_over && it.failed.is_none();
+fn somebody_is_there(run: &Judged, at: Moment) -> bool {
+    let Some(over) = run.story.drain().map(|drain| drain.serves_until(run.settings)) else { return true };
+    let waited_for = |it: &&Connection| it.connecting.at + run.accepting() < over && it.failed.is_none();
     // Of a client that does not read, its worker knows whether it was closed.
     let closed = |it: &Connection| {
         let over = run.story.worker_let_go(it);
         over.is_some_and(|over| over.at + run.settings.close_linger <= at.at + run.slack())
     };
     let mut there = run.story.connections.iter().filter(waited_for).filter(|it| it.open_at(at.at));
-    at.at < lame_duck_over || there.any(|it| !closed(it))
+    at.at < over || there.any(|it| !closed(it))
 }
 
 #[cfg(test)]

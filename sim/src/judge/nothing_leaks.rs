@@ -35,22 +35,30 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     let deadline = exit.at + run.slack();
     // A worker that has hung can't end anything, one that is out of reach hears of nothing, and one that is too far away hears
     // of a cancel behind its time: `close_linger`, or what a wall leaves.
-    let hasty = run.settings.close_linger < run.slack();
-    let far = hasty || CANCEL_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
+    let far = run.is_hasty() || CANCEL_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
     if far || run.story.outages.of_worker(exit.at, deadline) {
         return Vec::new();
     }
-    let left = run.story.worker_sessions.values();
-    let left = left.filter(|session| session.began < exit && session.ended.is_none_or(|ended| ended.at > deadline));
-    left.map(|session| {
-        let what = format!("the worker's session of {} outlived the exit {}", session.application, run.when(exit.at));
-        Violation::new(
-            Promise::NothingLeaks,
-            what,
-            [Some(session.began), Some(exit), session.ended].into_iter().flatten(),
-        )
-    })
-    .collect()
+    let left = run.story.worker_sessions.iter();
+    let left =
+        left.filter(|(_, session)| session.began < exit && session.ended.is_none_or(|ended| ended.at > deadline));
+    // A worker that has asked for the data of a COPY and does not take it sees the end of its session behind it.
+    let busy = |number: u32| {
+        let mut last = run.story.statements.iter().rev();
+        last.find(|statement| statement.worker_session == number && statement.began < exit)
+            .is_some_and(|statement| statement.asked_in_vain().is_some() && run.at_wall(exit))
+    };
+    left.filter(|(number, _)| !busy(**number))
+        .map(|(_, session)| {
+            let what =
+                format!("the worker's session of {} outlived the exit {}", session.application, run.when(exit.at));
+            Violation::new(
+                Promise::NothingLeaks,
+                what,
+                [Some(session.began), Some(exit), session.ended].into_iter().flatten(),
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -20,10 +20,11 @@ use std::time::Duration;
 use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, words};
+use crate::cast::history::Outcome;
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{EndReason, EndRecord};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, Ending, Moment};
+use crate::story::{Connection, Drain, Ending, Moment};
 
 /// One violation for each session and each record that breaks it.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -57,11 +58,12 @@ impl Ledger<'_, '_> {
         for (tolerance, agrees) in [(slack, true), (slack, false), (Duration::MAX, false)] {
             self.sessions.retain(|session| {
                 let began = session.began.expect("only sessions are here").at;
-                let fits = |(moment, record): &(Moment, &EndRecord)| {
+                let fits = |(_, (moment, record)): &(usize, &(Moment, &EndRecord))| {
                     let near = apart(record.began, began) <= tolerance;
                     near && (!agrees || wrong(run, session, *moment, record).is_none())
                 };
-                let Some(index) = self.records.iter().position(fits) else {
+                let fitting = self.records.iter().enumerate().filter(fits);
+                let Some((index, _)) = fitting.min_by_key(|(_, (_, record))| apart(record.began, began)) else {
                     return true;
                 };
                 let (moment, record) = self.records.remove(index);
@@ -88,14 +90,31 @@ fn violation(what: String, evidence: impl IntoIterator<Item = Moment>) -> Violat
 fn missing(run: &Judged, session: &Connection) -> Option<Violation> {
     let story = &run.story;
     let ended = session.ending().map(|(moment, _)| moment);
-    let heard = |ended: &Moment| story.outages.heard(ended.at, run.slack());
-    let due = ended.filter(|ended| {
-        let over = story.gone().or(story.last).zip(heard(ended));
+    // Of a machine that has vanished or is out of reach the pod may know nothing for as long as it lives.
+    let seen = story.visible_end(session).and_then(|(seen, ending)| match ending {
+        // What a client leaves running is waited for.
+        Ending::Left("close") if leaves_work(run, session) => {
+            story.worker_session_of(session).map_or(Some(seen), |over| {
+                let told = |over: &Moment| story.last.is_some_and(|last| !story.outages.of_worker(over.at, last.at));
+                over.ended.filter(told)
+            })
+        }
+        _ => Some(seen),
+    });
+    let due = seen.filter(|seen| {
+        let heard = story.outages.heard(seen.at, run.slack());
+        let over = story.gone().or(story.last).zip(heard);
         over.is_some_and(|(end, heard)| heard + run.slack() < end.at)
     });
     let over = due.or(story.exit.map(|(moment, _)| moment))?;
     let what = format!("the session {} has no end record", session.conn);
     Some(violation(what, session.began.into_iter().chain(ended).chain([over])))
+}
+
+/// Whether something that its client had asked for had no answer when it left.
+fn leaves_work(run: &Judged, session: &Connection) -> bool {
+    let mut requests = run.story.requests_of(session);
+    !session.fed.is_empty() || requests.any(|it| it.end().is_none_or(|(_, outcome)| *outcome == Outcome::Lost))
 }
 
 /// A record without a session.
@@ -170,13 +189,23 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
         Ending::Left(_) if unseen(run, session, record, ended) => true,
         Ending::Left("vanish") => record.ended + run.slack() >= ended.at,
         Ending::Left("close") => {
-            let mut either = runs_on_to(run, session, ended).into_iter().chain([ended.at]);
-            either.any(|end| apart(record.ended, end) <= run.slack())
+            let mut either = runs_on_to(run, session, ended).chain([ended.at]);
+            // Of a worker that says nothing it can't be told whether it still works.
+            let unheard = record.ended >= ended.at && run.story.outages.of_worker(ended.at, record.ended);
+            unheard || either.any(|end| apart(record.ended, end) <= run.slack())
         }
-        _ if session.reads_late() || run.story.outages.of_client(session.conn, record.ended, ended.at) => {
+        // Nor does one that is too far away.
+        _ if session.reads_late()
+            || run.is_hasty()
+            || run.story.outages.of_client(session.conn, record.ended, ended.at) =>
+        {
             record.ended <= ended.at + run.slack()
         }
-        _ => apart(record.ended, ended.at) <= run.slack(),
+        // What was said before is on its way before.
+        _ => {
+            let under_way = run.transit(record.sent);
+            record.ended <= ended.at + run.slack() && ended.at <= record.ended + run.slack() + under_way
+        }
     }
 }
 
@@ -190,14 +219,16 @@ fn unseen(run: &Judged, session: &Connection, record: &EndRecord, left: Moment) 
 
 /// The SIGQUIT, if it came when the record says that the session ended.
 fn quit_then(run: &Judged, record: &EndRecord) -> Option<Moment> {
-    run.story.quit().filter(|quit| apart(quit.at, record.ended) <= run.slack())
+    let heard = |quit: &Moment| run.story.outages.heard(quit.at, run.slack());
+    run.story.quit().filter(|quit| heard(quit).is_some_and(|heard| apart(heard, record.ended) <= run.slack()))
 }
 
-/// Until when a session's worker executed what its client had left behind; none if nothing.
-fn runs_on_to(run: &Judged, session: &Connection, left: Moment) -> Option<Time> {
+/// Until when a session's worker executed each statement that its client had left behind. The answer to the first may be
+/// what tells the pod that nobody is there.
+fn runs_on_to<'r>(run: &'r Judged, session: &'r Connection, left: Moment) -> impl Iterator<Item = Time> + use<'r> {
     let statements = run.story.requests_of(session).flat_map(|request| run.story.statements_of(request));
     let left_behind = statements.filter_map(|statement| statement.end).map(|(end, _)| end);
-    left_behind.filter(|end| *end > left && end.at > left.at + run.slack()).max().map(|end| end.at)
+    left_behind.filter(move |end| *end > left && end.at > left.at + run.slack()).map(|end| end.at)
 }
 
 fn seen(ending: Ending) -> String {
@@ -226,7 +257,10 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, (ended, ending):
         // Who was closed before it left was not closed by itself; whose goodbye came late or never may have been anything.
         Ending::Left(_) if unseen(run, session, record, ended) => {
             let by_itself = record.reason.by_client() && session.half_closed.is_none();
-            !by_itself || record.ended >= ended.at
+            // A machine that can't be reached is given up as though it had reset the connection.
+            let given_up = record.reason == EndReason::ClientReset
+                && run.story.outages.between(session.conn, record.ended, record.ended);
+            !by_itself || record.ended >= ended.at || given_up
         }
         // Whichever clock was the first to miss it.
         Ending::Left("vanish") => record.reason != EndReason::Terminate,
@@ -256,7 +290,12 @@ fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> 
         EndReason::WorkerMalformed => return story.garbled(session, from, to),
         _ => {}
     }
-    let draining = run.story.signal().is_some_and(|signal| record.ended >= signal.at + run.settings.lame_duck);
+    let drains = || run.story.drains.iter();
+    if record.reason == EndReason::Wall {
+        // It may stand in the lame duck.
+        return drains().flat_map(Drain::walls).any(|wall| record.ended + run.resolution >= wall);
+    }
+    let draining = drains().any(|drain| record.ended >= drain.began.at + run.settings.lame_duck);
     draining && record.reason.sqlstate() == Some("57P01")
 }
 
@@ -265,13 +304,15 @@ fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> 
 fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<String> {
     let story = &run.story;
     let until = |moment: Option<Moment>| moment.map_or(record.ended, |moment| moment.at.min(record.ended));
-    let (mut worked, mut steps) = (Duration::ZERO, 1u32);
+    // Each request is a chain of messages of its own, also one that no statement begins for.
+    let asked = story.requests_of(session).count() + session.fed.len();
+    let (mut worked, mut steps) = (Duration::ZERO, 1 + u32::try_from(asked).unwrap_or(u32::MAX));
     let statements = || story.requests_of(session).flat_map(|request| story.statements_of(request));
     for statement in statements() {
         let end = statement.end.map(|(end, _)| end);
         let waited = statement.waits.iter().map(|wait| until(wait.went_on.or(end)).since(wait.began.at));
         worked += until(end).since(statement.began.at).saturating_sub(waited.sum());
-        steps = steps.saturating_add(1).saturating_add(u32::try_from(statement.waits.len()).unwrap_or(u32::MAX));
+        steps = steps.saturating_add(u32::try_from(statement.waits.len()).unwrap_or(u32::MAX));
     }
     let tolerance = run.slack().saturating_mul(steps);
     // The answer to an Execute stays in its worker's buffer until somebody asks: nobody can know how long it took.
@@ -280,7 +321,12 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
         .batches
         .iter()
         .filter(|batch| batch.application == Some(application.as_str()))
-        .map(|batch| until(batch.ended).since(batch.began.at))
+        .map(|batch| {
+            // That it was over may have come late.
+            let over = until(batch.ended);
+            let late = story.outages.of_worker(over, record.ended);
+            if late { record.ended } else { over }.since(batch.began.at)
+        })
         .sum();
     // The pod sees the end of an answer when all of it has come.
     let blind: Duration = statements().filter_map(|statement| statement.works_unseen(record.ended)).sum();
@@ -289,7 +335,8 @@ fn misbilled(run: &Judged, session: &Connection, record: &EndRecord) -> Option<S
     let late: Duration = story
         .requests_of(session)
         .filter_map(|request| {
-            let end = until(request.end().map(|(end, _)| end));
+            let answered = request.end().filter(|(_, outcome)| **outcome != Outcome::Lost);
+            let end = until(answered.map(|(end, _)| end));
             story.outages.of_worker(request.sent.at, end).then(|| end.since(request.sent.at))
         })
         .sum();

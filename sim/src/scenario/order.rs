@@ -22,7 +22,8 @@ pub(super) const MAX_STEPS: u64 = 10_000_000;
 pub(super) fn check(client: &Client, values: Option<&Value<'_>>, at: Range<usize>, problems: &mut Vec<Problem>) {
     let first = problems.len();
     let (now, reading) = (client.start.0, Reading::Resume);
-    let mut walk = Walk { link: Link::None, reading, cursors: Vec::new(), now, problems, first, again: false };
+    let (link, cursors) = (Link::None, Vec::new());
+    let mut walk = Walk { link, reading, cursors, in_block: false, now, problems, first, again: false };
     walk.steps(&client.steps, values);
     if Most::of(&client.steps).steps.is_some_and(|steps| steps > MAX_STEPS) {
         let label = format!("expected at most {MAX_STEPS} steps in all");
@@ -55,6 +56,8 @@ struct Walk<'p> {
     reading: Reading,
     /// The cursors that this connection has declared.
     cursors: Vec<String>,
+    /// Behind a BEGIN, whatever became of it.
+    in_block: bool,
     /// The earliest time at which the next step can begin, counting pauses only.
     now: Duration,
     problems: &'p mut Vec<Problem>,
@@ -93,6 +96,7 @@ impl Walk<'_> {
     }
 
     fn step(&mut self, step: &Step, value: Option<&Value<'_>>, at: Range<usize>) -> Flow {
+        self.begin_or_end_block(step);
         match step {
             Step::Connect(connect) => self.connect(connect, at),
             Step::Think(think) => self.pause(think.think.0),
@@ -156,6 +160,11 @@ impl Walk<'_> {
                 }
             }
             Step::Replication(Replication { replication, .. }) => {
+                if self.in_block {
+                    let message = "START_REPLICATION can't run inside a transaction block";
+                    let problem = Problem::new(at.clone(), message, "one is open here");
+                    self.report(problem.help("put a `\"commit\"` or `\"rollback\"` before it"));
+                }
                 self.ask(step, at);
                 match replication {
                     Patience::For(length) => self.pause(*length),
@@ -182,6 +191,15 @@ impl Walk<'_> {
             }
         }
         Flow::GoesOn
+    }
+
+    fn begin_or_end_block(&mut self, step: &Step) {
+        match step {
+            Step::Begin => self.in_block = true,
+            Step::Commit | Step::Rollback | Step::Connect(_) => self.in_block = false,
+            Step::Pipeline(pipeline) => pipeline.pipeline.iter().for_each(|step| self.begin_or_end_block(step)),
+            _ => {}
+        }
     }
 
     /// A request that ends with a sync point of its own.

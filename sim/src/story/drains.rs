@@ -1,5 +1,7 @@
 //! The drains of a run: since when, until when, where their walls stand, and which phase that makes it at a given time.
 
+use std::time::Duration;
+
 use lastcall_core::{DrainPolicy, Phase, Settings, Time};
 use lastcall_world::Signal;
 
@@ -10,14 +12,34 @@ use crate::cast::pod::report::Cause;
 /// A drain.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
-    /// Its t = 0.
+    /// Its t = 0, as far as the kubelet knows.
     pub(crate) began: Moment,
+    /// When it may have begun: a request is obeyed before its answer comes.
+    pub(crate) asked: Moment,
     /// What began it.
     pub(crate) cause: Cause,
     /// When it was taken back, if it was.
     pub(crate) recalled: Option<Moment>,
     /// What walls there are, each with its time. A second SIGINT is one under every policy.
     walls: Vec<(Time, Wall)>,
+}
+
+/// A request for a drain, or to take one back: the process did so between the two moments, if at all.
+#[derive(Clone, Debug)]
+pub(crate) struct DrainRequest {
+    /// For a drain.
+    pub(crate) begin: bool,
+    /// When it was sent.
+    pub(crate) asked: Moment,
+    /// When an answer came, or none would come any more.
+    pub(crate) answered: Option<Moment>,
+}
+
+impl DrainRequest {
+    /// Whether the process may have done what it asks for at this time, give or take the slack.
+    pub(crate) fn may_be_done_at(&self, at: Time, slack: Duration) -> bool {
+        self.asked.at <= at + slack && self.answered.is_none_or(|answered| answered.at + slack >= at)
+    }
 }
 
 /// Why a wall stands.
@@ -41,12 +63,29 @@ impl Drain {
         let grace = grace.map(|grace| grace.saturating_sub(settings.teardown_budget));
         let walls = [timeout.map(|wall| (wall, Wall::Timeout)), grace.map(|wall| (wall, Wall::TerminationGrace))];
         let walls = walls.into_iter().flatten().map(|(after, wall)| (began.at + after, wall)).collect();
-        Drain { began, cause, recalled: None, walls }
+        Drain { began, asked: began, cause, recalled: None, walls }
     }
 
     /// The wall that must fall first.
     pub(crate) fn certain_wall(&self) -> Option<(Time, Wall)> {
         self.walls.iter().filter(|(_, wall)| *wall != Wall::PerhapsSecondInterrupt).min().copied()
+    }
+
+    /// How much earlier than its t = 0 it may have begun.
+    pub(crate) fn heard_late(&self) -> Duration {
+        self.began.at.since(self.asked.at)
+    }
+
+    /// Until when new sessions are served: to the end of the lame duck, or to a wall in it.
+    pub(crate) fn serves_until(&self, settings: &Settings) -> Time {
+        let lame_duck = self.asked.at + settings.lame_duck;
+        let wall = self.walls().min().map(|wall| self.asked.at + wall.since(self.began.at));
+        wall.map_or(lame_duck, |wall| wall.min(lame_duck))
+    }
+
+    /// When walls stand.
+    pub(crate) fn walls(&self) -> impl Iterator<Item = Time> {
+        self.walls.iter().map(|(wall, _)| *wall)
     }
 
     /// The wall that may fall first.
@@ -63,6 +102,8 @@ pub(super) struct Drains {
     /// The process is stopped: signals wait until it goes on, each once.
     waiting: Option<Vec<Signal>>,
     interrupts: u32,
+    /// When a drain was last asked for.
+    asked: Option<Moment>,
     /// The first SIGTERM or SIGINT that it heard of: nothing is taken back behind it.
     signalled: Option<(Moment, Signal)>,
 }
@@ -95,10 +136,12 @@ impl Drains {
         }
         let signalled = self.signalled;
         match (event, self.open()) {
-            (Event::DrainAsked { begin: true, status: Some(200..300) }, None) => {
-                self.all.push(Drain::begun(moment, Cause::Request, settings));
+            (Event::DrainAnswered { begin: true, status: Some(200..300) }, None) => {
+                let asked = self.asked.unwrap_or(moment);
+                self.all.push(Drain { asked, ..Drain::begun(moment, Cause::Request, settings) });
             }
-            (Event::DrainAsked { begin: false, status: Some(200..300) }, Some(drain)) => {
+            (Event::DrainAsked { begin: true }, _) => self.asked = Some(moment),
+            (Event::DrainAnswered { begin: false, status: Some(200..300) }, Some(drain)) => {
                 // Behind a signal it would have been refused: it was before, and only its answer came later.
                 drain.recalled = Some(signalled.map_or(moment, |(moment, _)| moment));
                 if let Some((moment, signal)) = signalled {
@@ -186,8 +229,6 @@ impl Phases {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::cast::history::{Entry, History};
     use crate::story::Story;
@@ -212,7 +253,7 @@ mod tests {
     }
 
     fn asked(begin: bool, status: u16) -> Event {
-        Event::DrainAsked { begin, status: Some(status) }
+        Event::DrainAnswered { begin, status: Some(status) }
     }
 
     #[test]

@@ -14,13 +14,14 @@ pub mod timeline;
 mod work;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::Signal;
 
 pub(crate) use self::connection::{Connection, Ending, FatalRead};
-pub(crate) use self::drains::{Drain, Phases, Wall};
+pub(crate) use self::drains::{Drain, DrainRequest, Phases, Wall};
 use self::outages::Outages;
 use self::stays::Stay;
 pub(crate) use self::work::{Batch, Request, Statement, Wait, WorkerSession};
@@ -29,6 +30,9 @@ use crate::cast::pod::report::{DrainReport, EndRecord};
 
 /// What one connection moves in a round trip: the window of the engine on `turmoil-net`.
 pub(crate) const ROUND_TRIP_BYTES: u64 = 32 * 1024;
+
+/// A machine that nothing reaches gives a connection up after that much time: 60 s of silence, and three probes, 10 s apart.
+pub(crate) const GIVEN_UP: Duration = Duration::from_secs(90);
 
 /// One entry of the log: which one, and when. Moments compare by their place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,8 +70,8 @@ pub struct Story<'a> {
     pub(crate) drains: Vec<Drain>,
     /// The phases that follow.
     pub(crate) phases: Phases,
-    /// When the preStop hook asked for a drain (true), or took that back, whatever the answer.
-    pub(crate) drains_asked: Vec<(Moment, bool)>,
+    /// When the preStop hook asked for a drain, or took that back, whatever the answer.
+    pub(crate) drain_requests: Vec<DrainRequest>,
     /// What `/readyz` said.
     pub(crate) readiness: Vec<(Moment, bool)>,
     /// When `/livez` said no.
@@ -88,6 +92,8 @@ pub struct Story<'a> {
     pub(crate) outages: Outages<'a>,
     /// The longest way of a packet that the scenario asked for.
     pub(crate) latency: Duration,
+    /// Links of which the scenario limits the rate.
+    rates: Vec<(&'a [String; 2], NonZeroU32)>,
     faulty: bool,
     /// When the pod's process began.
     pub(crate) started: Option<Moment>,
@@ -170,20 +176,21 @@ impl<'a> Story<'a> {
         befell(&self.garbled, connection, from, to)
     }
 
+    /// Whether the scenario limits the rate of a link.
+    pub(crate) fn is_rate_limited(&self) -> bool {
+        !self.rates.is_empty()
+    }
+
     /// Whether anything befell the network or the worker.
     pub(crate) fn faulty(&self) -> bool {
         self.faulty
     }
 
-    /// Whether the worker took no new sessions then.
-    pub(crate) fn worker_refuses_at(&self, at: Time) -> bool {
-        last_said(&self.refusals, at)
-    }
-
     /// Whether the worker took no new sessions for some of this time.
     pub(crate) fn worker_refuses_within(&self, from: Time, to: Time) -> bool {
         let mut changes = self.refusals.iter();
-        last_said(&self.refusals, from)
+        let last = changes.clone().rev().find(|(moment, _)| moment.at <= from);
+        last.is_some_and(|(_, refuses)| *refuses)
             || changes.any(|(moment, refuses)| *refuses && from <= moment.at && moment.at <= to)
     }
 
@@ -196,6 +203,12 @@ impl<'a> Story<'a> {
     /// When the process was gone, one way or another.
     pub(crate) fn gone(&self) -> Option<Moment> {
         self.exit.map(|(moment, _)| moment).into_iter().chain(self.killed).min()
+    }
+
+    /// When a connection ended, where its end could be seen: nothing is heard of a machine that has vanished or is out of reach.
+    pub(crate) fn visible_end(&self, connection: &Connection<'a>) -> Option<(Moment, Ending<'a>)> {
+        let away = |end: Time| self.outages.between(connection.conn, end, end);
+        connection.ending().filter(|(end, ending)| *ending != Ending::Left("vanish") && !away(end.at))
     }
 
     /// The session at a worker that served this connection.
@@ -241,8 +254,4 @@ impl<'a> Story<'a> {
 fn befell(happened: &[(Moment, Option<&str>)], connection: &Connection, from: Time, to: Time) -> bool {
     let its = |client: Option<&str>| client.is_none_or(|client| client == connection.conn.client);
     happened.iter().any(|(moment, client)| its(*client) && from <= moment.at && moment.at <= to)
-}
-
-fn last_said(changes: &[(Moment, bool)], at: Time) -> bool {
-    changes.iter().rev().find(|(moment, _)| moment.at <= at).is_some_and(|(_, said)| *said)
 }

@@ -103,6 +103,20 @@ impl<'a> Outages<'a> {
         stops.try_fold(at, |heard, stop| Some(heard.max(stop.to?)))
     }
 
+    /// When the process could hear at the latest of what this client sent at this time, whatever lost or held it. None: never.
+    pub(crate) fn arrived(&self, conn: &Conn, at: Time, slack: Duration) -> Option<Time> {
+        let mut outages = self.network_of(conn).filter(|outage| outage.touches(at, at + slack));
+        let latest = outages.try_fold(at, |latest, outage| Some(latest.max(outage.felt()?)))?;
+        self.heard(latest, slack)
+    }
+
+    /// Whether what the pod said to its kubelet, or heard of it, may have been said some of this time before it came.
+    pub(crate) fn of_kubelet(&self, from: Time, to: Time) -> bool {
+        let its = |between: &[String; 2]| between.iter().any(|end| end == "kubelet");
+        let lost = |what| matches!(what, What::Lost(between) | What::Held(between) if its(between));
+        self.0.iter().any(|outage| lost(outage.what) && outage.touches(from, to))
+    }
+
     /// How long the pod's process was stopped, of the time from then on.
     pub(crate) fn stopped_since(&self, from: Time, end: Time) -> Duration {
         self.stops().map(|outage| outage.to.unwrap_or(end).since(outage.from.max(from))).sum()

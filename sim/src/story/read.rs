@@ -9,7 +9,8 @@ use super::drains::Drains;
 use super::outages::Outages;
 use super::stays::Stays;
 use super::{
-    Batch, Connection, FatalRead, Moment, Phases, ROUND_TRIP_BYTES, Request, Statement, Story, Wait, WorkerSession,
+    Batch, Connection, DrainRequest, FatalRead, GIVEN_UP, Moment, Phases, ROUND_TRIP_BYTES, Request, Statement, Story,
+    Wait, WorkerSession,
 };
 use crate::cast::history::{Conn, Event, Fault, History, Inserted, RequestKind};
 
@@ -30,7 +31,7 @@ impl<'a> Story<'a> {
             signals: Vec::new(),
             drains: Vec::new(),
             phases: Phases::of(&[], settings),
-            drains_asked: Vec::new(),
+            drain_requests: Vec::new(),
             readiness: Vec::new(),
             dead: Vec::new(),
             stays: Vec::new(),
@@ -41,6 +42,7 @@ impl<'a> Story<'a> {
             refusals: Vec::new(),
             outages: Outages::default(),
             latency: Duration::ZERO,
+            rates: Vec::new(),
             faulty: false,
             started: None,
             exit: None,
@@ -58,6 +60,7 @@ impl<'a> Story<'a> {
             stays.add(entry.at, &entry.event);
             story.add(moment, &entry.event);
         }
+        story.latency = story.queues().chain([story.latency]).max().unwrap_or_default();
         stays.end_at(story.last.map_or(Time::EPOCH, |last| last.at));
         story.phases = Phases::of(&drains.all, settings);
         (story.drains, story.stays) = (drains.all, stays.all);
@@ -123,8 +126,13 @@ impl<'a> Story<'a> {
             Event::HalfClosed { conn } => {
                 self.connection(moment, conn).half_closed.get_or_insert(moment);
             }
-            Event::MachineHas { conn, answered, fatal, .. } => {
-                self.connection(moment, conn).unread = Some(fatal.as_deref());
+            Event::MachineHas { conn, answered, fatal, end } => {
+                let gone = self.gone().map(|gone| moment.at.since(gone.at));
+                let silent = gone.max(Some(self.outages.client_away_for(conn, moment.at)));
+                // A machine that has given the connection up has thrown away what had arrived.
+                if fatal.is_some() || *end || silent < Some(GIVEN_UP) {
+                    self.connection(moment, conn).unread = Some(fatal.as_deref());
+                }
                 for (tag, outcome) in answered {
                     self.request(moment, conn, tag, RequestKind::Query).unread = Some((moment, outcome));
                 }
@@ -203,7 +211,14 @@ impl<'a> Story<'a> {
                 self.exit.get_or_insert((moment, *code));
                 self.tasks_left = tasks;
             }
-            Event::DrainAsked { begin, .. } => self.drains_asked.push((moment, *begin)),
+            Event::DrainAsked { begin } => {
+                self.drain_requests.push(DrainRequest { begin: *begin, asked: moment, answered: None });
+            }
+            // One at a time.
+            Event::DrainAnswered { begin, .. } => match self.drain_requests.last_mut() {
+                Some(request) if request.answered.is_none() => request.answered = Some(moment),
+                _ => self.drain_requests.push(DrainRequest { begin: *begin, asked: moment, answered: Some(moment) }),
+            },
             Event::ReadinessProbed { ready } => self.readiness.push((moment, *ready)),
             Event::LivenessProbed { live: false } => self.dead.push(moment),
             Event::Panicked { task, message } => self.panics.push((moment, task, message)),
@@ -235,14 +250,21 @@ impl<'a> Story<'a> {
             Fault::Terminate { client, .. } => self.dismissals.push((moment, Some(client))),
             Fault::Garbage { client } => self.garbled.push((moment, Some(client))),
             Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
-            // A packet waits behind what its connection may have on its way.
-            Fault::Rate { rate, .. } => {
-                let queued = Duration::from_secs(ROUND_TRIP_BYTES) / rate.0.get();
-                self.latency = self.latency.max(queued);
-            }
+            Fault::Rate { between, rate } => self.rates.push((between, rate.0)),
             _ => {}
         }
         self.outages.add(moment.at, what);
+    }
+
+    /// How long a packet waits at most behind what others may have on its way, where a rate is limited.
+    fn queues(&self) -> impl Iterator<Item = Duration> {
+        self.rates.iter().map(|(between, rate)| {
+            let is_of = |connection: &Connection| between.contains(&connection.conn.client);
+            let one = self.connections.iter().filter(|connection| is_of(connection)).count();
+            let all = if between.iter().any(|end| end == "kubelet") { 1 } else { self.connections.len() };
+            let connections = u32::try_from(if one > 0 { one } else { all }).unwrap_or(u32::MAX).max(1);
+            (Duration::from_secs(ROUND_TRIP_BYTES) / rate.get()).saturating_mul(connections)
+        })
     }
 
     fn end_batch(&mut self, worker_session: u32, moment: Moment) {

@@ -201,6 +201,7 @@ impl<'a> Speaker<'a> {
             | Event::Panicked { .. } => Who::Pod,
             Event::SignalSent { .. }
             | Event::DrainAsked { .. }
+            | Event::DrainAnswered { .. }
             | Event::ReadinessProbed { .. }
             | Event::LivenessProbed { .. }
             | Event::Killed => Who::Kubelet,
@@ -307,9 +308,11 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::WorkerSessionEnded { .. } => "session over".to_owned(),
         Event::PodStarted => "listens".to_owned(),
         Event::Fault { what } => fault(what),
-        Event::DrainAsked { begin, status } => {
-            let asks = if *begin { "asks for a drain" } else { "takes the drain back" };
-            status.map_or_else(|| format!("{asks}: no answer"), |status| format!("{asks}: HTTP {status}"))
+        Event::DrainAsked { begin: true } => "asks for a drain".to_owned(),
+        Event::DrainAsked { begin: false } => "takes the drain back".to_owned(),
+        Event::DrainAnswered { begin, status } => {
+            let asked = if *begin { "drain" } else { "end of the drain" };
+            status.map_or_else(|| format!("{asked}: no answer"), |status| format!("{asked}: HTTP {status}"))
         }
         Event::SignalSent { signal } => format!("sends {signal}"),
         Event::ReadinessProbed { ready: true } => "finds it ready".to_owned(),

@@ -467,6 +467,17 @@ fn a_message_that_nobody_asked_for_may_end_before_its_idle_client_is_told() {
     let (due, linger) = (at(SIGNAL + 15), Settings::default().close_linger);
     let half = Standing { mid_message: true, ..standing(Activity::Idle) };
     assert_eq!(drain.verdict(&half, due), Verdict::CloseAt(due + linger, EndReason::Boundary));
+    let late = Standing { since: at(SIGNAL + 100), ..half };
+    assert_eq!(drain.verdict(&late, late.since), Verdict::CloseAt(late.since + linger, EndReason::Boundary));
+}
+
+#[test]
+fn a_wall_in_the_lame_duck_ends_it() {
+    let mut drain = draining(Settings::default());
+    drain.handle_wall(at(SIGNAL + 2));
+    assert_eq!(drain.earliest_exit(), Some(at(SIGNAL + 2)));
+    drain = walled(|settings| settings.handover_drain_timeout = seconds(900));
+    assert_eq!(drain.earliest_exit(), Some(at(SIGNAL + 5)));
 }
 
 #[test]

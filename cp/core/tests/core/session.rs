@@ -311,6 +311,16 @@ fn malformed_bytes_of_the_workers_end_the_session_behind_what_came_before_them()
 }
 
 #[test]
+fn nonsense_of_the_clients_behind_a_refusal_of_the_workers_is_not_the_workers() {
+    let mut guest = Guest::seated();
+    guest.client("Q");
+    guest.client_bytes(b"\0\0\0");
+    guest.worker("E:SFATAL\0VFATAL\0\0");
+    guest.session.handle_worker_gone();
+    assert_eq!(guest.is_over(), Some(EndReason::WorkerLost));
+}
+
+#[test]
 fn a_flush_is_slipped_in_while_draining_once_for_each_unflushed_execute() {
     let mut guest = Guest::seated();
     guest.client("P B E");

@@ -34,6 +34,7 @@ pub(super) async fn follow<W: World>(actor: &mut Actor<W>, link: &mut RawLink<W>
         }
         if Some(next) == end {
             put(&CopyDone::new(), link.out());
+            actor.record(Event::BatchFed { conn: actor.conn() });
             return link.until(actor, |link| !link.replicates()).await;
         }
         put(&status(), link.out());

@@ -17,10 +17,7 @@ use lastcall_core::{Settings, Time};
 
 use crate::cast::history::{Outcome, RequestKind};
 use crate::judge::Judged;
-use crate::story::{Batch, Connection, Moment, Request, Statement};
-
-/// A machine that has vanished is given up after 60 s of silence and three probes.
-const VANISHED: Duration = Duration::from_secs(90);
+use crate::story::{Batch, Connection, GIVEN_UP, Moment, Request, Statement};
 
 /// Where bytes to it are not acknowledged, it is given up later (Linux: `tcp_retries2`).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15 * 60);
@@ -37,6 +34,10 @@ pub(super) fn last(run: &Judged, signal: Moment) -> Option<Moment> {
             .chain(open)
             .chain(unheard(run, connection, pod_end))
             .chain(cut_off(run, connection, signal))
+            .chain(greeting(run, connection))
+            .chain(connection.fed.iter().copied().filter(|fed| lasts(run, connection, *fed)))
+            // A stream that its worker began late.
+            .chain(connection.replicates.filter(|began| story.outages.of_worker(began.at, began.at)))
             .chain(vanished(connection, signal))
             .chain(batches.flat_map(|batch| fed(run, connection, batch)).collect::<Vec<_>>())
     });
@@ -51,6 +52,20 @@ pub(super) fn still_executing(run: &Judged, at: Moment) -> bool {
         counted(run, connection).any(|request| run.story.statements_of(request).any(running))
             || unheard(run, connection, at) == Some(at)
     })
+}
+
+/// When a worker greeted a client that has not heard of it.
+fn greeting(run: &Judged, connection: &Connection) -> Option<Moment> {
+    let application = connection.conn.application();
+    let sessions = run.story.worker_sessions.values().filter(|session| session.application == application);
+    let greeted = sessions.map(|session| session.began).filter(|began| *began > connection.connecting).min();
+    greeted.filter(|_| connection.began.is_none())
+}
+
+/// Whether a drain had to let go on what began then: nobody was due yet, or a transaction was open.
+fn lasts(run: &Judged, connection: &Connection, began: Moment) -> bool {
+    let last_due = run.story.signal().map(|signal| signal.at + run.settings.idle_grace + run.slack());
+    last_due.is_none_or(|due| began.at <= due) || in_transaction(run, connection, began.at)
 }
 
 /// When the clock began of what a client did not acknowledge that could not be reached (then, or at the signal), or when its
@@ -73,9 +88,15 @@ fn unheard(run: &Judged, connection: &Connection, pod_end: Moment) -> Option<Mom
         _ => waited_for(run, connection, pod_end),
     };
     let requests = || run.story.requests_of(connection);
-    let is_open = |request: &&Request| request.end().is_none_or(|(_, outcome)| *outcome == Outcome::Lost);
-    let answered = requests().filter(|request| !is_open(request)).filter_map(|request| request.end());
-    let answered = answered.map(|(end, _)| end).filter(|end| *end < until).max();
+    // That its worker was lost, or the session over, is no answer of the worker's.
+    let is_open = |request: &&Request| {
+        let lost = request.end().is_none_or(|(_, outcome)| *outcome == Outcome::Lost);
+        lost || run.story.refused_by_fatal(request).is_some()
+    };
+    // Behind what was sent and has its answer nothing earlier is open.
+    let ended = |request: &&Request| !is_open(request) && request.end().is_some_and(|(end, _)| end < until);
+    let batches = connection.batches.iter().copied().chain(connection.replicates).filter(|answered| *answered < until);
+    let answered = requests().filter(ended).map(|request| request.sent).chain(batches).max();
     let fed = connection.fed.iter().copied().filter(|fed| Some(*fed) > answered);
     let sent = requests().filter(is_open).map(|request| request.sent).chain(fed);
     let last = sent.filter(|sent| *sent < until).max()?;
@@ -105,7 +126,14 @@ fn moves_of<'r>(
     let read = read.filter(move |changed| *changed > request.sent && end.is_none_or(|end| end > *changed));
     let reads_on = request.end().is_none() && !request.statements.is_empty() && connection.deaf_at(until).is_none();
     let reading = connection.reads_late().then_some(until).filter(|_| reads_on);
-    executed.chain(read).chain(answered.map(|(end, _)| end)).chain(reading).map(move |moment| moment.min(until))
+    // Of one that needs no statement, and whose answer nobody reads, no more is known.
+    let unread = (request.end().is_none() && connection.deaf_at(until).is_some()).then_some(request.sent);
+    executed
+        .chain(unread)
+        .chain(read)
+        .chain(answered.map(|(end, _)| end))
+        .chain(reading)
+        .map(move |moment| moment.min(until))
 }
 
 /// Until when a worker executed a statement, or bytes of it moved, up to `until`.
@@ -122,12 +150,15 @@ fn executed(connection: &Connection, statement: &Statement, until: Moment) -> Mo
 
 /// Until when the process had to wait for this connection's work: its own end, or when its client was gone.
 fn waited_for(run: &Judged, connection: &Connection, pod_end: Moment) -> Moment {
-    let ended = connection.ending().map_or(pod_end, |(end, _)| end).min(pod_end);
+    let ended = run.story.visible_end(connection).map_or(pod_end, |(end, _)| end).min(pod_end);
     let fin = |fin: Moment| fin.max(run.story.signal().unwrap_or(fin)).min(pod_end);
     let ended = connection.half_closed.map_or(ended, |closed| fin(closed).min(ended));
     let Some((left, how)) = connection.left else {
         return ended;
     };
+    if run.story.outages.between(connection.conn, left.at, left.at + run.slack()) {
+        return pod_end;
+    }
     let late = |patience: Duration| Moment { index: pod_end.index, at: (left.at + patience).min(pod_end.at) };
     match how {
         "close" => fin(left),
@@ -135,7 +166,7 @@ fn waited_for(run: &Judged, connection: &Connection, pod_end: Moment) -> Moment 
             let requests = run.story.requests_of(connection);
             let unread =
                 requests.flat_map(|it| run.story.statements_of(it)).any(|it| it.end.is_some_and(|end| end.0 > left));
-            late(if unread { UNACKNOWLEDGED } else { VANISHED })
+            late(if unread { UNACKNOWLEDGED } else { GIVEN_UP })
         }
         _ => left.min(pod_end),
     }
@@ -185,10 +216,9 @@ fn counted<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<Ite
     })
 }
 
-/// Whether a request is part of a batch that the drain had to let through to its Sync.
+/// Whether a request is part of a batch that the drain had to let through to its Sync, or ends one in its place.
 fn fed_in_batch(run: &Judged, connection: &Connection, request: &Request) -> bool {
-    let in_batch = matches!(request.kind, RequestKind::Execute | RequestKind::ExecuteInsert);
-    in_batch && batches_of(run, connection).any(|batch| fed(run, connection, batch).contains(&request.sent))
+    batches_of(run, connection).any(|batch| fed(run, connection, batch).contains(&request.sent))
 }
 
 /// The batches of a connection that were open when it fell due, or before.
@@ -199,7 +229,9 @@ fn batches_of<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<
         let its = batch.application == Some(application.as_str()) && batch.began > connection.connecting;
         let there = connection.ending().is_none_or(|(end, _)| batch.began < end);
         let inside = || in_transaction(run, connection, batch.began.at);
-        its && there && (last_due.is_none_or(|due| batch.began.at <= due) || inside())
+        // Its worker may have heard of it late.
+        let late = || run.story.outages.of_worker(batch.began.at, batch.began.at);
+        its && there && (last_due.is_none_or(|due| batch.began.at <= due) || inside() || late())
     })
 }
 

@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_drain_by_request_counts_when_it_began() {
-        let asked = |run: Run, begin, status| run.event(1.0, Event::DrainAsked { begin, status: Some(status) });
+        let asked = |run: Run, begin, status| run.event(1.0, Event::DrainAnswered { begin, status: Some(status) });
         let begun = || asked(Run::default(), true, 202);
         assert_eq!(begun().fired(), [Clock::DrainByRequest]);
         assert_eq!(asked(begun(), false, 409).fired(), [Clock::DrainByRequest]);

@@ -312,7 +312,7 @@ mod tests {
     fn a_recall_and_the_due_times() {
         let asked = |run: Run, at, begin: bool| {
             let status = Some(if begin { 202 } else { 200 });
-            run.event(at, Event::DrainAsked { begin, status })
+            run.event(at, Event::DrainAnswered { begin, status })
         };
         let begun = || asked(Run::default().doing(1.0, 1, Activity::Idle), 60.0, true);
         assert_eq!(asked(begun(), 61.0, false).races(), [Race::RecallBeforeDueTimes]);

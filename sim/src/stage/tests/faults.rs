@@ -18,6 +18,7 @@ on_every_engine! {
     a_peer_that_vanishes_is_found_out_by_keepalive
     a_peer_that_vanishes_under_unacknowledged_bytes_is_found_out_by_the_user_timeout
     what_a_partition_has_lost_comes_through_after_it
+    what_is_sent_while_the_lost_is_sent_again_arrives_behind_it
     a_partition_that_lasts_ends_idle_connections_at_both_ends
     a_short_partition_leaves_idle_connections_alone
     a_connect_into_a_partition_waits_for_its_end_or_gives_up
@@ -142,6 +143,28 @@ fn what_a_partition_has_lost_comes_through_after_it<E: Engine>() {
     // Lost after 10.001 s, tried again 0.2, 0.6, 1.4, 3, 6.2, 12.6 s later.
     let (first, _) = entries.first().unwrap();
     assert!(first.since(Time::EPOCH).as_millis().abs_diff(22_602) <= 3, "{first:?}");
+}
+
+fn what_is_sent_while_the_lost_is_sent_again_arrives_behind_it<E: Engine>() {
+    let log = run::<E, _>(async |world, _| {
+        let mut stream = world.connect("server:6432").await.unwrap();
+        world.sleep_until(second(10)).await;
+        world.link(["server", "client"], Link::Partition);
+        for letter in b'a'..=b'z' {
+            stream.write_all(&[letter]).await.unwrap();
+            world.sleep_until(world.now() + Duration::from_millis(1)).await;
+        }
+        world.sleep_until(second(11)).await;
+        world.link(["client", "server"], Link::Heal);
+        // It was lost 10.001 s after the start, and is sent again 1.4 s later.
+        world.sleep_until(second(11) + Duration::from_millis(390)).await;
+        for letter in b'A'..=b'Z' {
+            stream.write_all(&[letter]).await.unwrap();
+            world.sleep_until(world.now() + Duration::from_millis(1)).await;
+        }
+        world.sleep_until(second(20)).await;
+    });
+    assert_eq!(log.words().concat(), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 }
 
 fn a_partition_that_lasts_ends_idle_connections_at_both_ends<E: Engine>() {

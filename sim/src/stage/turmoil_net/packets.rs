@@ -168,10 +168,23 @@ impl Packets {
             self.shared.act();
             match rung {
                 Rung::GiveUp(flow) => self.deliver(reset(flow.reversed()), flow, net),
-                Rung::Again(packets) => packets.into_iter().for_each(|packet| self.travel(packet, now + TICK)),
+                Rung::Again(lost) => {
+                    let later = lost.first().map(|first| self.take_under_way(flow(first))).unwrap_or_default();
+                    lost.into_iter().chain(later).for_each(|packet| self.travel(packet, now + TICK));
+                }
             }
         }
         any
+    }
+
+    /// What is under way of a flow. What the stack takes out of its order it never asks for again, so behind a gap nothing may
+    /// arrive first.
+    fn take_under_way(&mut self, of: Flow) -> Vec<Packet> {
+        self.last_due.remove(&of);
+        let under_way = self.on_the_way.values_mut();
+        let taken = under_way.flat_map(|packets| packets.extract_if(.., |packet| flow(packet) == of)).collect();
+        self.on_the_way.retain(|_, packets| !packets.is_empty());
+        taken
     }
 
     /// What arrives at `now`, each flow by itself.
