@@ -65,7 +65,10 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
     let unseen = connection.deaf_at(over).is_some()
         || story.outages.of_client(connection.conn, request.sent.at, over.at)
         || story.outages.of_client(connection.conn, since, since);
-    if told || unseen || story.shot_before(over) || connection.left_before(over) {
+    // Whoever lost its worker in the middle of a message can't be told, nor who has closed its side and waits for one that hung.
+    let cut_short = connection.eof.is_some_and(|(_, mid_message)| mid_message) || connection.half_closed.is_some();
+    let lost = cut_short && story.outages.of_worker(request.sent.at, over.at);
+    if told || unseen || lost || story.shot_before(over) || connection.left_before(over) {
         return None;
     }
     let what = format!("{} was sent {} and never answered", request.tag, run.when(request.sent.at));
@@ -246,11 +249,16 @@ fn told_by_batch(run: &Judged, connection: &Connection, request: &Request) -> To
     };
     // What crossed the close moved nothing.
     let begun = run.story.requests_of(connection).filter(|request| !request.statements.is_empty());
-    let moved = begun.flat_map(|request| [Some(request.sent), request.end().map(|end| end.0)]);
-    let moved = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).max();
-    let since = moved.into_iter().chain(run.story.signal().map(|signal| signal.at)).max();
+    // Who reads late has had its answer before.
+    let answered = |request: &Request| request.end().filter(|_| !connection.reads_late()).map(|end| end.0);
+    let moved = begun.flat_map(|request| [Some(request.sent), answered(request)]);
+    let moved: Vec<_> = moved.flatten().filter(|moved| *moved < closed).map(|moved| moved.at).collect();
+    let signal = run.story.signal().map(|signal| signal.at);
+    let since = moved.iter().copied().max().into_iter().chain(signal).max();
+    // All its pauses count together.
+    let first = moved.into_iter().min().into_iter().chain(signal).max();
     let budget = run.settings.transaction_budget;
-    let spent = !budget.is_zero() && since.is_some_and(|since| since + budget <= closed.at + run.slack());
+    let spent = !budget.is_zero() && first.is_some_and(|first| first + budget <= closed.at + run.slack());
     let silent = spent || since.is_none_or(|since| since + run.settings.stall_grace <= closed.at + run.slack());
     // Where the worker was lost, so was what it had not been asked to make durable.
     let lost = run.story.outages.worker_lost(request.sent.at, closed.at)

@@ -112,9 +112,6 @@ fn may_be_late(run: &Judged, told: Moment) -> Duration {
     run.slack() + run.story.outages.stopped_since(told.at, run.story.last.unwrap_or(told).at)
 }
 
-/// Who came too late is not waited for, but may be told so: for that long, when all others are gone.
-const LATE_ONES: Duration = Duration::from_millis(500);
-
 /// How long a worker's last answer may be on its way where its rate is limited: it moves all that time.
 fn under_way(run: &Judged) -> Duration {
     let longest = run.story.records.iter().map(|(_, record)| run.transit(record.sent)).max();
@@ -125,7 +122,7 @@ fn under_way(run: &Judged) -> Duration {
 fn late_ones(run: &Judged, signal: Moment) -> Duration {
     let over = signal.at + run.settings.lame_duck;
     let late = run.story.connections.iter().any(|connection| connection.connecting.at + run.slack() >= over);
-    if late { LATE_ONES } else { Duration::ZERO }
+    if late { super::LATE_ONES } else { Duration::ZERO }
 }
 
 /// Of a session that was let in and had no worker when the grace was over: its startup packet.

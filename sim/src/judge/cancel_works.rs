@@ -30,7 +30,8 @@ fn unheard(run: &Judged, request: &Request, cancel: Moment) -> Option<Violation>
     let deadline = cancel.at + REACHES + run.slack();
     let conn = story.connection_of(request).conn;
     let away = story.outages.of_worker(cancel.at, deadline) || story.outages.of_client(conn, cancel.at, deadline);
-    if away || statement.waits.iter().any(|wait| wait.lasts_within(cancel.at, deadline)) {
+    let far = run.is_far() || run.is_hasty();
+    if away || far || statement.waits.iter().any(|wait| wait.lasts_within(cancel.at, deadline)) {
         return None;
     }
     let over = statement.end.is_some_and(|(end, _)| end.at <= deadline);

@@ -12,7 +12,7 @@
 
 use lastcall_core::Time;
 
-use super::{Judged, Violation};
+use super::{Judged, LATE_ONES, Violation};
 use crate::scenario::model::Promise;
 use crate::story::{Connection, FatalRead, Moment};
 
@@ -26,18 +26,24 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 
 fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let (what, shown) = flaw(run, connection)?;
+    let linger = run.settings.close_linger + run.slack();
     // Who reads again when it has been given up finds what is left of the connection.
     let given_up = !connection.fatals.is_empty()
-        && connection.deaf_until(shown).is_some_and(|(from, to)| to.at >= from.at + run.settings.close_linger);
+        && connection.deaf_before(shown).any(|(from, to)| to.at >= from.at + run.settings.close_linger);
+    // Nor does the wall wait for who reads slowly.
+    let walled = connection.reads_late() && run.story.gone().is_some_and(|gone| run.at_wall(gone));
     let reads = connection.deaf_at(shown).is_none() && !given_up;
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
     let closed = run.story.worker_let_go(connection);
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
-        || closed.is_some_and(|closed| {
-            let linger = run.settings.close_linger + run.slack();
-            run.story.outages.of_client(connection.conn, closed.at, closed.at + linger)
+        || closed.is_some_and(|closed| run.story.outages.of_client(connection.conn, closed.at, closed.at + linger))
+        // Where it has no worker, or one that has hung, nobody says. But the process has lingered before it exited.
+        || run.story.gone().is_some_and(|gone| {
+            let from = Time::EPOCH + gone.at.since(Time::EPOCH + linger);
+            let unsaid = connection.began.is_none() || closed.is_none() && run.story.outages.of_worker(from, gone.at);
+            unsaid && run.story.outages.between(connection.conn, from, gone.at)
         });
-    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || run.is_hasty() {
+    if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || walled || run.is_hasty() {
         return None;
     }
     let fatals = connection.fatals.iter().map(|fatal| fatal.moment);
@@ -71,7 +77,8 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     let lame_duck_end = run.story.drain().map(|drain| drain.serves_until(run.settings));
     let came = run.story.outages.heard(connection.connecting.at, run.slack());
     let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.accepting() >= end));
-    let crossed = late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() >= gone.at);
+    let crossed =
+        late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() + LATE_ONES >= gone.at);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),
@@ -102,11 +109,11 @@ fn is_unexplained(run: &Judged, connection: &Connection, fatal: &FatalRead) -> b
     EXPLAINED.contains(&fatal.code) && fatal.detail.is_none_or(str::is_empty) && !of_worker
 }
 
-/// Whether this connection's worker crashed, or the rest of what it said was lost on its way.
+/// Whether this connection's worker crashed or hung, or the rest of what it said was lost on its way.
 fn crashed(run: &Judged, connection: &Connection, end: Moment) -> bool {
     let story = &run.story;
     let mut statements = story.requests_of(connection).flat_map(|request| story.statements_of(request));
-    story.outages.worker_lost(connection.connecting.at, end.at) || statements.any(|it| story.crashed(it))
+    story.outages.of_worker(connection.connecting.at, end.at) || statements.any(|it| story.crashed(it))
 }
 
 /// Whether the process stood still when it would have waited for the end of a message.

@@ -11,8 +11,6 @@
 //!
 //! Of a pod that has no readiness, or gives no report, only the rest is judged.
 
-use std::time::Duration;
-
 use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, never_cut};
@@ -20,7 +18,7 @@ use crate::cast::history::StatementEnd;
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{Cause, DrainReport, EndReason};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, Drain, Moment, Request};
+use crate::story::{Connection, Drain, GIVEN_UP, Moment, Request};
 
 /// Exit code: every session ended as promised.
 const EXIT_DRAINED: u8 = 0;
@@ -28,10 +26,6 @@ const EXIT_DRAINED: u8 = 0;
 const EXIT_WALL: u8 = 3;
 /// Exit code: SIGQUIT.
 const EXIT_QUIT: u8 = 131;
-
-/// A cancel request that needs longer to its worker is given up: it opens a connection, and is sent over it.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
-const CANCEL_WAYS: u32 = 3;
 
 /// One violation for each sign that is false.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -242,9 +236,10 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         // One whose end was decided before belongs to a drain before, however long its client takes to see it.
         let over = story.worker_let_go(connection);
         let decided = over.is_some_and(|over| over.at <= after);
-        // Nor can it be told when one was closed who does not read.
+        // Nor can it be told when one was closed who does not read or can't be reached.
         let deaf = connection.deaf_at(signal).is_some();
-        began && !decided && !deaf && connection.ending().is_none_or(|(end, _)| end.at > after)
+        let away = story.outages.client_away_for(connection.conn, signal.at) + slack >= GIVEN_UP;
+        began && !decided && !deaf && !away && connection.ending().is_none_or(|(end, _)| end.at > after)
     });
     let at_most = connections.iter().filter(|connection| {
         // Who gave up may have been let in without knowing.
@@ -255,7 +250,9 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         // A closed connection may be there until its linger is over, and a vanished one until somebody finds out.
         let gone = story.visible_end(connection);
         // What a client leaves running is waited for.
-        let runs_on = story.worker_session_of(connection).map(|session| session.ended.map_or(exit.at, |end| end.at));
+        let told = |over: &Moment| !story.outages.of_worker(over.at, over.at + slack);
+        let runs_on =
+            story.worker_session_of(connection).map(|session| session.ended.filter(told).map_or(exit.at, |end| end.at));
         let over = gone.map(|(end, _)| heard(end.at).max(runs_on.unwrap_or(end.at)));
         there && over.is_none_or(|over| over + run.settings.close_linger >= before)
     });
@@ -299,10 +296,9 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         story.statements_of(request).any(|statement| matches!(statement.end, Some((_, StatementEnd::Cancelled))))
     };
     // One that could not be handed over in time may have been of use when its worker was there again.
-    let far = CANCEL_WAYS * story.latency >= CANCEL_PATIENCE;
     let counted = |request: &Request, at: Time| {
         let in_time = arrived(request, at) + slack < exit.at && !story.outages.of_worker(at, at + slack);
-        at > after && in_time && !far && useful(request)
+        at > after && in_time && !run.is_far() && useful(request)
     };
     let least = sent().filter(|(request, at)| counted(request, *at)).count();
     // Counted is one that its worker has taken.
@@ -324,7 +320,10 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
     if record.reason != last.reason {
         return Some(format!("says that {} left by {}, but its record says {}", last.who, last.reason, record.reason));
     }
-    // A session is recorded when its end is decided and gone when its client has let go.
+    // A session is recorded when its end is decided and gone when its client has let go: a slow one takes its time.
+    if run.story.connections.iter().any(|it| it.reads_late() && it.conn.application() == record.application) {
+        return None;
+    }
     let gone_by = run.story.outages.heard(record.ended + run.settings.close_linger, run.slack())? + run.slack();
     let later = records().find(|record| record.ended > gone_by)?;
     Some(format!("says that {} left last, but {} left {}", last.who, later.application, run.when(later.ended)))
@@ -332,6 +331,8 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use lastcall_core::DrainPolicy;
     use lastcall_world::Signal;
 

@@ -121,6 +121,13 @@ const ROUND_TRIP_TICKS: u32 = 5;
 /// How many of the engine's ticks a chain of messages may take on top: four there, four back.
 const LATENCY_TICKS: u32 = 8;
 
+/// Who came too late is not waited for, but may be told so: for that long, when all others are gone.
+const LATE_ONES: Duration = Duration::from_millis(500);
+
+/// A cancel request that needs longer to its worker is given up: it opens a connection, and is sent over it.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+const CANCEL_WAYS: u32 = 3;
+
 /// Accepted is who has been there, and back, and there again: two ticks each.
 const ACCEPT_WAYS: u32 = 3;
 const ACCEPT_TICKS: u32 = 6;
@@ -166,6 +173,11 @@ impl<'a> Judged<'a> {
     /// Whether a goodbye, which takes a way there and one back, has no time for that.
     fn is_hasty(&self) -> bool {
         self.settings.close_linger < self.slack()
+    }
+
+    /// Whether the worker is too far away for a cancel request.
+    fn is_far(&self) -> bool {
+        CANCEL_WAYS * self.story.latency >= CANCEL_PATIENCE
     }
 
     /// How long it takes at most until the process has accepted who connects.

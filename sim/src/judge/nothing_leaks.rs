@@ -12,7 +12,7 @@ use super::{Judged, Violation};
 use crate::scenario::model::Promise;
 
 /// A cancel request opens a connection, is sent over it, and its answer comes back.
-const CANCEL_WAYS: u32 = 4;
+const CANCELLED_WAYS: u32 = 4;
 
 /// One violation for the tasks that are left, and one for each worker session and each panic.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -35,7 +35,7 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     let deadline = exit.at + run.slack();
     // A worker that has hung can't end anything, one that is out of reach hears of nothing, and one that is too far away hears
     // of a cancel behind its time: `close_linger`, or what a wall leaves.
-    let far = run.is_hasty() || CANCEL_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
+    let far = run.is_hasty() || CANCELLED_WAYS * run.story.latency > run.settings.wall_patience() && run.at_wall(exit);
     if far || run.story.outages.of_worker(exit.at, deadline) {
         return Vec::new();
     }
@@ -46,7 +46,7 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
     let busy = |number: u32| {
         let mut last = run.story.statements.iter().rev();
         last.find(|statement| statement.worker_session == number && statement.began < exit)
-            .is_some_and(|statement| statement.asked_in_vain().is_some() && run.at_wall(exit))
+            .is_some_and(|statement| statement.asked_in_vain().is_some())
     };
     left.filter(|(number, _)| !busy(**number))
         .map(|(_, session)| {

@@ -24,7 +24,7 @@ use crate::cast::history::Outcome;
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{EndReason, EndRecord};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, Drain, Ending, Moment};
+use crate::story::{Connection, Ending, Moment};
 
 /// One violation for each session and each record that breaks it.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -293,7 +293,8 @@ fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> 
     let drains = || run.story.drains.iter();
     if record.reason == EndReason::Wall {
         // It may stand in the lame duck.
-        return drains().flat_map(Drain::walls).any(|wall| record.ended + run.resolution >= wall);
+        return drains()
+            .any(|drain| drain.walls().any(|wall| record.ended + run.resolution + drain.heard_late() >= wall));
     }
     let draining = drains().any(|drain| record.ended >= drain.began.at + run.settings.lame_duck);
     draining && record.reason.sqlstate() == Some("57P01")

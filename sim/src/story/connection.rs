@@ -128,10 +128,10 @@ impl<'a> Connection<'a> {
         (!last.1).then_some(last.0)
     }
 
-    /// The last time before this moment in which it did not read, if it read again.
-    pub(crate) fn deaf_until(&self, moment: Moment) -> Option<(Moment, Moment)> {
-        let mut pairs = self.reading.windows(2).rev().filter(|pair| pair[1].0 < moment);
-        pairs.find(|pair| !pair[0].1 && pair[1].1).map(|pair| (pair[0].0, pair[1].0))
+    /// From when to when it did not read, before this moment.
+    pub(crate) fn deaf_before(&self, moment: Moment) -> impl Iterator<Item = (Moment, Moment)> {
+        let pairs = self.reading.windows(2).filter(move |pair| pair[1].0 < moment);
+        pairs.filter(|pair| !pair[0].1 && pair[1].1).map(|pair| (pair[0].0, pair[1].0))
     }
 
     /// Whether it was there at this time.

@@ -78,14 +78,15 @@ fn cut_off(run: &Judged, connection: &Connection, signal: Moment) -> Option<Mome
 /// Until when a connection's worker may have executed what it was sent while it hung or was out of reach: it says nothing of it,
 /// and the pod can't know that it has not begun.
 fn unheard(run: &Judged, connection: &Connection, pod_end: Moment) -> Option<Moment> {
-    let until = match connection.left {
+    let closed = connection.left.filter(|(_, how)| *how == "close").map(|(left, _)| left).or(connection.half_closed);
+    let until = match closed {
         // Its FIN may be a half-close: what the worker does is waited for, and then cancelled, which it may not hear of either.
-        Some((left, "close")) => {
-            let fin = run.story.signal().map_or(left.at, |signal| signal.at.max(left.at));
+        Some(fin) => {
+            let fin = run.story.signal().map_or(fin.at, |signal| signal.at.max(fin.at));
             let patience = run.settings.stall_grace + run.settings.wall_patience();
             Moment { index: pod_end.index, at: (fin + patience).min(pod_end.at) }
         }
-        _ => waited_for(run, connection, pod_end),
+        None => waited_for(run, connection, pod_end),
     };
     let requests = || run.story.requests_of(connection);
     // That its worker was lost, or the session over, is no answer of the worker's.
@@ -156,7 +157,7 @@ fn waited_for(run: &Judged, connection: &Connection, pod_end: Moment) -> Moment 
     let Some((left, how)) = connection.left else {
         return ended;
     };
-    if run.story.outages.between(connection.conn, left.at, left.at + run.slack()) {
+    if is_held_back(run, connection, left) {
         return pod_end;
     }
     let late = |patience: Duration| Moment { index: pod_end.index, at: (left.at + patience).min(pod_end.at) };
@@ -172,11 +173,17 @@ fn waited_for(run: &Judged, connection: &Connection, pod_end: Moment) -> Moment 
     }
 }
 
+/// Whether the news that a client left was lost or held on its way.
+fn is_held_back(run: &Judged, connection: &Connection, left: Moment) -> bool {
+    run.story.outages.between(connection.conn, left.at, left.at + run.slack())
+}
+
 /// Whether a transaction, a statement, a batch or an undelivered answer was open at the signal.
 fn is_open(run: &Judged, connection: &Connection, signal: Moment) -> bool {
     let waits = run.story.requests_of(connection).any(|request| {
         let begun = run.story.statements_of(request).any(|statement| statement.began <= signal);
-        let given_up = connection.left.is_some_and(|(left, how)| left < signal && how != "close");
+        let left = connection.left.filter(|(left, how)| *left < signal && *how != "close");
+        let given_up = left.is_some_and(|(left, _)| !is_held_back(run, connection, left));
         begun && !given_up && request.end().is_none_or(|(end, _)| end > signal)
     });
     let there = connection.ending().is_none_or(|(end, _)| end >= signal) || connection.left.is_some();
@@ -269,5 +276,6 @@ fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
         RequestKind::Commit | RequestKind::Rollback => false,
         _ => open,
     });
-    state && connection.open_at(at)
+    let left = connection.left.filter(|(left, _)| left.at <= at);
+    state && left.map_or(connection.open_at(at), |(left, _)| is_held_back(run, connection, left))
 }
