@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -140,6 +140,10 @@ impl<W: Registered> SimWorld for W {
 pub(super) struct Hosts {
     /// Nanoseconds since the epoch. Beside the lock because every event of a run is stamped with it.
     now_ns: AtomicU64,
+    /// Beside it as well, as what every poll looks at.
+    polls_at_instant: AtomicU64,
+    /// Some process is or was stopped, or the run is stuck: a poll has to look into the state.
+    may_halt: AtomicBool,
     names: Vec<&'static str>,
     state: Mutex<State>,
 }
@@ -147,7 +151,6 @@ pub(super) struct Hosts {
 struct State {
     hosts: Vec<HostState>,
     panics: Vec<TaskPanic>,
-    polls_at_instant: u64,
     finished: Option<Time>,
     stuck: Option<String>,
 }
@@ -159,7 +162,7 @@ struct HostState {
     next_task: u64,
     tasks: BTreeMap<u64, Running>,
     /// Per task name, so as many as the code has names.
-    polls: BTreeMap<&'static str, u64>,
+    polls: BTreeMap<&'static str, Arc<AtomicU64>>,
     /// At most one of each, as in a real kernel.
     pending_signals: BTreeSet<Rank>,
     signal_waker: Option<Waker>,
@@ -185,9 +188,14 @@ impl Hosts {
             signal_waker: None,
             frozen: None,
         });
-        let state =
-            State { hosts: hosts.collect(), panics: Vec::new(), polls_at_instant: 0, finished: None, stuck: None };
-        Arc::new(Hosts { now_ns: AtomicU64::new(0), names, state: Mutex::new(state) })
+        let state = State { hosts: hosts.collect(), panics: Vec::new(), finished: None, stuck: None };
+        Arc::new(Hosts {
+            now_ns: AtomicU64::new(0),
+            polls_at_instant: AtomicU64::new(0),
+            may_halt: AtomicBool::new(false),
+            names,
+            state: Mutex::new(state),
+        })
     }
 
     pub(super) fn now(&self) -> Time {
@@ -197,7 +205,7 @@ impl Hosts {
     pub(super) fn set_now(&self, since_epoch: Duration) {
         let now_ns = u64::try_from(since_epoch.as_nanos()).expect("a run is shorter than 584 years");
         if self.now_ns.swap(now_ns, Ordering::Relaxed) != now_ns {
-            self.lock().polls_at_instant = 0;
+            self.polls_at_instant.store(0, Ordering::Relaxed);
         }
     }
 
@@ -209,7 +217,7 @@ impl Hosts {
         name: &'static str,
         future: BoxFuture<'static, ()>,
     ) {
-        let id = {
+        let (id, polls) = {
             let mut state = self.lock();
             let host = &mut state.hosts[host];
             if !host.alive {
@@ -219,9 +227,9 @@ impl Hosts {
             let id = host.next_task;
             host.next_task += 1;
             host.tasks.insert(id, Running { name, abort: None });
-            id
+            (id, host.polls.entry(name).or_default().clone())
         };
-        let task = Task { hosts: self.clone(), turn: turn.clone(), host, name, id, future: Some(future) };
+        let task = Task { hosts: self.clone(), turn: turn.clone(), host, name, id, polls, future: Some(future) };
         let abort = turn.start(task);
         // Gone already if the runtime is shutting down.
         if let Some(running) = self.lock().hosts[host].tasks.get_mut(&id) {
@@ -277,23 +285,13 @@ impl Hosts {
     fn freeze(&self, host: &str) {
         let host = self.index(host);
         self.lock().hosts[host].frozen.get_or_insert_default();
+        self.may_halt.store(true, Ordering::Relaxed);
     }
 
     fn thaw(&self, host: &str) {
         let host = self.index(host);
         let wakers = self.lock().hosts[host].frozen.take().unwrap_or_default();
         wakers.into_values().for_each(Waker::wake);
-    }
-
-    /// Whether a task must wait because its process is stopped; it is woken when that ends.
-    fn is_frozen(&self, host: usize, task: u64, cx: &Context<'_>) -> bool {
-        match &mut self.lock().hosts[host].frozen {
-            Some(waiting) => {
-                waiting.insert(task, cx.waker().clone());
-                true
-            }
-            None => false,
-        }
     }
 
     pub(super) fn tasks(&self, host: &str) -> Vec<&'static str> {
@@ -334,19 +332,24 @@ impl Hosts {
         self.name_busiest(&self.lock())
     }
 
-    /// Counts a poll. False if the run is stuck: the task must not be polled.
-    fn count_poll(&self, host: usize, name: &'static str) -> bool {
+    /// Whether a task may be polled, which is counted then: not while its process is stopped, and it is woken when that ends;
+    /// and not once the run is stuck.
+    fn may_poll(&self, host: usize, task: u64, cx: &Context<'_>) -> bool {
+        let polls = count(&self.polls_at_instant);
+        if polls <= MAX_POLLS_PER_INSTANT && !self.may_halt.load(Ordering::Relaxed) {
+            return true;
+        }
         let mut state = self.lock();
-        if state.stuck.is_some() {
+        if let Some(waiting) = &mut state.hosts[host].frozen {
+            waiting.insert(task, cx.waker().clone());
             return false;
         }
-        *state.hosts[host].polls.entry(name).or_default() += 1;
-        state.polls_at_instant += 1;
-        if state.polls_at_instant > MAX_POLLS_PER_INSTANT {
+        if polls > MAX_POLLS_PER_INSTANT && state.stuck.is_none() {
             let busiest = self.name_busiest(&state);
             state.stuck = Some(format!("{MAX_POLLS_PER_INSTANT} polls without time moving; busiest: {busiest}"));
+            self.may_halt.store(true, Ordering::Relaxed);
         }
-        true
+        state.stuck.is_none()
     }
 
     fn end_task(&self, host: usize, id: u64, task: &'static str, panic: Option<String>) {
@@ -361,7 +364,9 @@ impl Hosts {
     fn name_busiest(&self, state: &State) -> String {
         let by_host = self.names.iter().zip(&state.hosts);
         let mut counts: Vec<_> = by_host
-            .flat_map(|(name, host)| host.polls.iter().map(move |(task, polls)| (*polls, *name, *task)))
+            .flat_map(|(name, host)| {
+                host.polls.iter().map(move |(task, polls)| (polls.load(Ordering::Relaxed), *name, *task))
+            })
             .collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));
         counts.truncate(NAMED_AS_BUSY);
@@ -385,6 +390,13 @@ impl Hosts {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds the hosts")
     }
+}
+
+/// One more, and how many these are. All of a run is on one thread.
+fn count(counter: &AtomicU64) -> u64 {
+    let count = counter.load(Ordering::Relaxed) + 1;
+    counter.store(count, Ordering::Relaxed);
+    count
 }
 
 /// Pending signals are taken in the order in which the real world looks at them.
@@ -438,6 +450,8 @@ struct Task<T: Turn> {
     host: usize,
     name: &'static str,
     id: u64,
+    /// Of all tasks of this name on this host.
+    polls: Arc<AtomicU64>,
     /// None once it has ended.
     future: Option<BoxFuture<'static, ()>>,
 }
@@ -450,16 +464,12 @@ impl<T: Turn> Future for Task<T> {
         let Some(future) = &mut this.future else {
             return Poll::Ready(());
         };
-        if this.hosts.is_frozen(this.host, this.id, cx) {
+        if !this.hosts.may_poll(this.host, this.id, cx) {
             return Poll::Pending;
         }
+        count(&this.polls);
         this.turn.begin();
-        let polled = if this.hosts.count_poll(this.host, this.name) {
-            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
-        } else {
-            Ok(Poll::Pending)
-        };
-        let poll = match polled {
+        let poll = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => {
                 this.finish(None);

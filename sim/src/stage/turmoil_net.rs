@@ -1,6 +1,6 @@
 //! The engine on `turmoil-net`: real socket states, and idle time for nothing.
 //!
-//! All hosts share one current-thread tokio runtime without timers; `turmoil-net` gives each a socket stack without a clock.
+//! All hosts share one queue of tasks ([`tasks`]); `turmoil-net` gives each a socket stack without a clock.
 //! Time is a number that the driver keeps. It lets the tasks run until all of them wait, looks for the next instant in which
 //! anything is due (a timer, a packet, or the first millisecond after a task did something, in which its packets leave), and
 //! moves the time there. So a run costs one pass over the sockets per millisecond in which something happens, and nothing for
@@ -12,7 +12,7 @@
 //! direction stay in theirs. A task that is woken by one of them and looks at the clock sees the instant that it is: that
 //! another timer has not had its turn yet is not to be seen.
 //!
-//! Why this is deterministic: one thread; tokio's run queue is first in, first out; times are whole milliseconds; and the
+//! Why this is deterministic: one thread; the queue of tasks is first in, first out; times are whole milliseconds; and the
 //! driver acts only while all tasks wait, so a pass sees exactly what was sent in the milliseconds before.
 //!
 //! Remarks on `turmoil-net` 0.1.0, each handled here or to be known:
@@ -39,6 +39,7 @@ mod links;
 mod packets;
 mod socket;
 mod stream;
+mod tasks;
 mod timers;
 
 use std::any::Any;
@@ -55,14 +56,14 @@ use ::turmoil_net::shim::tokio::net::{TcpListener, TcpStream};
 use ::turmoil_net::{EnterGuard, HostId, KernelConfig, Net};
 use lastcall_core::Time;
 use lastcall_world::{Signal, World as _};
-use tokio::runtime;
 
 use self::links::Links;
 use self::packets::{Arriving, Packets, Unfinished};
 use self::socket::{Sockets, Woken};
 pub use self::stream::{Listener, Stream};
+use self::tasks::Tasks;
 use self::timers::{Key, Sleep, Timers};
-use super::hosts::{Hosts, Registered, Turn, run_process};
+use super::hosts::{Abort, Hosts, Registered, Turn, run_process};
 use super::{Capabilities, Ending, Engine, Host, Life, Link, Machine, Plan};
 use crate::stage::random;
 
@@ -110,15 +111,12 @@ fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
     let addresses = hosts.iter().map(|host| net.lookup(host.name)).collect();
     let machines: Vec<Machine> = hosts.iter().map(|host| host.machine).collect();
     let net = net.enter();
-    // Declared after the network, so dropped before it: the tasks that are left close their sockets when they are dropped.
-    let runtime =
-        runtime::Builder::new_current_thread().build().expect("a runtime without I/O and timers asks for nothing");
-
     let registry = Hosts::new(plan.seed, hosts.iter().map(|host| host.name).collect());
     let shared = Arc::new(Shared {
         hosts: registry.clone(),
         ids,
         limit: plan.limit,
+        tasks: Tasks::default(),
         turns: AtomicU64::new(0),
         is_network_busy: AtomicBool::new(false),
         timers: Mutex::default(),
@@ -128,17 +126,16 @@ fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
         links: Mutex::new(Links::new(addresses, &machines)),
         machines,
     });
-    let ended = runtime.block_on(async {
-        for (index, host) in hosts.into_iter().enumerate() {
-            let world = World { shared: shared.clone(), index, alias: None };
-            world.clone().spawn("main", async move { run_process(world.clone(), (host.main)(world)).await });
-        }
-        let packets = Packets::new(plan.seed, shared.clone());
-        let order = random::Stream::new(plan.seed, "driver", "order");
-        Driver { net: &net, shared: shared.clone(), packets, order, passes: 0, turns_seen: 0 }.drive().await
-    });
+    for (index, host) in hosts.into_iter().enumerate() {
+        let world = World { shared: shared.clone(), index, alias: None };
+        world.clone().spawn("main", async move { run_process(world.clone(), (host.main)(world)).await });
+    }
+    let packets = Packets::new(plan.seed, shared.clone());
+    let order = random::Stream::new(plan.seed, "driver", "order");
+    let ended = Driver { net: &net, shared: shared.clone(), packets, order, passes: 0, turns_seen: 0 }.drive();
     registry.close();
-    drop(runtime);
+    // The tasks that are left close their sockets when they are dropped.
+    shared.tasks.end();
     // While the network is there.
     let abandoned = std::mem::take(&mut *lock(&shared.abandoned));
     for (host, sockets) in abandoned {
@@ -165,8 +162,8 @@ enum Due {
 }
 
 impl Driver<'_> {
-    async fn drive(mut self) -> (Ending, u64) {
-        self.settle().await;
+    fn drive(mut self) -> (Ending, u64) {
+        self.settle();
         let ending = loop {
             if let Some(ending) = self.ending() {
                 break ending;
@@ -176,22 +173,18 @@ impl Driver<'_> {
             if now >= self.shared.limit {
                 break Ending::OutOfTime { at: Time::from_epoch(self.shared.limit) };
             }
-            self.happen(now).await;
+            self.happen(now);
         };
         (ending, self.passes)
     }
 
     /// Lets the tasks run until all of them wait.
-    async fn settle(&self) {
+    fn settle(&self) {
         loop {
-            let before = self.shared.turns();
-            // The runtime comes back here after a round over its run queue; a round without a turn found it empty.
-            tokio::task::yield_now().await;
-            if self.shared.turns() == before {
-                let woken = { lock(&self.shared.sockets).look() };
-                let Some(woken) = woken else { return };
-                woken.into_iter().for_each(Woken::wake);
-            }
+            self.shared.tasks.run();
+            let woken = { lock(&self.shared.sockets).look() };
+            let Some(woken) = woken else { return };
+            woken.into_iter().for_each(Woken::wake);
         }
     }
 
@@ -206,7 +199,7 @@ impl Driver<'_> {
     }
 
     /// Everything that is due at `now`, in an order drawn from the seed. All tasks wait before and after.
-    async fn happen(&mut self, now: Duration) {
+    fn happen(&mut self, now: Duration) {
         if self.turns_seen != self.shared.turns() {
             self.turns_seen = self.shared.turns();
             self.passes += 1;
@@ -214,7 +207,7 @@ impl Driver<'_> {
             self.packets.pass_within(self.net);
         }
         if self.packets.ring_clocks(self.net, now) {
-            self.settle().await;
+            self.settle();
         }
         let timers: Vec<Key> = lock(&self.shared.timers).due(now).collect();
         let arriving = self.packets.take_due(now).into_iter().map(Due::Packets);
@@ -233,7 +226,7 @@ impl Driver<'_> {
                     self.packets.arrive(packets, self.net, now);
                 }
             }
-            self.settle().await;
+            self.settle();
         }
     }
 
@@ -258,6 +251,7 @@ struct Shared {
     ids: Vec<HostId>,
     machines: Vec<Machine>,
     limit: Duration,
+    tasks: Tasks,
     /// How often a host had its turn, or a packet arrived: whether there is anything to move.
     turns: AtomicU64,
     timers: Mutex<Timers>,
@@ -340,6 +334,11 @@ impl Turn for World {
 
     fn end(&self) {
         self.shared.act();
+    }
+
+    fn start(&self, task: impl Future<Output = ()> + Send + 'static) -> Abort {
+        let task = self.shared.tasks.spawn(Box::pin(task));
+        Arc::new(move || task.abort())
     }
 }
 

@@ -1,0 +1,121 @@
+//! The tasks of a run: the first that is woken is the first to run, one at a time.
+//!
+//! A queue, and nothing else: no threads, no clock, no timers. So the driver knows at once when all tasks wait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Wake, Waker};
+
+use futures_util::future::BoxFuture;
+
+use super::lock;
+
+/// All tasks that have not ended. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Tasks(Arc<Mutex<All>>);
+
+#[derive(Default)]
+struct All {
+    woken: VecDeque<Arc<Task>>,
+    /// By number, so in the order in which they were spawned.
+    tasks: BTreeMap<u64, Arc<Task>>,
+    spawned: u64,
+}
+
+/// One task. Its waker is the task itself.
+pub(super) struct Task {
+    number: u64,
+    all: Weak<Mutex<All>>,
+    /// None once it has ended, and while it runs.
+    future: Mutex<Option<BoxFuture<'static, ()>>>,
+    is_woken: AtomicBool,
+    is_running: AtomicBool,
+    is_aborted: AtomicBool,
+}
+
+impl Tasks {
+    /// Runs `future` as a task, behind all that are woken.
+    pub(super) fn spawn(&self, future: BoxFuture<'static, ()>) -> Arc<Task> {
+        let task = {
+            let mut all = lock(&self.0);
+            all.spawned += 1;
+            let number = all.spawned;
+            let task = Arc::new(Task {
+                number,
+                all: Arc::downgrade(&self.0),
+                future: Mutex::new(Some(future)),
+                is_woken: AtomicBool::new(false),
+                is_running: AtomicBool::new(false),
+                is_aborted: AtomicBool::new(false),
+            });
+            all.tasks.insert(number, task.clone());
+            task
+        };
+        task.wake_by_ref();
+        task
+    }
+
+    /// Runs tasks until all of them wait.
+    pub(super) fn run(&self) {
+        while let Some(task) = { lock(&self.0).woken.pop_front() } {
+            if task.run() {
+                lock(&self.0).tasks.remove(&task.number);
+            }
+        }
+    }
+
+    /// Drops all tasks, the oldest first.
+    pub(super) fn end(&self) {
+        while let Some((_, task)) = { lock(&self.0).tasks.pop_first() } {
+            let future = lock(&task.future).take();
+            drop(future);
+        }
+        lock(&self.0).woken.clear();
+    }
+}
+
+impl Task {
+    /// Makes the scheduler drop it when it next comes to it.
+    pub(super) fn abort(self: &Arc<Self>) {
+        self.is_aborted.store(true, Ordering::Relaxed);
+        self.wake_by_ref();
+    }
+
+    /// Runs it until it waits. Whether it has ended.
+    fn run(self: &Arc<Self>) -> bool {
+        self.is_woken.store(false, Ordering::Relaxed);
+        let Some(mut future) = ({ lock(&self.future).take() }) else { return true };
+        self.is_running.store(true, Ordering::Relaxed);
+        let waker = Waker::from(self.clone());
+        let is_aborted = || self.is_aborted.load(Ordering::Relaxed);
+        let ended = is_aborted() || future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() || is_aborted();
+        self.is_running.store(false, Ordering::Relaxed);
+        if !ended {
+            *lock(&self.future) = Some(future);
+            // Behind all that it has woken itself.
+            if self.is_woken.load(Ordering::Relaxed) {
+                self.queue();
+            }
+        }
+        ended
+    }
+
+    fn queue(self: &Arc<Self>) {
+        if let Some(all) = self.all.upgrade() {
+            lock(&all).woken.push_back(self.clone());
+        }
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_woken.swap(true, Ordering::Relaxed) && !self.is_running.load(Ordering::Relaxed) {
+            self.queue();
+        }
+    }
+}
