@@ -2,7 +2,7 @@
 //!
 //! All hosts share one queue of tasks ([`tasks`]); `turmoil-net` gives each a socket stack without a clock.
 //! Time is a number that the driver keeps. It lets the tasks run until all of them wait, looks for the next instant in which
-//! anything is due (a timer, a packet, or the first millisecond after a task did something, in which its packets leave), and
+//! anything is due (a timer, a packet, or the first millisecond after a task used a socket, in which its packets leave), and
 //! moves the time there. So a run costs one pass over the sockets per millisecond in which something happens, and nothing for
 //! the others: 24 h of silence cost microseconds.
 //!
@@ -48,7 +48,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
         ids,
         limit: plan.limit,
         tasks: Tasks::default(),
-        turns: AtomicU64::new(0),
+        is_pass_due: AtomicBool::new(false),
         is_network_busy: AtomicBool::new(false),
         timers: Mutex::default(),
         sockets: Mutex::default(),
@@ -132,7 +132,7 @@ fn run(plan: Plan, hosts: Vec<Host<World>>) -> (Ending, u64) {
     }
     let packets = Packets::new(plan.seed, shared.clone());
     let order = random::Stream::new(plan.seed, "driver", "order");
-    let ended = Driver { net: &net, shared: shared.clone(), packets, order, passes: 0, turns_seen: 0 }.drive();
+    let ended = Driver { net: &net, shared: shared.clone(), packets, order, passes: 0 }.drive();
     registry.close();
     // The tasks that are left close their sockets when they are dropped.
     shared.tasks.end();
@@ -151,8 +151,6 @@ struct Driver<'a> {
     packets: Packets,
     order: random::Stream,
     passes: u64,
-    /// How many turns there had been at the last pass.
-    turns_seen: u64,
 }
 
 /// What happens at its instant.
@@ -190,7 +188,7 @@ impl Driver<'_> {
 
     /// The next instant in which something is due.
     fn next(&self) -> Duration {
-        let leaving = (self.turns_seen != self.shared.turns()).then(|| self.shared.elapsed() + TICK);
+        let leaving = self.shared.is_pass_due.load(Ordering::Relaxed).then(|| self.shared.elapsed() + TICK);
         let timers = lock(&self.shared.timers).next_due();
         let due = [leaving, timers, self.packets.next_due(), lock(&self.shared.links).next_due()];
         let next = due.into_iter().flatten().fold(self.shared.limit, Duration::min);
@@ -200,11 +198,10 @@ impl Driver<'_> {
 
     /// Everything that is due at `now`, in an order drawn from the seed. All tasks wait before and after.
     fn happen(&mut self, now: Duration) {
-        if self.turns_seen != self.shared.turns() {
-            self.turns_seen = self.shared.turns();
+        if self.shared.is_pass_due.swap(false, Ordering::Relaxed) {
             self.passes += 1;
             self.packets.leave(self.net, now);
-            self.packets.pass_within(self.net);
+            self.packets.pass_within();
         }
         if self.packets.ring_clocks(self.net, now) {
             self.settle();
@@ -221,8 +218,6 @@ impl Driver<'_> {
                     waker.into_iter().for_each(std::task::Waker::wake);
                 }
                 Due::Packets(packets) => {
-                    // Whoever is not woken by them answers all the same: with an acknowledgement, which wants a pass.
-                    self.shared.act();
                     self.packets.arrive(packets, self.net, now);
                 }
             }
@@ -252,8 +247,8 @@ struct Shared {
     machines: Vec<Machine>,
     limit: Duration,
     tasks: Tasks,
-    /// How often a host had its turn, or a packet arrived: whether there is anything to move.
-    turns: AtomicU64,
+    /// Since the last pass a host did something, or a packet arrived, whereupon packets may leave.
+    is_pass_due: AtomicBool,
     timers: Mutex<Timers>,
     /// Packets are on their way.
     is_network_busy: AtomicBool,
@@ -269,12 +264,9 @@ impl Shared {
         self.hosts.now().since_epoch()
     }
 
-    fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
-    }
-
+    /// Packets may leave because of what is done here: with a pass in the next millisecond.
     fn act(&self) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
+        self.is_pass_due.store(true, Ordering::Relaxed);
     }
 
     /// If the machine of a host is gone, this socket of its is nobody's to close. Whether that is so.
@@ -285,11 +277,6 @@ impl Shared {
             lock(&self.abandoned).entry(host).or_default().push(socket());
         }
         gone.is_some()
-    }
-
-    /// The host with this address.
-    fn host_id(&self, ip: IpAddr) -> Option<HostId> {
-        lock(&self.links).host(ip).map(|index| self.ids[index])
     }
 }
 
@@ -332,9 +319,7 @@ impl Turn for World {
         ::turmoil_net::set_current(self.id());
     }
 
-    fn end(&self) {
-        self.shared.act();
-    }
+    fn end(&self) {}
 
     fn start(&self, task: impl Future<Output = ()> + Send + 'static) -> Abort {
         let task = self.shared.tasks.spawn(Box::pin(task));
@@ -368,6 +353,7 @@ impl lastcall_world::World for World {
         let tcp = poll_fn(|cx| {
             let polled = connecting.as_mut().poll(cx);
             // The first poll that waits has sent the SYN.
+            self.shared.act();
             if polled.is_pending() && !std::mem::replace(&mut asked, true) {
                 lock(&self.shared.links).connects(self.index, self.alias.clone());
             }
@@ -419,6 +405,7 @@ impl Registered for World {
             links.revive(host);
             links.address(host)
         };
+        self.shared.act();
         lock(&self.shared.unfinished).forget(::turmoil_net::netstat(address).entries.iter().filter_map(links::sends));
         (World { shared: self.shared.clone(), index: host, alias: None }, TICK)
     }

@@ -21,13 +21,13 @@
 //! None of this costs a pass: the driver is told when the next clock rings.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::turmoil_net::{NetstatEntry, NetstatState, Packet, TcpSegment, Transport, netstat};
 
-use super::packets::Flow;
+use super::packets::{Address, Flow};
 use super::{Link, Machine, TICK, whole_ticks};
 use crate::stage::rules::{self, End, Rule};
 use crate::stage::tcp::{Silence, next_retransmission};
@@ -43,9 +43,9 @@ pub(super) struct Links {
     /// At most one for each two ends that a scenario names.
     rules: Vec<Rule>,
     /// What the connecting side of a connection is called besides. At most one a port.
-    aliases: BTreeMap<SocketAddr, Arc<str>>,
+    aliases: BTreeMap<Address, Arc<str>>,
     /// The connecting sides of connections. At most one a port.
-    opened: BTreeSet<SocketAddr>,
+    opened: BTreeSet<Address>,
     /// The names under which each host's connects go that have not left yet, in their order.
     connecting: Vec<VecDeque<Option<Arc<str>>>>,
     /// The connections whose machine at one end is gone, by what that machine sends.
@@ -306,7 +306,7 @@ impl Links {
         joins(flow) || joins(flow.reversed())
     }
 
-    fn is_at(&self, end: &End, address: SocketAddr) -> bool {
+    fn is_at(&self, end: &End, address: Address) -> bool {
         match end {
             End::Host(host) => self.addresses[*host] == address.ip(),
             End::Alias(name) => self.aliases.get(&address).is_some_and(|alias| alias == name),
@@ -379,7 +379,7 @@ fn is_syn(packets: &[Packet]) -> bool {
 
 /// What a socket sends, if it has a peer.
 pub(super) fn sends(socket: &NetstatEntry) -> Option<Flow> {
-    socket.peer.map(|peer| Flow { from: socket.local, to: peer })
+    socket.peer.map(|peer| Flow::new(socket.local, peer))
 }
 
 /// What a socket has sent, or wants to send, that is not acknowledged.

@@ -6,7 +6,8 @@
 //! [`Packets::arrive`], and there by the [`Links`](super::links::Links), which delay, lose or hold it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::iter::once;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,21 +16,52 @@ use ::turmoil_net::{EnterGuard, Packet, TcpFlags, TcpSegment, Transport};
 use bytes::Bytes;
 
 use super::links::Rung;
-use super::socket::{WINDOW, Woken};
+use super::socket::{News, WINDOW, Woken};
 use super::{Shared, TICK, lock};
 use crate::stage::random;
 
 /// A packet that arrives no sooner than the next millisecond has taken one; this many more, drawn evenly, are possible.
 const JITTER_MS: u64 = 1;
 
+/// Where one end of a connection is: IPv4, as all hosts are, and a port. In one number, because every packet is looked up by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Address(u64);
+
+impl Address {
+    fn new(ip: IpAddr, port: u16) -> Address {
+        match ip {
+            IpAddr::V4(ip) => Address(u64::from(ip.to_bits()) << 16 | u64::from(port)),
+            IpAddr::V6(ip) => panic!("hosts have IPv4 addresses, and this is {ip}"),
+        }
+    }
+
+    pub(super) fn ip(self) -> IpAddr {
+        Ipv4Addr::from_bits(u32::try_from(self.0 >> 16).expect("as it was put in")).into()
+    }
+
+    fn port(self) -> u16 {
+        u16::try_from(self.0 & 0xffff).expect("16 bits")
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address::new(address.ip(), address.port())
+    }
+}
+
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Flow {
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
+    pub(super) from: Address,
+    pub(super) to: Address,
 }
 
 impl Flow {
+    pub(super) fn new(from: SocketAddr, to: SocketAddr) -> Flow {
+        Flow { from: from.into(), to: to.into() }
+    }
+
     pub(super) fn reversed(self) -> Flow {
         Flow { from: self.to, to: self.from }
     }
@@ -96,7 +128,8 @@ impl Unfinished {
 #[derive(Debug)]
 pub(super) struct Arriving {
     flow: Flow,
-    packets: Vec<Packet>,
+    first: Packet,
+    more: Vec<Packet>,
 }
 
 /// All packets between hosts.
@@ -154,6 +187,7 @@ impl Packets {
     fn bury(&self, net: &EnterGuard) {
         let started = lock(&self.shared.links).pass();
         for host in started {
+            self.shared.act();
             net.set_current(self.shared.ids[host]);
             let abandoned = lock(&self.shared.abandoned).remove(&host);
             drop(abandoned);
@@ -198,8 +232,8 @@ impl Packets {
             let flow = flow(&packet);
             let place = *places.entry(flow).or_insert(flows.len());
             match flows.get_mut(place) {
-                Some(arriving) => arriving.packets.push(packet),
-                None => flows.push(Arriving { flow, packets: vec![packet] }),
+                Some(arriving) => arriving.more.push(packet),
+                None => flows.push(Arriving { flow, first: packet, more: Vec::new() }),
             }
         }
         flows
@@ -207,9 +241,9 @@ impl Packets {
 
     /// Packets of one flow arrive at their host.
     pub(super) fn arrive(&mut self, arriving: Arriving, net: &EnterGuard, now: Duration) {
-        let Arriving { flow, packets } = arriving;
+        let Arriving { flow, first, more } = arriving;
         let own = flow.reversed();
-        for packet in packets {
+        for packet in once(first).chain(more) {
             if is_first_syn(&packet) && lock(&self.shared.links).is_gone(flow.to.ip()) {
                 self.travel(reset(own), now + TICK);
                 continue;
@@ -227,29 +261,27 @@ impl Packets {
 
     /// The stack takes a packet for the socket that sends `own`, and the process is told what that means.
     fn deliver(&self, packet: Packet, own: Flow, net: &EnterGuard) {
-        if let Transport::Tcp(segment) = &packet.payload {
-            let ended = { lock(&self.shared.unfinished).handshake_goes_on(own, segment.flags) };
-            // The stack never forgets a connection that is reset before it is complete. So it is completed first, and
-            // whoever accepts leaves it out.
-            ended.into_iter().for_each(|first| net.deliver(acknowledgement(own.reversed(), first)));
+        let Transport::Tcp(segment) = &packet.payload else { return net.deliver(packet) };
+        let news = News { flags: segment.flags, ack: segment.ack, has_data: !segment.payload.is_empty() };
+        let ended = { lock(&self.shared.unfinished).handshake_goes_on(own, news.flags) };
+        // The stack never forgets a connection that is reset before it is complete. So it is completed first, and
+        // whoever accepts leaves it out.
+        ended.into_iter().for_each(|first| net.deliver(acknowledgement(own.reversed(), first)));
+        net.deliver(packet);
+        let (woken, is_settled) = lock(&self.shared.sockets).arrived(own, news);
+        if !is_settled {
+            self.shared.act();
         }
-        net.deliver(packet.clone());
-        if let Some(id) = self.shared.host_id(own.from.ip()) {
-            net.set_current(id);
-            let woken = lock(&self.shared.sockets).arrived(own, &packet);
-            woken.wake();
-        }
+        woken.wake();
     }
 
     /// Connections within a host, whose packets never come by here, have moved with the pass.
-    pub(super) fn pass_within(&self, net: &EnterGuard) {
-        let turn = |host| {
-            if let Some(id) = self.shared.host_id(host) {
-                net.set_current(id);
-            }
-        };
-        let woken = lock(&self.shared.sockets).pass_within(turn);
-        woken.into_iter().for_each(Woken::wake);
+    pub(super) fn pass_within(&self) {
+        let moved = lock(&self.shared.sockets).pass_within();
+        if !moved.is_empty() {
+            self.shared.act();
+        }
+        moved.into_iter().for_each(Woken::wake);
     }
 
     /// A packet leaves its host for the first time.
@@ -300,7 +332,7 @@ fn flow(packet: &Packet) -> Flow {
         Transport::Tcp(segment) => (segment.src_port, segment.dst_port),
         Transport::Udp(datagram) => (datagram.src_port, datagram.dst_port),
     };
-    Flow { from: SocketAddr::new(packet.src, from), to: SocketAddr::new(packet.dst, to) }
+    Flow { from: Address::new(packet.src, from), to: Address::new(packet.dst, to) }
 }
 
 /// The stack takes a reset for what it is without looking at its numbers.

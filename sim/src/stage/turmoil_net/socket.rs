@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use ::turmoil_net::shim::tokio::net::TcpStream;
-use ::turmoil_net::{Packet, Transport, netstat};
+use ::turmoil_net::{HostId, TcpFlags, netstat, set_current};
 use bytes::{Buf, BytesMut};
 use lastcall_world::PeerState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -60,15 +60,21 @@ impl Default for Sockets {
 }
 
 impl Sockets {
-    /// A connection is open, and its process on the host with this address has it. In that host's turn.
-    pub(super) fn open(&mut self, tcp: TcpStream, flow: Flow, host: IpAddr, buffers: Buffers) -> Arc<Mutex<Socket>> {
+    /// A connection is open, and its process on this host has it. In that host's turn.
+    pub(super) fn open(
+        &mut self,
+        tcp: TcpStream,
+        flow: Flow,
+        (address, host): (IpAddr, HostId),
+        buffers: Buffers,
+    ) -> Arc<Mutex<Socket>> {
         let first = self.first.remove(&flow);
         if first.is_none() {
-            self.within.push((flow, host));
+            self.within.push((flow, address));
         }
-        let mut socket = Socket::new(tcp, host, buffers, first.unwrap_or_default());
+        let mut socket = Socket::new(tcp, (address, host), buffers, first.unwrap_or_default());
         // What has arrived before the process accepted it.
-        socket.take(&mut self.scratch);
+        socket.take(&mut self.scratch, Until::Empty);
         let socket = Arc::new(Mutex::new(socket));
         self.open.insert(flow, socket.clone());
         socket
@@ -86,43 +92,50 @@ impl Sockets {
         self.first.insert(flow, seq.wrapping_add(1));
     }
 
-    /// The stack has taken a packet: what it means for the socket that sends `own`. In its host's turn.
+    /// The stack has taken a packet: what it means for the socket that sends `own`, and whether that is all: the stack has no
+    /// answer to it, and nothing that it would send now.
     #[must_use]
-    pub(super) fn arrived(&mut self, own: Flow, packet: &Packet) -> Woken {
-        let (Transport::Tcp(segment), Some(socket)) = (&packet.payload, self.open.get(&own)) else {
-            return Woken::default();
-        };
+    pub(super) fn arrived(&mut self, own: Flow, news: News) -> (Woken, bool) {
+        let Some(socket) = self.open.get(&own) else { return (Woken::default(), false) };
         let mut socket = lock(socket);
-        if segment.flags.ack {
-            socket.acknowledge(segment.ack);
+        let News { flags, ack, has_data } = news;
+        if flags.ack {
+            socket.acknowledge(ack);
         }
-        if segment.flags.fin {
+        if flags.fin {
             socket.see(PeerState::Closed);
         }
-        socket.take(&mut self.scratch);
-        if segment.flags.rst {
+        let is_more = has_data || flags.fin || flags.rst;
+        if is_more {
+            set_current(socket.host.1);
+            socket.take(&mut self.scratch, if has_data && !flags.fin { Until::Short } else { Until::Empty });
+        }
+        if flags.rst {
             // Also behind the peer's FIN, where no read would tell.
             socket.see(PeerState::Gone);
         }
-        std::mem::take(&mut socket.woken)
+        (std::mem::take(&mut socket.woken), !is_more && socket.unacknowledged == 0)
     }
 
-    /// What connections within a host have sent has arrived, and is acknowledged. `turn` begins a host's turn.
+    /// What connections within a host have sent has arrived, and is acknowledged. Those of which that is so.
     #[must_use]
-    pub(super) fn pass_within(&mut self, turn: impl Fn(IpAddr)) -> Vec<Woken> {
-        let mut woken = Vec::new();
-        for (flow, host) in &self.within {
+    pub(super) fn pass_within(&mut self) -> Vec<Woken> {
+        let mut moved = Vec::new();
+        for (flow, address) in &self.within {
             let Some(socket) = self.open.get(flow) else { continue };
-            turn(*host);
-            let entries = netstat(*host).entries;
+            let entries = netstat(*address).entries;
             let left = entries.iter().find(|entry| links::sends(entry) == Some(*flow)).map_or(0, |entry| entry.send_q);
             let mut socket = lock(socket);
+            set_current(socket.host.1);
+            let before = (socket.unacknowledged, socket.unread.len(), socket.end);
             socket.unacknowledged = left;
             socket.wake_writer();
-            socket.take(&mut self.scratch);
-            woken.push(std::mem::take(&mut socket.woken));
+            socket.take(&mut self.scratch, Until::Empty);
+            if (socket.unacknowledged, socket.unread.len(), socket.end) != before {
+                moved.push(std::mem::take(&mut socket.woken));
+            }
         }
-        woken
+        moved
     }
 
     /// The process of a host goes on after a SIGSTOP.
@@ -137,7 +150,7 @@ impl Sockets {
         let mut woken = vec![];
         for socket in self.open.values() {
             let mut socket = lock(socket);
-            if hosts.contains(&socket.host) {
+            if hosts.contains(&socket.host.0) {
                 socket.wake_reader();
                 woken.push(std::mem::take(&mut socket.woken));
             }
@@ -155,21 +168,43 @@ impl Sockets {
         waking
     }
 
-    /// Reads from a socket, in its host's turn.
+    /// Reads from a socket, in its host's turn. Whether there is room for more, too.
     pub(super) fn poll_read(
         &mut self,
         socket: &Mutex<Socket>,
         cx: &Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> (Poll<io::Result<()>>, bool) {
         let mut socket = lock(socket);
         // The process remembers what it was told last: that there is nothing.
-        if socket.is_told_empty && self.waking.contains(&socket.host) {
+        if socket.is_told_empty && self.waking.contains(&socket.host.0) {
             register(&mut socket.reader, cx);
-            return Poll::Pending;
+            return (Poll::Pending, false);
         }
-        socket.poll_read(cx, buf, &mut self.scratch)
+        let read = socket.poll_read(cx, buf);
+        let goes_on = read.is_ready() && socket.is_behind;
+        if goes_on {
+            socket.take(&mut self.scratch, Until::Empty);
+        }
+        (read, goes_on)
     }
+}
+
+/// What of a packet matters to a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct News {
+    pub(super) flags: TcpFlags,
+    pub(super) ack: u32,
+    pub(super) has_data: bool,
+}
+
+/// How far a socket takes over what the stack has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until it says that there is nothing.
+    Empty,
+    /// Until there was less than could be taken: no end can stand behind that.
+    Short,
 }
 
 /// Whom to wake, without any lock held: a reader, a watcher, a writer.
@@ -185,10 +220,12 @@ impl Woken {
 /// One end of an open connection.
 pub(super) struct Socket {
     tcp: TcpStream,
-    host: IpAddr,
+    host: (IpAddr, HostId),
     buffers: Buffers,
     /// Has arrived and is not read. Holds no memory until something arrives.
     unread: BytesMut,
+    /// There was no room for all that the stack has.
+    is_behind: bool,
     /// Behind `unread` stands the peer's FIN, or this.
     end: Option<Result<(), io::ErrorKind>>,
     /// What the peer's side is, past everything unread.
@@ -209,12 +246,13 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new(tcp: TcpStream, host: IpAddr, buffers: Buffers, oldest: u32) -> Socket {
+    fn new(tcp: TcpStream, host: (IpAddr, HostId), buffers: Buffers, oldest: u32) -> Socket {
         Socket {
             tcp,
             host,
             buffers,
             unread: BytesMut::new(),
+            is_behind: false,
             end: None,
             peer: PeerState::Open,
             oldest,
@@ -254,7 +292,7 @@ impl Socket {
         self.is_told_empty = false;
     }
 
-    fn poll_read(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>, scratch: &mut [u8]) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.is_told_empty = self.unread.is_empty() && self.end.is_none();
         if self.unread.is_empty() {
             match self.end {
@@ -272,7 +310,6 @@ impl Socket {
         if self.unread.is_empty() {
             self.unread = BytesMut::new();
         }
-        self.take(scratch);
         Poll::Ready(Ok(()))
     }
 
@@ -304,12 +341,14 @@ impl Socket {
     }
 
     /// Takes over what the stack has, if there is room for it and for as much again as the stack may take then.
-    fn take(&mut self, scratch: &mut [u8]) {
+    fn take(&mut self, scratch: &mut [u8], until: Until) {
+        self.is_behind = false;
         while self.end.is_none() {
             let capacity = self.buffers.receive.max(2 * scratch.len());
             let room = capacity.saturating_sub(self.unread.len() + scratch.len()).min(scratch.len());
             // A smaller read would send no window update.
             if room < scratch.len() / 2 && !self.unread.is_empty() {
+                self.is_behind = true;
                 return;
             }
             let mut read = ReadBuf::new(&mut scratch[..room]);
@@ -320,8 +359,12 @@ impl Socket {
                     self.see(PeerState::Closed);
                 }
                 Poll::Ready(Ok(())) => {
+                    let is_short = read.remaining() > 0;
                     self.unread.extend_from_slice(read.filled());
                     self.wake_reader();
+                    if is_short && until == Until::Short {
+                        return;
+                    }
                 }
                 Poll::Ready(Err(error)) => {
                     self.unread = BytesMut::new();

@@ -26,10 +26,10 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(tcp: TcpStream, world: &World) -> io::Result<Stream> {
-        let flow = Flow { from: tcp.local_addr()?, to: tcp.peer_addr()? };
+        let flow = Flow::new(tcp.local_addr()?, tcp.peer_addr()?);
         let shared = world.shared.clone();
         let host = lock(&shared.links).address(world.index);
-        let socket = lock(&shared.sockets).open(tcp, flow, host, world.machine().buffers);
+        let socket = lock(&shared.sockets).open(tcp, flow, (host, world.id()), world.machine().buffers);
         Ok(Stream { socket, flow, host, shared, aborts: false })
     }
 
@@ -45,7 +45,7 @@ impl Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stream({} to {})", self.flow.from, self.flow.to)
+        write!(f, "Stream({:?})", self.flow)
     }
 }
 
@@ -70,12 +70,17 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        lock(&self.shared.sockets).poll_read(&self.socket, cx, buf)
+        let (read, goes_on) = lock(&self.shared.sockets).poll_read(&self.socket, cx, buf);
+        if goes_on {
+            self.shared.act();
+        }
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.shared.act();
         lock(&self.socket).poll_write(cx, buf)
     }
 
@@ -84,6 +89,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.act();
         lock(&self.socket).poll_shutdown(cx)
     }
 }
@@ -91,6 +97,7 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     /// Before the stack's socket itself closes, which it does with FIN, or with RST if it holds unread bytes.
     fn drop(&mut self) {
+        self.shared.act();
         lock(&self.shared.sockets).close(self.flow);
         if self.shared.abandon(self.host, || self.socket.clone()) {
             return;
@@ -139,7 +146,7 @@ impl lastcall_world::Listener for Listener {
             let accepted = self.tcp.poll_accept(cx);
             self.is_told_empty = accepted.is_pending();
             let (tcp, peer) = ready!(accepted)?;
-            let flow = Flow { from: tcp.local_addr()?, to: peer };
+            let flow = Flow::new(tcp.local_addr()?, peer);
             if !lock(&shared.unfinished).is_unborn(flow) {
                 return Poll::Ready(Stream::new(tcp, &self.world).map(|stream| (stream, peer)));
             }
@@ -153,6 +160,7 @@ impl lastcall_world::Listener for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.world.shared.act();
         self.world.shared.abandon(self.host, || self.tcp.clone());
     }
 }
