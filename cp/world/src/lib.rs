@@ -131,7 +131,7 @@ impl<L: Listener + ?Sized> Listener for Box<L> {
 }
 
 /// A signal that the control plane acts on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// SIGTERM: drain.
     Term,

@@ -72,7 +72,7 @@ impl<W: World> Actor<W> {
     /// The next statement, with the tag of the next request.
     pub(crate) fn statement(&mut self, action: Action) -> Statement {
         self.requests += 1;
-        Statement { tag: format!("{}/{}", self.application(), self.requests), action }
+        Statement { tag: format!("{}.{}/{}", self.conn.client, self.conn.copy, self.requests), action }
     }
 
     /// A statement that is no request, because no Execute of it or not all of it is sent: its tag never shows up

@@ -3,13 +3,13 @@
 //! pgwire writes the messages of this crate; it does not read them. Its decoders trust the counts inside a body and
 //! panic where a body is shorter than it says, and what is read here may be what a broken control plane made of it.
 
-use std::future::Future;
 use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// Room offered to every read. The simulated kernel announces a window again only when one read has freed half of its
 /// 32 KiB, so anything below 16 KiB could stop a stream for good.
@@ -55,13 +55,11 @@ impl Inbox {
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.bytes.reserve(READ_BYTES);
-        let mut stream = stream.take(most as u64);
-        let read = pin!(stream.read_buf(&mut self.bytes)).poll(cx);
-        if !matches!(read, Poll::Ready(Ok(1..))) && self.bytes.is_empty() {
-            self.bytes = BytesMut::new();
-        }
-        read
+        let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut space[..most.min(READ_BYTES)]);
+        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+        self.bytes.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
     }
 
     /// What is there.

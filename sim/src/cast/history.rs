@@ -3,7 +3,7 @@
 //! Every host of the simulation appends what it saw, stamped with simulated time, in the order in which it happened. Nothing
 //! here knows which control plane ran. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -49,7 +49,7 @@ impl std::fmt::Display for Conn {
 pub type Tag = String;
 
 /// The rows that one request inserted, by INSERT or by COPY.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Inserted {
     /// The request.
     pub tag: Tag,
@@ -58,7 +58,7 @@ pub struct Inserted {
 }
 
 /// What kind of request it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestKind {
     /// A statement that only works for some time and returns rows.
@@ -78,7 +78,7 @@ pub enum RequestKind {
 }
 
 /// How a request ended, as its client saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Complete: everything up to its CommandComplete and, for simple requests and batches, ReadyForQuery.
@@ -90,7 +90,7 @@ pub enum Outcome {
 }
 
 /// How a worker's statement ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatementEnd {
     /// It ran to its end and its answer was written.
@@ -105,7 +105,7 @@ pub enum StatementEnd {
 
 /// What happens to the network or the worker. `between`: two hosts, or the name of a client and a host.
 #[expect(missing_docs, reason = "the variants say what their fields are")]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum Fault {
     /// Packets are lost.
@@ -144,7 +144,7 @@ pub enum Fault {
 
 /// Something that happened.
 #[expect(missing_docs, reason = "the variants say what their fields are")]
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     // Clients
@@ -254,7 +254,7 @@ pub enum Event {
     /// The pod told the story of its drain.
     DrainReported {
         #[serde(serialize_with = "debug")]
-        report: DrainReport,
+        report: Box<DrainReport>,
     },
     /// The pod's main function returned. `tasks`: names of tasks of its own that are still there.
     PodExited { code: u8, tasks: Vec<String> },
@@ -275,7 +275,7 @@ fn debug<T: std::fmt::Debug, S: serde::Serializer>(value: &T, s: S) -> Result<S:
 }
 
 /// An event and when it happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Simulated time.
     pub at: Time,
@@ -308,15 +308,10 @@ impl History {
         String::from_utf8(lines).expect("JSON is UTF-8")
     }
 
-    /// A number that two runs share if their lines do; for comparing without keeping them.
+    /// A number that two runs share if their events do; for comparing without keeping them.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        let mut line = Vec::new();
-        for entry in &self.entries {
-            line.clear();
-            entry.write_to(&mut line);
-            hasher.write(&line);
-        }
+        self.entries.hash(&mut hasher);
         hasher.finish()
     }
 }

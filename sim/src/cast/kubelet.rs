@@ -35,6 +35,9 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(20 * 60);
 /// The largest answer of the admin port.
 const ANSWER: usize = 16 * 1024;
 
+/// And in one read.
+const ANSWER_PIECE: usize = 1024;
+
 /// Starts the probes, and lets happen what the scenario says. Returns when all of it has.
 pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, worker: Worker) {
     let probes = probe(world.clone(), recorder.clone(), scenario.pod.clone());
@@ -151,16 +154,16 @@ where
     let request =
         format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-lastcall: drain\r\nconnection: {keep}\r\n\r\n");
     connection.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = vec![0; ANSWER];
-    let mut length = 0;
-    while length < ANSWER {
-        match connection.read(&mut answer[length..]).await {
+    let mut answer = Vec::new();
+    while answer.len() < ANSWER {
+        answer.reserve(ANSWER_PIECE);
+        match connection.read_buf(&mut answer).await {
             Ok(0) | Err(_) => break,
-            Ok(read) => length += read,
+            Ok(_) => {}
         }
-        if answer[..length].windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        if answer.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
             break;
         }
     }
-    (length > 0).then(|| String::from_utf8_lossy(&answer[..length]).into_owned())
+    (!answer.is_empty()).then(|| String::from_utf8_lossy(&answer).into_owned())
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::Buf;
 use lastcall_core::Time;
 use lastcall_world::World;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -168,7 +168,7 @@ impl<W: World> Tap<W> {
         poll_fn(|cx| {
             let mut inner = self.lock();
             loop {
-                while inner.hand_out(usize::MAX).is_some() {}
+                while inner.hand_out(usize::MAX, |_| {}) {}
                 if inner.end.is_some() {
                     return Poll::Ready(true);
                 }
@@ -239,15 +239,16 @@ impl<W: World> Inner<W> {
         Poll::Ready(())
     }
 
-    /// Takes the next bytes for the library, at most so many, and logs what they say; none if there are none.
-    fn hand_out(&mut self, most: usize) -> Option<Bytes> {
+    /// Gives the library the next bytes, at most so many, and logs what they say. False if there are none.
+    fn hand_out(&mut self, most: usize, take: impl FnOnce(&[u8])) -> bool {
         let ahead = self.ahead.bytes();
         let count = ahead.len().min(most);
         if count == 0 {
-            return None;
+            return false;
         }
         let (followed, said) = self.watch.follow(&ahead[..count]);
-        let bytes = ahead.split_to(followed).freeze();
+        take(&ahead[..followed]);
+        ahead.advance(followed);
         match said {
             None => {}
             Some(Said::Fatal(fatal)) => self.log_fatal(fatal, false),
@@ -263,7 +264,7 @@ impl<W: World> Inner<W> {
                 }
             }
         }
-        Some(bytes)
+        true
     }
 
     fn log_fatal(&mut self, fatal: Fatal, mid_message: bool) {
@@ -295,9 +296,7 @@ impl<W: World> AsyncRead for Tap<W> {
         if inner.ahead.len() == 0 && inner.end == Some(End::Reset) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if let Some(bytes) = inner.hand_out(buf.remaining()) {
-            buf.put_slice(&bytes);
-        }
+        inner.hand_out(buf.remaining(), |bytes| buf.put_slice(bytes));
         Poll::Ready(Ok(()))
     }
 }

@@ -248,7 +248,7 @@ impl Log {
     /// Exits with a report that agrees with the log so far.
     pub(super) fn exit(self, at: f64, code: u8) -> Log {
         let log = match self.report(at) {
-            Some(report) => self.event(at, Event::DrainReported { report }),
+            Some(report) => self.event(at, Event::DrainReported { report: Box::new(report) }),
             None => self,
         };
         log.event(at, Event::PodExited { code, tasks: Vec::new() })

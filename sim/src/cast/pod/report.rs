@@ -68,7 +68,7 @@ impl Reporter {
 
     /// It has drained, and exits.
     pub fn drained(&self, report: DrainReport) {
-        self.record(Event::DrainReported { report });
+        self.record(Event::DrainReported { report: Box::new(report) });
     }
 
     fn record(&self, event: Event) {
@@ -83,7 +83,7 @@ impl fmt::Debug for Reporter {
 }
 
 /// One session, at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndRecord {
     /// Number of the session, unique in its process.
     pub session: u32,
@@ -102,7 +102,7 @@ pub struct EndRecord {
 }
 
 /// A connection that has left.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Left {
     /// Its number, which is its session's.
     pub session: u32,
@@ -115,7 +115,7 @@ pub struct Left {
 }
 
 /// The story of one drain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DrainReport {
     /// What began it.
     pub cause: Cause,
@@ -138,7 +138,7 @@ pub struct DrainReport {
 }
 
 /// What began a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A signal.
     Signal(Signal),
@@ -159,7 +159,7 @@ impl fmt::Display for Cause {
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident: $($(#[$about:meta])* $variant:ident = $name:literal,)*) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $type {
             $($(#[$about])* $variant,)*
         }

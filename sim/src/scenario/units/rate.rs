@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 /// Bytes a second, written like `100B/s`, `5KB/s` or `1MB/s`, at most `1000MB/s`. A KB is 1000 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate(pub NonZeroU32);
 
 /// Why a text is not a [`Rate`].

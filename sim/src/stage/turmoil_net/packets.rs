@@ -5,7 +5,8 @@
 //! are due in the same millisecond have an order drawn from the seed. Every packet comes by [`Packets::travel`] and
 //! [`Packets::arrive`], and there by the [`Links`](super::links::Links), which delay, lose or hold it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::iter::once;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -124,7 +125,7 @@ impl Unfinished {
     }
 }
 
-/// Packets of one flow that arrive in the same millisecond, in their order.
+/// Packets of one flow that arrive in the same millisecond, in their order. Mostly one.
 #[derive(Debug)]
 pub(super) struct Arriving {
     flow: Flow,
@@ -135,10 +136,11 @@ pub(super) struct Arriving {
 /// All packets between hosts.
 pub(super) struct Packets {
     shared: Arc<Shared>,
-    /// By when they are due, in the order in which they were sent. Bounded by the sockets' windows.
-    on_the_way: BTreeMap<Duration, Vec<Packet>>,
-    /// When the last packet of each flow is due: none may overtake it. Only flows with packets on the way.
-    last_due: BTreeMap<Flow, Duration>,
+    /// By when they are due, in the order in which the first of each flow was sent. Bounded by the sockets' windows.
+    on_the_way: BTreeMap<Duration, Vec<Arriving>>,
+    /// When the last packet of each flow is due, and its place among those that are due then: none may overtake it. Only flows
+    /// with packets on the way.
+    last_due: BTreeMap<Flow, (Duration, usize)>,
     jitter: random::Stream,
     /// Empty between passes; kept for its allocation.
     leaving: Vec<Packet>,
@@ -180,7 +182,6 @@ impl Packets {
             self.send(reset(flow), now);
         }
         self.bury(net);
-        self.last_due.retain(|_, last_due| *last_due > now);
     }
 
     /// Machines that are there again know nothing of the sockets of those that died. All of these have been reset.
@@ -223,20 +224,17 @@ impl Packets {
 
     /// What arrives at `now`, each flow by itself.
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<Arriving> {
-        let mut flows: Vec<Arriving> = Vec::new();
-        let Some(due) = self.on_the_way.first_entry().filter(|due| *due.key() <= now) else { return flows };
+        let Some(due) = self.on_the_way.first_entry().filter(|due| *due.key() <= now) else { return Vec::new() };
         let due = due.remove();
         self.count();
-        let mut places = BTreeMap::new();
-        for packet in due {
-            let flow = flow(&packet);
-            let place = *places.entry(flow).or_insert(flows.len());
-            match flows.get_mut(place) {
-                Some(arriving) => arriving.more.push(packet),
-                None => flows.push(Arriving { flow, first: packet, more: Vec::new() }),
+        for Arriving { flow, .. } in &due {
+            if let Entry::Occupied(last_due) = self.last_due.entry(*flow)
+                && last_due.get().0 <= now
+            {
+                last_due.remove();
             }
         }
-        flows
+        due
     }
 
     /// Packets of one flow arrive at their host.
@@ -311,9 +309,15 @@ impl Packets {
         let flow = flow(&packet);
         let earliest = lock(&self.shared.links).arrival(flow, packet.size(), earliest.saturating_sub(TICK));
         let jitter = u32::try_from(self.jitter.below(JITTER_MS + 1)).expect("as small as its bound");
-        let due = (earliest + TICK * jitter).max(self.last_due.get(&flow).copied().unwrap_or_default());
-        self.last_due.insert(flow, due);
-        self.on_the_way.entry(due).or_default().push(packet);
+        let (last_due, place) = self.last_due.entry(flow).or_default();
+        let due = (earliest + TICK * jitter).max(*last_due);
+        let all = self.on_the_way.entry(due).or_default();
+        if due == *last_due {
+            all[*place].more.push(packet);
+        } else {
+            (*last_due, *place) = (due, all.len());
+            all.push(Arriving { flow, first: packet, more: Vec::new() });
+        }
         self.count();
     }
 

@@ -146,7 +146,10 @@ impl Sockets {
     /// All tasks wait: processes that go on learn what has come. None if there are none.
     #[must_use]
     pub(super) fn look(&mut self) -> Option<Vec<Woken>> {
-        let hosts = Some(std::mem::take(&mut self.waking)).filter(|hosts| !hosts.is_empty())?;
+        if self.waking.is_empty() {
+            return None;
+        }
+        let hosts = std::mem::take(&mut self.waking);
         let mut woken = vec![];
         for socket in self.open.values() {
             let mut socket = lock(socket);
