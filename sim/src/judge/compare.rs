@@ -94,7 +94,7 @@ fn exit(story: &Story) -> String {
     }
 }
 
-fn of_copy(story: &Story, client: &Client, copy: u32, list: fn(Vec<String>) -> String) -> Vec<(About, String)> {
+fn of_copy(story: &Story, client: &Client, copy: u32, list: fn(Vec<&str>) -> String) -> Vec<(About, String)> {
     let connections = || {
         let mine = |index: &usize| {
             let conn = story.connections[*index].conn;
@@ -107,7 +107,7 @@ fn of_copy(story: &Story, client: &Client, copy: u32, list: fn(Vec<String>) -> S
     let told = requests().map(|request| {
         let word = outcome(request.delivered().map(|(_, outcome)| outcome));
         let late = story.connection_of(request).reads_late();
-        if late && matches!(request.delivered(), Some((_, Outcome::Error(_)))) { "an error".to_owned() } else { word }
+        if late && matches!(request.delivered(), Some((_, Outcome::Error(_)))) { "an error" } else { word }
     });
     let done = requests().flat_map(|request| story.statements_of(request)).map(|run| end(run.end.map(|(_, end)| end)));
     let rows: u64 = requests().filter_map(|request| story.rows.get(request.tag)).sum();
@@ -134,7 +134,7 @@ fn is_endless(steps: &[Step]) -> bool {
     })
 }
 
-fn ending(ending: Option<Ending<'_>>) -> String {
+fn ending<'a>(ending: Option<Ending<'a>>) -> &'a str {
     match ending {
         None => "open",
         Some(Ending::Fatal(code)) => code,
@@ -143,20 +143,18 @@ fn ending(ending: Option<Ending<'_>>) -> String {
         Some(Ending::Reset) => "reset",
         Some(Ending::ConnectFailed) => "connect failed",
     }
-    .to_owned()
 }
 
-fn outcome(outcome: Option<&Outcome>) -> String {
+fn outcome(outcome: Option<&Outcome>) -> &str {
     match outcome {
         None => "open",
         Some(Outcome::Complete) => "complete",
         Some(Outcome::Error(code)) => code,
         Some(Outcome::Lost) => "lost",
     }
-    .to_owned()
 }
 
-fn end(end: Option<&StatementEnd>) -> String {
+fn end(end: Option<&StatementEnd>) -> &str {
     match end {
         None => "open",
         Some(StatementEnd::Complete) => "complete",
@@ -164,23 +162,24 @@ fn end(end: Option<&StatementEnd>) -> String {
         Some(StatementEnd::Cancelled) => "cancelled",
         Some(StatementEnd::Aborted) => "aborted",
     }
-    .to_owned()
 }
 
 /// All of them, in their order: `complete ×12, 57P01`.
-fn sequence(words: Vec<String>) -> String {
+fn sequence(words: Vec<&str>) -> String {
     let runs = words.chunk_by(|one, next| one == next);
-    let run = |run: &[String]| if run.len() == 1 { run[0].clone() } else { format!("{} ×{}", run[0], run.len()) };
-    or_none(runs.map(run).collect())
+    let run = |run: &[&str]| if run.len() == 1 { run[0].to_owned() } else { format!("{} ×{}", run[0], run.len()) };
+    or_none(&runs.map(run).collect::<Vec<_>>().join(", "))
 }
 
 /// Each of them once.
-fn kinds(words: Vec<String>) -> String {
-    or_none(words.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+fn kinds(mut words: Vec<&str>) -> String {
+    words.sort_unstable();
+    words.dedup();
+    or_none(&words.join(", "))
 }
 
-fn or_none(words: Vec<String>) -> String {
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+fn or_none(words: &str) -> String {
+    if words.is_empty() { "none" } else { words }.to_owned()
 }
 
 impl Decided {

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::Signal;
 
@@ -108,7 +109,7 @@ pub struct Story<'a> {
     /// The last entry.
     pub(crate) last: Option<Moment>,
     by_conn: BTreeMap<&'a Conn, usize>,
-    by_tag: BTreeMap<&'a str, usize>,
+    by_tag: IndexMap<&'a str, usize>,
 }
 
 impl<'a> Story<'a> {

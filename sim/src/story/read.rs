@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use lastcall_core::{Settings, Time};
 
 use super::drains::Drains;
@@ -51,7 +52,7 @@ impl<'a> Story<'a> {
             killed: None,
             last: None,
             by_conn: BTreeMap::new(),
-            by_tag: BTreeMap::new(),
+            by_tag: IndexMap::new(),
         };
         let (mut drains, mut stays) = (Drains::default(), Stays::default());
         for (index, entry) in history.entries.iter().enumerate() {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ::turmoil_net::{EnterGuard, Packet, TcpFlags, TcpSegment, Transport};
 use bytes::Bytes;
 
-use super::links::Rung;
+use super::links::{Links, Rung};
 use super::socket::{News, WINDOW, Woken};
 use super::{Shared, TICK, lock};
 use crate::stage::random;
@@ -174,13 +174,13 @@ impl Packets {
         }
         let mut leaving = std::mem::take(&mut self.leaving);
         net.egress_all(&mut leaving);
-        for packet in leaving.drain(..) {
-            self.send(packet, now);
+        let shared = self.shared.clone();
+        let mut links = lock(&shared.links);
+        for packet in leaving.drain(..).chain(resets.into_iter().map(reset)) {
+            self.send(packet, now, &mut links);
         }
+        drop(links);
         self.leaving = leaving;
-        for flow in resets {
-            self.send(reset(flow), now);
-        }
         self.bury(net);
     }
 
@@ -205,7 +205,9 @@ impl Packets {
                 Rung::GiveUp(flow) => self.deliver(reset(flow.reversed()), flow, net),
                 Rung::Again(lost) => {
                     let later = lost.first().map(|first| self.take_under_way(flow(first))).unwrap_or_default();
-                    lost.into_iter().chain(later).for_each(|packet| self.travel(packet, now + TICK));
+                    let shared = self.shared.clone();
+                    let mut links = lock(&shared.links);
+                    lost.into_iter().chain(later).for_each(|packet| self.travel(packet, now + TICK, &mut links));
                 }
             }
         }
@@ -241,16 +243,17 @@ impl Packets {
     pub(super) fn arrive(&mut self, arriving: Arriving, net: &EnterGuard, now: Duration) {
         let Arriving { flow, first, more } = arriving;
         let own = flow.reversed();
+        let shared = self.shared.clone();
         for packet in once(first).chain(more) {
             if is_first_syn(&packet) && lock(&self.shared.links).is_gone(flow.to.ip()) {
-                self.travel(reset(own), now + TICK);
+                self.travel(reset(own), now + TICK, &mut lock(&shared.links));
                 continue;
             }
             let Some(packet) = ({ lock(&self.shared.links).let_through(packet, flow, now) }) else { continue };
             let has_data = matches!(&packet.payload, Transport::Tcp(segment) if !segment.payload.is_empty());
             if has_data && lock(&self.shared.unfinished).orphans.remove(&own) {
                 self.deliver(reset(own.reversed()), own, net);
-                self.send(reset(own), now + TICK);
+                self.send(reset(own), now + TICK, &mut lock(&shared.links));
             } else {
                 self.deliver(packet, own, net);
             }
@@ -283,9 +286,9 @@ impl Packets {
     }
 
     /// A packet leaves its host for the first time.
-    fn send(&mut self, mut packet: Packet, earliest: Duration) {
+    fn send(&mut self, mut packet: Packet, earliest: Duration, links: &mut Links) {
         let flow = flow(&packet);
-        if !lock(&self.shared.links).sends(flow.from.ip()) {
+        if !links.sends(flow.from.ip()) {
             return;
         }
         if let Transport::Tcp(segment) = &mut packet.payload
@@ -298,16 +301,16 @@ impl Packets {
                 unfinished.half_open.insert(flow, segment.seq.wrapping_add(1));
             } else {
                 unfinished.begin_anew(flow);
-                lock(&self.shared.links).connect_leaves(flow);
+                links.connect_leaves(flow);
             }
         }
-        self.travel(packet, earliest);
+        self.travel(packet, earliest, links);
     }
 
     /// A packet is on its way, and has left in the millisecond before `earliest`. It arrives then or later.
-    fn travel(&mut self, packet: Packet, earliest: Duration) {
+    fn travel(&mut self, packet: Packet, earliest: Duration, links: &mut Links) {
         let flow = flow(&packet);
-        let earliest = lock(&self.shared.links).arrival(flow, packet.size(), earliest.saturating_sub(TICK));
+        let earliest = links.arrival(flow, packet.size(), earliest.saturating_sub(TICK));
         let jitter = u32::try_from(self.jitter.below(JITTER_MS + 1)).expect("as small as its bound");
         let (last_due, place) = self.last_due.entry(flow).or_default();
         let due = (earliest + TICK * jitter).max(*last_due);

@@ -27,7 +27,7 @@ struct All {
 pub(super) struct Task {
     number: u64,
     all: Weak<Mutex<All>>,
-    /// None once it has ended, and while it runs.
+    /// None once it has ended.
     future: Mutex<Option<BoxFuture<'static, ()>>>,
     is_woken: AtomicBool,
     is_running: AtomicBool,
@@ -85,18 +85,18 @@ impl Task {
     /// Runs it until it waits. Whether it has ended.
     fn run(self: &Arc<Self>) -> bool {
         self.is_woken.store(false, Ordering::Relaxed);
-        let Some(mut future) = ({ lock(&self.future).take() }) else { return true };
+        let mut slot = lock(&self.future);
+        let Some(future) = &mut *slot else { return true };
         self.is_running.store(true, Ordering::Relaxed);
         let waker = Waker::from(self.clone());
         let is_aborted = || self.is_aborted.load(Ordering::Relaxed);
         let ended = is_aborted() || future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() || is_aborted();
         self.is_running.store(false, Ordering::Relaxed);
-        if !ended {
-            *lock(&self.future) = Some(future);
+        if ended {
+            *slot = None;
+        } else if self.is_woken.load(Ordering::Relaxed) {
             // Behind all that it has woken itself.
-            if self.is_woken.load(Ordering::Relaxed) {
-                self.queue();
-            }
+            self.queue();
         }
         ended
     }
