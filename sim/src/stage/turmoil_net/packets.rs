@@ -219,8 +219,9 @@ impl Packets {
     fn take_under_way(&mut self, of: Flow) -> Vec<Packet> {
         self.last_due.remove(&of);
         let under_way = self.on_the_way.values_mut();
-        let taken = under_way.flat_map(|packets| packets.extract_if(.., |packet| flow(packet) == of)).collect();
-        self.on_the_way.retain(|_, packets| !packets.is_empty());
+        let taken = under_way.flat_map(|arriving| arriving.extract_if(.., |arriving| arriving.flow == of));
+        let taken = taken.flat_map(|Arriving { first, more, .. }| once(first).chain(more)).collect();
+        self.on_the_way.retain(|_, arriving| !arriving.is_empty());
         taken
     }
 

@@ -119,3 +119,59 @@ impl Wake for Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[test]
+    fn who_wakes_itself_runs_behind_whom_it_has_woken() {
+        let (tasks, log) = (Tasks::default(), Arc::new(Mutex::new(Vec::new())));
+        let second = Arc::new(Mutex::new(None::<Waker>));
+        let (seen, woken) = (log.clone(), second.clone());
+        tasks.spawn(Box::pin(async move {
+            for turn in 1..=2 {
+                seen.lock().unwrap().push(format!("first, {turn}"));
+                let mut waits = true;
+                poll_fn(|cx| {
+                    cx.waker().wake_by_ref();
+                    woken.lock().unwrap().iter().for_each(Waker::wake_by_ref);
+                    if std::mem::take(&mut waits) { Poll::Pending } else { Poll::Ready(()) }
+                })
+                .await;
+            }
+        }));
+        let seen = log.clone();
+        tasks.spawn(Box::pin(poll_fn(move |cx| {
+            seen.lock().unwrap().push("second".to_owned());
+            *second.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Pending
+        })));
+        tasks.run();
+        assert_eq!(*log.lock().unwrap(), ["first, 1", "second", "first, 2", "second", "second"]);
+        tasks.end();
+    }
+
+    #[test]
+    fn a_task_that_is_aborted_is_dropped_when_its_turn_comes_and_the_others_at_the_end() {
+        let (tasks, kept) = (Tasks::default(), Arc::new(()));
+        let spawn = || {
+            let held = kept.clone();
+            tasks.spawn(Box::pin(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            }))
+        };
+        let (aborted, _left) = (spawn(), spawn());
+        tasks.run();
+        aborted.abort();
+        assert_eq!(Arc::strong_count(&kept), 3);
+        tasks.run();
+        assert_eq!(Arc::strong_count(&kept), 2);
+        tasks.end();
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+}
