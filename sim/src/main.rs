@@ -38,6 +38,8 @@ const BAD_FILE: u8 = 2;
   sim --engine all                           all files on each engine, and whether these show the same
   sim explore --for 10m                      scenarios that nobody wrote; those that break a promise are kept
   sim check FILE                             only look for mistakes in the file
+  sim report FILE -o run.html                one run as a page: a picture, and in words who held the pod
+  sim report -o DIR                          all files as pages: an index, and each run that failed
   sim steps query                            what a step can say; without a word all of them
   sim log FILE                               the run's events, one JSON object a line"
 )]
@@ -77,6 +79,24 @@ enum Command {
         file: PathBuf,
         #[command(flatten)]
         options: SeedOptions,
+    },
+    /// Draws what happened in one file's run: a page for a browser, which needs no network. Of several files, or of all, a
+    /// folder: an index, and a page for each run that failed, or for each file that was named.
+    Report {
+        /// A scenario file; several, or folders of them; all of `scenarios/` if none is given.
+        files: Vec<PathBuf>,
+        /// Where to write it: a page, or the folder.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// Of one file only the picture, as SVG.
+        #[arg(long)]
+        svg: bool,
+        /// The seed. Default: 1 for one file, and for a folder as many as each file says.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The simulator to run on.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Engines,
     },
     /// Runs one file and prints its event log, one JSON object a line.
     Log {
@@ -126,7 +146,7 @@ struct SeedOptions {
     engine: Engines,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct RunOptions {
     /// The only seed that each file is run under. Default: as many as the file says, from 1.
     #[arg(long, conflicts_with = "seeds")]
@@ -137,6 +157,9 @@ struct RunOptions {
     /// The simulator to run on.
     #[arg(long, value_enum, default_value_t)]
     engine: Engines,
+    /// Also write pages into this folder: an index, and the picture of each run that failed.
+    #[arg(long, value_name = "DIR")]
+    reports: Option<PathBuf>,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -204,6 +227,14 @@ fn main() -> ExitCode {
             |engine| format!("engine {engine}\n"),
             |run| timeline::whole(&Story::of(&run.history, &run.settings)),
         ),
+        Some(Command::Report { files, out, svg, seed, engine }) => match files.as_slice() {
+            [file] if !file.is_dir() && !out.is_dir() => draw(file, &out, svg, seed.unwrap_or(1), engine),
+            _ if svg => Err("error: `--svg` draws one file, into a file".to_owned()),
+            files => {
+                let format = Format::Text;
+                run_files(files, RunOptions { seed, seeds: None, engine, reports: Some(out), format })
+            }
+        },
         Some(Command::Log { file, fingerprint, options }) => {
             let shows = if fingerprint { Shows::Fingerprint } else { Shows::Lines };
             let heading = |engine: &str| format!("{{\"engine\":\"{engine}\"}}\n");
@@ -227,13 +258,14 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
     let asked = match options.engine {
         Engines::One(engine) => Asked { seeds, engine, scope },
         Engines::All => {
-            return run_across(&files, Asked { seeds, engine: EngineName::default(), scope }, options.format);
+            return run_across(&files, Asked { seeds, engine: EngineName::default(), scope }, &options);
         }
     };
     let progress = progress(suite::runs(&files, asked), "runs");
     let (lines, wall) =
         timed(|| suite::judge(&last_call(), &files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
+    write_reports(options.reports.as_deref(), &files, &lines, (asked, wall))?;
     match options.format {
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::json(&lines, asked, wall))?,
@@ -242,12 +274,16 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
 }
 
 /// Runs files on every engine, and compares.
-fn run_across(files: &[ScenarioFile], asked: Asked, format: Format) -> Result<ExitCode, Complaint> {
+fn run_across(files: &[ScenarioFile], asked: Asked, options: &RunOptions) -> Result<ExitCode, Complaint> {
     let progress = progress(across::runs(files, asked), "runs");
     let (across, wall) =
         timed(|| across::judge(&last_call(), files, asked, &log_of_another_process, || progress.inc(1)));
     progress.finish_and_clear();
-    match format {
+    for on in &across.engines {
+        let dir = options.reports.as_ref().map(|dir| dir.join(on.asked.engine.name()));
+        write_reports(dir.as_deref(), files, &on.lines, (on.asked, on.wall))?;
+    }
+    match options.format {
         Format::Text => print(&report::across::text(&across, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::across::json(&across, wall))?,
     };
@@ -353,6 +389,49 @@ fn show(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs one file and writes its page, or its picture alone.
+fn draw(file: &Path, out: &Path, svg: bool, seed: u64, engine: Engines) -> Result<ExitCode, Complaint> {
+    must_be_built(engine)?;
+    let Engines::One(engine) = engine else {
+        return Err("error: a page shows one run: name one engine".to_owned());
+    };
+    for file in load_to_try(&[file.to_owned()])? {
+        must_be_supported(&file, engine)?;
+        let draw = if svg { report::svg_of } else { report::page_of };
+        std::fs::write(out, draw(&last_call(), &file, seed, engine)).map_err(|error| cannot_write(out, &error))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Complaint {
+    format!("error: cannot write {}: {error}", path.display())
+}
+
+/// Writes the pages of these runs into a folder, if they are asked for.
+fn write_reports(
+    dir: Option<&Path>,
+    files: &[ScenarioFile],
+    lines: &[suite::Line],
+    asked: (Asked, Duration),
+) -> Result<(), Complaint> {
+    let Some(dir) = dir else { return Ok(()) };
+    let sabotages = std::fs::read_to_string("tests/sabotage/table.md").ok();
+    let pages = report::folder::write(dir, &last_call(), files, lines, asked, sabotages.as_deref())
+        .map_err(|error| cannot_write(dir, &error))?;
+    anstream::eprintln!("{} and {pages} pages of runs", dir.join("index.html").display());
+    Ok(())
+}
+
+/// What the engine can't play can't be shown.
+fn must_be_supported(file: &ScenarioFile, engine: EngineName) -> Result<(), Complaint> {
+    match run::lacks(&file.scenario, engine).as_slice() {
+        [] => Ok(()),
+        lacks => {
+            Err(format!("error: {} is not supported by {}: {}", file.path.display(), engine.name(), lacks.join(", ")))
+        }
+    }
 }
 
 /// What is allowed and probably not meant.

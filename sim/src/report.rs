@@ -1,6 +1,14 @@
-//! What the command prints: a line for each file, what failed and why, a summary; or all of it as JSON.
+//! What the command prints: a line for each file, what failed and why, a summary; or all of it as JSON. And what it draws:
+//! a page for a run, with its picture.
 
 pub mod across;
+pub mod folder;
+mod html;
+mod page;
+mod picture;
+mod run_page;
+mod summary;
+mod svg;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +17,9 @@ use std::time::Duration;
 use owo_colors::{OwoColorize, Style};
 use serde::Serialize;
 
+pub use self::run_page::{page_of, svg_of};
 use crate::cast::pod::Report;
+use crate::cast::run::EngineName;
 use crate::judge::coverage;
 use crate::judge::gate::{Failure, Judgement, Verdict};
 use crate::scenario::Promise;
@@ -57,10 +67,15 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
     for line in not_judged(lines) {
         let _ = write!(out, "\n{line}");
     }
+    let _ = writeln!(out, "\n{}", summary_line(lines, asked, wall));
+    out
+}
+
+/// How many passed, and how much was run.
+fn summary_line(lines: &[Line], asked: Asked, wall: Duration) -> String {
     let count = Count::of(lines);
-    let _ = writeln!(
-        out,
-        "\n{} passed, {} failed, {} skipped: {} files, {} runs, engine {}, {} wall",
+    format!(
+        "{} passed, {} failed, {} skipped: {} files, {} runs, engine {}, {} wall",
         count.passed,
         count.failed,
         count.not_supported,
@@ -68,8 +83,7 @@ pub fn text(lines: &[Line], asked: Asked, wall: Duration, colour: bool) -> Strin
         lines.iter().map(|line| line.judgement.seeds).sum::<usize>(),
         asked.engine.name(),
         milliseconds(wall)
-    );
-    out
+    )
 }
 
 /// The verdict in one word.
@@ -89,15 +103,21 @@ fn coverage_and_gaps(out: &mut String, lines: &[Line], asked: Asked, colour: boo
     }
     let coverage = suite::coverage(lines);
     let _ = write!(out, "\n{}", coverage::text(&coverage, colour));
-    if asked.must_reach_all() {
-        for mark in coverage.missing() {
-            let _ = writeln!(out, "FAIL  no run reached {}: a scenario is missing", mark.name());
-        }
-        for file in unproven(lines) {
-            let remedy = "give it a `[[fails_under]]`, or `catches` with a sabotage";
-            let _ = writeln!(out, "FAIL  nothing shows that {file} can fail: {remedy}");
-        }
+    for unmet in unmet_by_all(lines, asked) {
+        let _ = writeln!(out, "FAIL  {unmet}");
     }
+}
+
+/// What the suite as a whole lacks, where it must lack nothing: a line each.
+fn unmet_by_all(lines: &[Line], asked: Asked) -> Vec<String> {
+    if !asked.must_reach_all() {
+        return Vec::new();
+    }
+    let missing = suite::coverage(lines).missing();
+    let missing = missing.into_iter().map(|mark| format!("no run reached {}: a scenario is missing", mark.name()));
+    let remedy = "give it a `[[fails_under]]`, or `catches` with a sabotage";
+    let unproven = unproven(lines).map(|file| format!("nothing shows that {file} can fail: {remedy}"));
+    missing.chain(unproven).collect()
 }
 
 fn failed(out: &mut String, judgement: &Judgement, failures: &[Failure], asked: Asked) {
@@ -142,7 +162,11 @@ fn unproven(lines: &[Line]) -> impl Iterator<Item = &str> {
 
 /// The command that repeats a run.
 fn replay(judgement: &Judgement, seed: u64, asked: Asked) -> String {
-    format!("cargo run --release -p sim -- run {} --seed {seed} --engine {}", judgement.file, asked.engine.name())
+    again(&judgement.file, seed, asked.engine)
+}
+
+fn again(file: &str, seed: u64, engine: EngineName) -> String {
+    format!("cargo run --release -p sim -- run {file} --seed {seed} --engine {}", engine.name())
 }
 
 fn checked(judgement: &Judgement) -> String {

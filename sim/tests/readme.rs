@@ -15,16 +15,19 @@ fn readme() -> String {
     std::fs::read_to_string(README).expect("there is a README")
 }
 
-#[test]
-fn its_scenario_passes_as_it_stands() {
+/// The scenario that it shows, as a file: the run in another process reads one.
+fn scenario_file(name: &str) -> ScenarioFile {
     let readme = readme();
     let (_, from) = readme.split_once("```toml\n").expect("it shows a scenario");
     let (text, _) = from.split_once("```").expect("which ends");
-    // The run in another process reads the file.
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = directory.join("readme.toml");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, text).expect("cargo gives tests a directory to write to");
-    let file: ScenarioFile = scenario::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false)));
+    scenario::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+#[test]
+fn its_scenario_passes_as_it_stands() {
+    let file = scenario_file("readme.toml");
     let another = |file: &_, seed, engine, shows| {
         sim::another_process::log(Path::new(env!("CARGO_BIN_EXE_sim")), file, seed, engine, shows)
     };
@@ -46,6 +49,21 @@ fn its_table_of_steps_is_what_the_definitions_say() {
             .expect("a checkout");
     } else {
         assert_eq!(table, scenario::table_of_steps(), "{}", MARKS[0]);
+    }
+}
+
+#[test]
+fn its_picture_is_that_of_its_scenario() {
+    const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/picture.svg");
+    let drawn = report::svg_of(&last_call(), &scenario_file("picture.toml"), 1, EngineName::default());
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(PICTURE, drawn).expect("a checkout");
+    } else {
+        let kept = std::fs::read_to_string(PICTURE).expect("it is kept");
+        assert!(
+            kept == drawn,
+            "sim/picture.svg is another picture: `UPDATE_README=1 cargo test -p sim --test readme` writes it"
+        );
     }
 }
 

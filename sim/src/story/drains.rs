@@ -203,6 +203,11 @@ impl Phases {
         phases
     }
 
+    /// Each phase, and when it begins.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Time, Phase)> {
+        self.0.iter().copied()
+    }
+
     /// When the last lame duck ended, or was to end.
     pub(crate) fn lame_duck_end(&self) -> Option<Time> {
         let grace = self.0.iter().rev().find(|(_, phase)| *phase == Phase::Grace);

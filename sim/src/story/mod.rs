@@ -18,7 +18,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use lastcall_core::{DrainPolicy, Settings, Time};
+use lastcall_core::{DrainPolicy, Pacing, Settings, Time};
 use lastcall_world::Signal;
 
 pub(crate) use self::connection::{Connection, Ending, FatalRead};
@@ -131,6 +131,17 @@ impl<'a> Story<'a> {
     /// From when on times are told: t = 0, or the first signal of another kind.
     pub(crate) fn zero(&self) -> Option<Time> {
         self.signal().or(self.signals.first().map(|(moment, _)| *moment)).map(|zero| zero.at)
+    }
+
+    /// From when to when connections fall due in the drain that was not taken back.
+    pub(crate) fn due_times(&self) -> Option<(Time, Time)> {
+        let Settings { drain_policy, pacing, lame_duck, idle_grace, .. } = *self.settings;
+        let signal = self.signal().filter(|_| drain_policy == DrainPolicy::IdleAware)?.at;
+        let first = match pacing {
+            Pacing::Even => (idle_grace / 2).max(lame_duck).min(idle_grace),
+            Pacing::None => idle_grace,
+        };
+        Some((signal + first, signal + idle_grace))
     }
 
     /// When the contract's wall stands in the drain that was not taken back, if it is set: work that still runs then may be

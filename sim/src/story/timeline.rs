@@ -2,20 +2,33 @@
 //!
 //! One line for each event: time of the run, time from the signal, who, what. In a whole run, lines that differ only in which
 //! copy of a client they are about, or in which of many requests, become one with the number and the last time, so its
-//! length depends on how many different things happened and not on how often. No colours.
+//! length depends on how many different things happened and not on how often. No colours. Between what happened stand the
+//! phases of the drain and who fell due.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use lastcall_core::Time;
+use lastcall_core::{Phase, Time};
 
 use crate::cast::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
+use crate::cast::pod::report::{Activity, EndReason};
 use crate::story::{Connection, Story};
 
 /// A whole run, like things together. Every line ends with a newline.
 pub fn whole(story: &Story) -> String {
-    aligned(story, &Speaker::new(story).grouped(story.history))
+    columns(&rows(story))
+}
+
+/// A whole run, like things together: time of the run, time from the signal, who, what.
+pub(crate) fn rows(story: &Story) -> Vec<[String; 4]> {
+    let speaker = Speaker::new(story);
+    let mut lines = speaker.grouped(story.history);
+    lines.extend(phases(story));
+    lines.extend(speaker.due(story));
+    // Stable: what happened at the same time stays in the log's order, and the phase that follows from it comes behind.
+    lines.sort_by_key(|line| line.first);
+    told(story, &lines)
 }
 
 /// Some entries of a run, each as it is, in the order given. An index that the log does not have is left out.
@@ -23,7 +36,21 @@ pub fn of(story: &Story, indices: &[usize]) -> String {
     let speaker = Speaker::new(story);
     let entries = indices.iter().filter_map(|index| story.history.entries.get(*index));
     let lines: Vec<Line> = entries.map(|entry| speaker.line(entry.at, &entry.event)).collect();
-    aligned(story, &lines)
+    columns(&told(story, &lines))
+}
+
+/// One event in words, its requests with their full names.
+pub(crate) fn words(event: &Event) -> String {
+    what(event, |tag| format!("{tag} "))
+}
+
+/// A time of the run, from the signal: `+1m30.001s`. Empty without a signal.
+pub(crate) fn relative(story: &Story, at: Time) -> String {
+    match story.zero() {
+        Some(zero) if at < zero => format!("-{}", clock(zero - at)),
+        Some(zero) => format!("+{}", clock(at - zero)),
+        None => String::new(),
+    }
 }
 
 /// A time in words, relative to the first signal: `30s after the signal`; without a signal, of the run.
@@ -71,16 +98,26 @@ struct Line {
 
 /// Whom a line is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Who {
+pub(crate) enum Who {
+    /// The pod's process.
     Pod,
+    /// Who sends it signals and asks whether it is ready.
     Kubelet,
+    /// The worker as a whole.
     Worker,
+    /// What lies between two hosts.
     Network,
+    /// The end of the run.
     Simulator,
+    /// The rules of the drain.
+    Drain,
     /// A client's copy (0: several), and whether it is its worker who speaks.
     Client {
+        /// The client's name.
         name: String,
+        /// Which of its copies.
         copy: u32,
+        /// Its worker speaks.
         worker: bool,
     },
     /// An application or a tag that no client of the scenario has.
@@ -88,7 +125,8 @@ enum Who {
 }
 
 /// Knows who is who in one run.
-struct Speaker<'a> {
+#[derive(Debug)]
+pub(crate) struct Speaker<'a> {
     /// How many copies each client has.
     copies: BTreeMap<&'a str, u32>,
     /// The application of each worker session.
@@ -98,7 +136,7 @@ struct Speaker<'a> {
 }
 
 impl<'a> Speaker<'a> {
-    fn new(story: &Story<'a>) -> Speaker<'a> {
+    pub(crate) fn new(story: &Story<'a>) -> Speaker<'a> {
         let sessions = story.worker_sessions.iter();
         let applications = sessions.map(|(number, session)| (*number, session.application)).collect();
         let mut speaker = Speaker { copies: BTreeMap::new(), applications, requests: BTreeMap::new() };
@@ -156,7 +194,8 @@ impl<'a> Speaker<'a> {
         lines
     }
 
-    fn who(&self, event: &Event) -> Who {
+    /// Whom an event is about.
+    pub(crate) fn who(&self, event: &Event) -> Who {
         match event {
             Event::Connecting { conn }
             | Event::StartupSent { conn }
@@ -226,6 +265,37 @@ impl<'a> Speaker<'a> {
         }
     }
 
+    /// Who was closed at a boundary: a line for each client, and for what its connections did until then.
+    fn due(&self, story: &Story) -> Vec<Line> {
+        let mut lines: BTreeMap<(Who, &str), Line> = BTreeMap::new();
+        for stay in story.stays.iter().filter(|stay| stay.reason() == Some(EndReason::Boundary)) {
+            let (Some(left), Some(closing)) = (stay.left, stay.closing()) else { continue };
+            let what = match stay.before_close().map(|before| before.activity) {
+                Some(Activity::Idle) => "is due, and idle: closed",
+                _ => "is due, and at its first boundary: closed",
+            };
+            let who = self.client(&left.who, false);
+            let all = match who.clone() {
+                Who::Client { name, .. } => Who::Client { name, copy: 0, worker: false },
+                who => who,
+            };
+            let line = lines.entry((all.clone(), what)).or_insert_with(|| Line {
+                first: closing.from,
+                last: closing.from,
+                who,
+                what: what.to_owned(),
+                count: 0,
+            });
+            line.first = line.first.min(closing.from);
+            line.last = line.last.max(closing.from);
+            line.count += 1;
+            if line.count > 1 {
+                line.who = all;
+            }
+        }
+        lines.into_values().collect()
+    }
+
     /// The number of a request, unless it is one of the many in the middle of its client's.
     fn number(&self, tag: &'a str) -> Option<&'a str> {
         let (application, number) = tag.split_once('/').unwrap_or(("", tag));
@@ -245,6 +315,7 @@ impl<'a> Speaker<'a> {
             Who::Worker => "worker".to_owned(),
             Who::Network => "network".to_owned(),
             Who::Simulator => "simulator".to_owned(),
+            Who::Drain => "drain".to_owned(),
             Who::Stranger(name) => name.clone(),
             Who::Client { name, copy, worker } => {
                 let alone = self.copies.get(name.as_str()).is_none_or(|copies| *copies == 1);
@@ -387,39 +458,52 @@ fn word(kind: RequestKind) -> &'static str {
     }
 }
 
-/// Columns: time of the run, time from the signal, who, what.
-fn aligned(story: &Story, lines: &[Line]) -> String {
-    let zero = story.zero();
-    let speaker = Speaker::new(story);
-    let relative = |at: Time| match zero {
-        Some(zero) if at < zero => format!("-{}", clock(zero - at)),
-        Some(zero) => format!("+{}", clock(at - zero)),
-        None => String::new(),
+/// The phases that the process lived to see, and where the due times begin.
+fn phases(story: &Story) -> Vec<Line> {
+    let gone = story.gone().or(story.last).map_or(Time::EPOCH, |gone| gone.at);
+    let words = |phase| match phase {
+        Phase::LameDuck => Some("lame duck: not ready, and new sessions are served"),
+        Phase::Grace => Some("grace: new sessions are refused"),
+        Phase::Boundary => Some("boundary: every connection is due"),
+        Phase::Wall => Some("wall: what still runs is cancelled"),
+        Phase::Serving | Phase::Drained => None,
     };
-    let rows: Vec<[String; 4]> = lines
-        .iter()
-        .map(|line| {
-            let name = speaker.name(line);
-            let who = if line.count > 1 { format!("{name} ×{}", line.count) } else { name };
-            let what = match zero {
-                _ if line.first == line.last => line.what.clone(),
-                Some(_) => format!("{} … until {}", line.what, relative(line.last)),
-                None => format!("{} … until {}", line.what, clock(line.last.since_epoch())),
-            };
-            [clock(line.first.since_epoch()), relative(line.first), who, what]
-        })
-        .collect();
+    let phases = story.phases.all().filter_map(|(at, phase)| words(phase).map(|words| (at, words)));
+    let due = story.due_times().map(|(first, _)| (first, "due times begin"));
+    let line =
+        |(at, words): (Time, &str)| Line { first: at, last: at, who: Who::Drain, what: words.to_owned(), count: 1 };
+    phases.chain(due).filter(|(at, _)| *at < gone).map(line).collect()
+}
+
+/// Columns: time of the run, time from the signal, who, what.
+fn told(story: &Story, lines: &[Line]) -> Vec<[String; 4]> {
+    let speaker = Speaker::new(story);
+    let row = |line: &Line| {
+        let name = speaker.name(line);
+        let who = if line.count > 1 { format!("{name} ×{}", line.count) } else { name };
+        let what = match story.zero() {
+            _ if line.first == line.last => line.what.clone(),
+            Some(_) => format!("{} … until {}", line.what, relative(story, line.last)),
+            None => format!("{} … until {}", line.what, clock(line.last.since_epoch())),
+        };
+        [clock(line.first.since_epoch()), relative(story, line.first), who, what]
+    };
+    lines.iter().map(row).collect()
+}
+
+/// The same, aligned.
+fn columns(rows: &[[String; 4]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let [at, signal, who] = [width(0), width(1), width(2)];
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let _infallible = writeln!(text, "{:>at$}  {:>signal$}  {:<who$}  {}", row[0], row[1], row[2], row[3]);
     }
     text
 }
 
 /// `30.001s`, `1m30.001s`, `3h01m30.001s`.
-fn clock(duration: Duration) -> String {
+pub(crate) fn clock(duration: Duration) -> String {
     let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
     match (secs / 3_600, secs / 60 % 60, secs % 60) {
         (0, 0, secs) => format!("{secs}.{millis:03}s"),
@@ -493,7 +577,10 @@ mod tests {
                 "   0.001s    -59.999s  dashboard ×3           1 sent: query … until -59.997s",
                 "   0.005s    -59.995s  etl                    connects",
                 "1m00.000s     +0.000s  kubelet                sends SIGTERM",
+                "1m00.000s     +0.000s  drain                  lame duck: not ready, and new sessions are served",
+                "1m05.000s     +5.000s  drain                  grace: new sessions are refused",
                 "1m15.000s    +15.000s  dashboard ×2           read FATAL 57P01 bye … until +20.000s",
+                "1m15.000s    +15.000s  drain                  due times begin",
                 "1m30.000s    +30.000s  dashboard.2            read the end of the stream inside a message",
             ]
         );

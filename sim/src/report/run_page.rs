@@ -1,0 +1,141 @@
+//! A run that is to be shown: played once, judged, and made a page or a picture.
+
+use std::sync::Arc;
+
+use super::page;
+use super::picture::{Break, Picture};
+use super::summary::Summary;
+use super::svg;
+use crate::cast::pod::Pod;
+use crate::cast::run::{self, EngineName};
+use crate::judge::Judged;
+use crate::judge::gate::Failure;
+use crate::scenario::ScenarioFile;
+
+/// A run, and which it is.
+#[derive(Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) file: &'a ScenarioFile,
+    pub(super) seed: u64,
+    pub(super) engine: EngineName,
+    pub(super) judged: Judged<'a>,
+}
+
+impl Shown<'_> {
+    /// The file's path, as it was given.
+    pub(super) fn path(&self) -> String {
+        self.file.path.display().to_string()
+    }
+
+    /// The command that repeats the run.
+    pub(super) fn again(&self) -> String {
+        super::again(&self.path(), self.seed, self.engine)
+    }
+}
+
+/// The page of one run. The same file, seed and engine give the same bytes.
+pub fn page_of(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> String {
+    show(pod, file, seed, engine, &[], page::page)
+}
+
+/// The page of one run that the gate has judged. `failures` is what it found besides what the run itself shows: that it is
+/// another one elsewhere, or that nothing makes the file fail.
+pub(super) fn page_of_gate(
+    pod: &Arc<dyn Pod>,
+    file: &ScenarioFile,
+    seed: u64,
+    engine: EngineName,
+    failures: &[Failure],
+) -> String {
+    show(pod, file, seed, engine, failures, page::page)
+}
+
+/// The picture of one run alone, as SVG.
+pub fn svg_of(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> String {
+    show(pod, file, seed, engine, &[], |_, _, picture| svg::alone(picture, &file.scenario.title))
+}
+
+fn show(
+    pod: &Arc<dyn Pod>,
+    file: &ScenarioFile,
+    seed: u64,
+    engine: EngineName,
+    failures: &[Failure],
+    draw: impl FnOnce(&Shown, &Summary, &Picture) -> String,
+) -> String {
+    let scenario = &file.scenario;
+    let run = run::run(pod, scenario, &run::settings(scenario), seed, engine);
+    let judged = Judged::new(pod.reports(), &run.history, &run.settings, run.termination_grace, run.resolution)
+        .of_file(scenario);
+    // What only the gate can see has no moment in this run.
+    let of_gate = |failure: &&Failure| ["same-seed-same-run", "fails_under"].contains(&failure.broke.as_str());
+    let more: Vec<(String, Break)> = failures
+        .iter()
+        .filter(of_gate)
+        .map(|failure| (failure.broke.clone(), Break { sentence: failure.what.clone(), evidence: Vec::new() }))
+        .collect();
+    let summary = Summary::of(scenario, &judged, &more);
+    let picture = Picture::of(&judged, &summary.broken);
+    let shown = Shown { file, seed, engine, judged };
+    draw(&shown, &summary, &picture)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cast::pod::last_call;
+    use crate::scenario;
+
+    fn file(text: &str) -> ScenarioFile {
+        ScenarioFile { path: Path::new("t<b>.toml").to_owned(), scenario: scenario::parse("t.toml", text).unwrap() }
+    }
+
+    fn page(text: &str) -> String {
+        page_of(&last_call(), &file(text), 1, EngineName::default())
+    }
+
+    const SIGTERM: &str = "[[event]]\nat = \"1s\"\ndo = \"sigterm\"\n";
+
+    #[test]
+    fn the_same_run_gives_the_same_bytes() {
+        let text = format!(
+            "title = \"t\"\n[[client]]\nname = \"a\"\ncount = 5\nsteps = [\"connect\", {{ query = \"2s\" }}]\n{SIGTERM}[expect]\nexit = {{ code = 0 }}\n"
+        );
+        assert_eq!(page(&text), page(&text));
+        let svg = || svg_of(&last_call(), &file(&text), 1, EngineName::default());
+        assert_eq!(svg(), svg());
+    }
+
+    #[test]
+    fn what_a_file_says_is_text_and_never_markup() {
+        let title = "<script>alert('1')</script>";
+        let text = format!("title = \"{title}\"\nwhy = \"{title}\"\n{SIGTERM}[expect]\nexit = {{ code = 3 }}\n");
+        let page = page(&text);
+        assert!(!page.contains("alert('1')"), "the title is not escaped");
+        assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;"));
+        assert!(page.contains("t&lt;b&gt;.toml"), "nor is the path");
+        assert!(page.contains("<strong>FAIL</strong> One thing does not hold: expect.exit.code."));
+    }
+
+    #[test]
+    fn a_page_asks_nothing_of_the_network() {
+        let page = page(&format!("title = \"t\"\n{SIGTERM}[expect]\nexit = {{ code = 0 }}\n"));
+        assert!(page.contains("default-src 'none'"));
+        let links = page.replace("http://www.w3.org/2000/svg", "");
+        let asked = ["http:", "https:", "url(", "src=", "@import", "<link"].map(|way| links.contains(way));
+        assert_eq!(asked, [false; 6]);
+    }
+
+    #[test]
+    fn a_crowd_of_two_thousand_is_a_page_of_some_hundred_kilobytes() {
+        let text = format!(
+            "title = \"t\"\n[[client]]\nname = \"a\"\ncount = 2000\nsteps = [\"connect\", {{ idle = \"forever\" }}]\n{}[expect]\nexit = {{ code = 0 }}\n",
+            SIGTERM.replace("1s", "20s")
+        );
+        let page = page(&text);
+        assert!(page.len() < 600_000, "{} bytes", page.len());
+        assert!(page.contains("a ×2000"));
+    }
+}

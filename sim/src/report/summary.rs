@@ -1,0 +1,307 @@
+//! What came of a run, in words: what holds, who held the pod and until when, what each client was told, how it ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lastcall_core::Time;
+
+use super::picture::{Break, Broken, owners, when};
+use crate::cast::history::Event;
+use crate::cast::pod::report::{Activity, EndReason};
+use crate::judge::{Judged, bounded_exit, check_expectations, check_promises};
+use crate::scenario::{Promise, Scenario};
+use crate::story::stays::Stay;
+use crate::story::{Connection, Ending, Story};
+
+/// The most clients that are named, and the most different things that one of them was told.
+const MOST_CLIENTS: usize = 40;
+const MOST_TOLD: usize = 5;
+
+/// The words above the picture.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    /// What does not hold.
+    pub(crate) broken: Vec<Broken>,
+    /// Everything holds, or how much does not.
+    pub(crate) verdict: String,
+    /// What happened to the process: a few sentences.
+    pub(crate) course: Vec<String>,
+    /// Each client, the last to leave first.
+    pub(crate) guests: Vec<Guest>,
+    /// How many clients are not named.
+    pub(crate) unnamed: usize,
+}
+
+/// All copies of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    /// How many connections it made.
+    pub(crate) connections: usize,
+    /// When the last of them was gone; `None` where the pod does not say.
+    pub(crate) until: Option<Time>,
+    /// What that one did for most of its time since the process was told to go.
+    pub(crate) doing: Option<Activity>,
+    /// Why it ended; `None` if it was there to the end of the process.
+    pub(crate) reason: Option<EndReason>,
+    /// What its clients were told, the most frequent first.
+    pub(crate) told: Vec<(String, usize)>,
+    /// Whether it was there when the process was told to go, or came later.
+    pub(crate) is_at_signal: bool,
+}
+
+impl Summary {
+    /// That of a run of this file. `more` is what does not hold and no single run shows.
+    pub(crate) fn of(scenario: &Scenario, judged: &Judged, more: &[(String, Break)]) -> Summary {
+        let story = &judged.story;
+        let promises = check_promises(judged).into_iter().map(|violation| {
+            let once = Break { sentence: violation.what, evidence: violation.evidence };
+            (violation.promise.to_string(), once)
+        });
+        let expectations = check_expectations(scenario, judged).into_iter().map(|unmet| {
+            let once = Break { sentence: unmet.what, evidence: unmet.evidence };
+            (format!("expect.{}", unmet.key), once)
+        });
+        let mut broken: Vec<Broken> = Vec::new();
+        for (what, once) in promises.chain(expectations).chain(more.iter().cloned()) {
+            match broken.iter_mut().find(|broken| broken.what == what) {
+                Some(broken) => broken.times.push(once),
+                None => broken.push(Broken { what, times: vec![once] }),
+            }
+        }
+        let names: Vec<&str> = broken.iter().map(|broken| broken.what.as_str()).collect();
+        let verdict = match names.as_slice() {
+            [] => format!("Everything holds: {} promises, and all that the file expects.", Promise::ALL.len() - 1),
+            [one] => format!("One thing does not hold: {one}."),
+            many => format!("{} things do not hold: {}.", many.len(), many.join(", ")),
+        };
+        let mut guests = guests(story);
+        let course = course(judged, &guests);
+        let unnamed = guests.len().saturating_sub(MOST_CLIENTS);
+        guests.truncate(MOST_CLIENTS);
+        Summary { broken, verdict, course, guests, unnamed }
+    }
+}
+
+/// How the process was told to go, who held it, and how it went.
+fn course(judged: &Judged, guests: &[Guest]) -> Vec<String> {
+    let story = &judged.story;
+    let mut course = Vec::new();
+    let Some(told) = story.told() else {
+        course.push("Nobody told the process to go: there was no signal and no request for a drain.".to_owned());
+        course.extend(end(judged));
+        return course;
+    };
+    let how = match &story.history.entries[told.index].event {
+        Event::SignalSent { signal } => format!("{signal} came"),
+        Event::DrainAsked { .. } => "A drain was asked for (POST /drain)".to_owned(),
+        _ => "The process heard of its signal".to_owned(),
+    };
+    let there = story.connections.iter().filter(|connection| connection.open_at(told.at)).count();
+    let there = match there {
+        0 => "nobody was connected".to_owned(),
+        1 => "one client was connected".to_owned(),
+        many => format!("{many} clients were connected"),
+    };
+    course.push(format!("{how} {} into the run; {there}.", span(told.at.since_epoch())));
+    if let Some(last) =
+        guests.iter().find(|guest| guest.is_at_signal && guest.until.is_some_and(|until| until > told.at))
+    {
+        course.push(held(story, last, told.at));
+    } else {
+        course.push("Nobody held the pod.".to_owned());
+    }
+    course.extend(end(judged));
+    course
+}
+
+/// Who was the last, what it did, and what let it go.
+fn held(story: &Story, last: &Guest, told: Time) -> String {
+    let until = last.until.unwrap_or(told);
+    let by = match last.reason {
+        None => "it was still there when the process was gone".to_owned(),
+        Some(reason) => why(reason).to_owned(),
+    };
+    let doing = last.doing.map_or(String::new(), |doing| format!(" It was {doing} for most of that time."));
+    let due = story.due_times().map(|(_, last)| last);
+    let when = format!("{} after {}", span(until.since(told)), cause(story));
+    let who = if last.connections > 1 { format!("a connection of {}", last.name) } else { last.name.clone() };
+    if due.is_some_and(|due| until <= due + story.settings.close_linger) {
+        return format!("Nobody held the pod beyond its grace: {who} was the last to leave, {when}: {by}.{doing}");
+    }
+    format!("The pod was held longest by {who}, until {when}: {by}.{doing}")
+}
+
+/// How the process went, and by when it had to.
+fn end(judged: &Judged) -> Vec<String> {
+    let story = &judged.story;
+    let when = |at: Time| match story.told() {
+        Some(told) => format!("{} after {}", span(at.since(told.at)), cause(story)),
+        None => format!("{} into the run", span(at.since_epoch())),
+    };
+    let mut said = vec![match (story.exit, story.killed) {
+        (Some((exit, code)), _) => format!("The process exited {} with code {code}: {}.", when(exit.at), meaning(code)),
+        (None, Some(killed)) => format!("The process was SIGKILLed {}: it had not gone by itself.", when(killed.at)),
+        (None, None) => "The process was still there when the run was stopped.".to_owned(),
+    }];
+    if let Some(bound) = bounded_exit::bound(judged) {
+        let is_kept = story.exit.is_some_and(|(exit, _)| exit.at <= bound.at);
+        let had = if is_kept { "It had to be gone, at the latest," } else { "It should have been gone" };
+        said.push(format!("{had} {} ({}).", when(bound.at), bound.why));
+    }
+    said
+}
+
+/// What told the process to go.
+fn cause(story: &Story) -> String {
+    let told = story.told().map(|told| &story.history.entries[told.index].event);
+    match told {
+        Some(Event::SignalSent { signal }) => signal.to_string(),
+        Some(Event::DrainAsked { .. }) => "the request for a drain".to_owned(),
+        _ => "the signal".to_owned(),
+    }
+}
+
+const fn meaning(code: u8) -> &'static str {
+    match code {
+        0 => "drained",
+        1 => "it could not run",
+        2 => "bad configuration",
+        3 => "a wall ended what was left",
+        131 => "SIGQUIT, at once",
+        _ => "a code that the contract does not know",
+    }
+}
+
+/// Why a connection ended, in words that need no manual.
+pub(crate) const fn why(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Terminate => "it said goodbye itself",
+        EndReason::ClientClosed => "it closed its connection itself",
+        EndReason::ClientReset => "it reset its connection itself",
+        EndReason::WorkerLost => "its worker ended the session",
+        EndReason::WorkerUnreachable => "no worker could be reached within worker_queue_timeout",
+        EndReason::LoginFailed => "its worker did not let it in",
+        EndReason::Malformed => "its bytes were no PostgreSQL",
+        EndReason::WorkerMalformed => "its worker's bytes were no PostgreSQL",
+        EndReason::IdleTimeout => "it was idle for idle_timeout",
+        EndReason::HandshakeTimeout => "it did not log in within its time",
+        EndReason::Boundary => "it was due, and nothing was running and no transaction was open",
+        EndReason::TransactionGrace => "it paused inside a transaction for transaction_grace",
+        EndReason::TransactionBudget => "its pauses inside transactions used up transaction_budget",
+        EndReason::StallGrace => "it moved no byte for stall_grace",
+        EndReason::Wall => "the wall fell",
+        EndReason::ShuttingDown => "it came too late and was turned away",
+        EndReason::TooManyConnections => "there were too many connections",
+        EndReason::Panicked => "the task that served it panicked",
+        EndReason::Quit => "the process was told to go at once",
+    }
+}
+
+/// All clients: who was there at the signal and left last comes first, and who had left before it last.
+fn guests(story: &Story) -> Vec<Guest> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut guests: BTreeMap<&str, Guest> = BTreeMap::new();
+    let mut told: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
+    for connection in &story.connections {
+        let name = connection.conn.client.as_str();
+        let guest = guests.entry(name).or_insert_with(|| {
+            order.push(name);
+            Guest {
+                name: name.to_owned(),
+                connections: 0,
+                until: None,
+                doing: None,
+                reason: None,
+                told: Vec::new(),
+                is_at_signal: false,
+            }
+        });
+        guest.connections += 1;
+        *told.entry(name).or_default().entry(heard(story, connection)).or_default() += 1;
+        let over = connection.ending().map(|(moment, _)| moment.at);
+        guest.is_at_signal |= story.told().is_some_and(|told| over.is_none_or(|over| over >= told.at));
+    }
+    let told_at = story.told().map_or(Time::EPOCH, |told| told.at);
+    for (stay, owner) in story.stays.iter().zip(owners::of(story)) {
+        let Some(owner) = owner else { continue };
+        let Some(guest) = guests.get_mut(story.connections[owner].conn.client.as_str()) else { continue };
+        let Some(last) = stay.stages.last().filter(|last| guest.until.is_none_or(|until| until <= last.to)) else {
+            continue;
+        };
+        guest.until = Some(last.to);
+        guest.doing = Some(mostly(stay, told_at));
+        guest.reason = stay.reason();
+    }
+    let mut all: Vec<Guest> = order
+        .into_iter()
+        .filter_map(|name| {
+            let mut guest = guests.remove(name)?;
+            let mut heard: Vec<(String, usize)> = told.remove(name)?.into_iter().collect();
+            heard.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            if heard.len() > MOST_TOLD {
+                let rest = heard.split_off(MOST_TOLD - 1);
+                heard.push(("something else".to_owned(), rest.iter().map(|(_, count)| count).sum()));
+            }
+            guest.told = heard;
+            Some(guest)
+        })
+        .collect();
+    // Stable: of equals, those first that came first.
+    all.sort_by_key(|guest| std::cmp::Reverse((guest.is_at_signal, guest.until)));
+    all
+}
+
+/// What it did for most of its time from then on; of one that left before, for most of its time.
+fn mostly(stay: &Stay, from: Time) -> Activity {
+    let since = |from: Time| {
+        let mut lasted: BTreeMap<Activity, Duration> = BTreeMap::new();
+        for stage in stay.stages.iter().filter(|stage| stage.activity != Activity::Closing) {
+            *lasted.entry(stage.activity).or_default() += stage.to.since(stage.from.max(from));
+        }
+        lasted.into_iter().filter(|(_, lasted)| !lasted.is_zero()).max_by_key(|(_, lasted)| *lasted)
+    };
+    since(from).or_else(|| since(Time::EPOCH)).map_or(Activity::Closing, |(activity, _)| activity)
+}
+
+/// What this connection's client was told at its end.
+fn heard(story: &Story, connection: &Connection) -> String {
+    if let Some(fatal) = connection.fatals.first() {
+        let Event::FatalRead { code, message, detail, .. } = &story.history.entries[fatal.moment.index].event else {
+            return fatal.code.to_owned();
+        };
+        let detail = detail.as_deref().map_or(String::new(), |detail| format!(" DETAIL: {detail}"));
+        return format!("{code} {message}.{detail}");
+    }
+    match connection.ending().map(|(_, ending)| ending) {
+        Some(Ending::Fatal(code)) => code.to_owned(),
+        Some(Ending::Left(how)) => format!("nothing: it left by itself ({how})"),
+        Some(Ending::Eof) => "the end of the stream, without a word".to_owned(),
+        Some(Ending::Reset) => "a reset, without a word".to_owned(),
+        Some(Ending::ConnectFailed) => "nothing: it could not connect".to_owned(),
+        None => match connection.unread.flatten() {
+            Some(code) => format!("{code}, which its machine has and it never read"),
+            None if connection.reads_late() => "nothing: it was not reading".to_owned(),
+            None => "nothing".to_owned(),
+        },
+    }
+}
+
+impl Guest {
+    /// Until when it was there, what it did, and why it ended, for a table.
+    pub(crate) fn cells(&self, story: &Story) -> [String; 3] {
+        let until = self.until.map_or("not known".to_owned(), |until| when(story, until));
+        let doing = self.doing.map_or("not known", Activity::name).to_owned();
+        let ended = match (self.reason, self.until) {
+            (Some(reason), _) => format!("{} ({reason})", why(reason)),
+            (None, Some(_)) => "the process was gone first".to_owned(),
+            (None, None) => "not known".to_owned(),
+        };
+        [until, doing, ended]
+    }
+}
+
+/// A duration in words, to the millisecond.
+pub(crate) fn span(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_millis(duration.as_millis() as u64)).to_string()
+}

@@ -1,0 +1,121 @@
+//! What is drawn with: text in the making, things that have details, and room for words.
+
+use std::fmt::{self, Write as _};
+
+use crate::report::html::Escaped;
+use crate::report::picture::Note;
+
+/// SVG in the making.
+#[derive(Debug)]
+pub(super) struct Ink {
+    text: String,
+    /// Its things can be reached with a keyboard.
+    is_live: bool,
+}
+
+impl Ink {
+    pub(super) fn new(is_live: bool) -> Ink {
+        Ink { text: String::new(), is_live }
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    pub(super) fn add(&mut self, what: fmt::Arguments<'_>) {
+        let _infallible = self.text.write_fmt(what);
+    }
+
+    /// Opens a group of things.
+    pub(super) fn open(&mut self, class: &str, name: &str) {
+        self.add(format_args!("<g class=\"{class}\" role=\"group\" aria-label=\"{}\">\n", Escaped(name)));
+    }
+
+    pub(super) fn close(&mut self) {
+        self.text.push_str("</g>\n");
+    }
+
+    pub(super) fn text(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
+        let (x, y) = (number(x), number(y));
+        self.add(format_args!(
+            "<text class=\"{class}\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>\n",
+            Escaped(text)
+        ));
+    }
+
+    /// A thing with details: three lines of its title. One that is too small to be hit is only drawn.
+    pub(super) fn item(&mut self, is_reached: bool, x: f64, note: &Note, shape: fmt::Arguments<'_>) {
+        if !is_reached {
+            self.add(shape);
+            self.text.push('\n');
+            return;
+        }
+        let one_line = |text: &str| text.replace(['\n', '\r'], " ");
+        let [when, who, what] = [&note.when, &note.who, &note.what].map(|text| one_line(text));
+        let title = format!("{when}\n{who}\n{what}");
+        if self.is_live {
+            self.add(format_args!("<g class=\"i\" role=\"button\" tabindex=\"-1\" data-x=\"{}\">", number(x)));
+        } else {
+            self.text.push_str("<g>");
+        }
+        self.add(format_args!("<title>{}</title>{shape}</g>\n", Escaped(&title)));
+    }
+}
+
+/// A coordinate: a tenth of a unit is finer than a screen.
+pub(super) fn number(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
+/// About how wide this text is, in the size of most labels.
+pub(super) fn width_of(text: &str) -> f64 {
+    text.chars().count() as f64 * 6.9
+}
+
+/// Which parts of a row are taken.
+#[derive(Debug, Default)]
+pub(super) struct Slots(Vec<(f64, f64)>);
+
+impl Slots {
+    /// Nobody else gets this.
+    pub(super) fn block(&mut self, from: f64, to: f64) {
+        self.0.push((from, to));
+    }
+
+    /// Takes this, if it is free.
+    pub(super) fn take(&mut self, from: f64, to: f64) -> bool {
+        let is_free = self.0.iter().all(|(begin, end)| to <= *begin || *end <= from);
+        if is_free {
+            self.block(from, to);
+        }
+        is_free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_not_given_twice() {
+        let mut row = Slots::default();
+        assert!(row.take(0.0, 10.0));
+        assert!(!row.take(9.0, 12.0));
+        assert!(row.take(10.0, 12.0));
+    }
+
+    #[test]
+    fn coordinates_are_short() {
+        assert_eq!([0.0, 1.04, 10.96].map(number), ["0", "1", "11"]);
+        assert_eq!(number(2.25), "2.2");
+    }
+
+    #[test]
+    fn details_are_three_lines_whatever_they_say() {
+        let mut ink = Ink::new(true);
+        let note = Note { when: "+1s".to_owned(), who: "<b>\nx".to_owned(), what: "said \"&\"".to_owned() };
+        ink.item(true, 1.0, &note, format_args!(""));
+        assert!(ink.into_text().contains("<title>+1s\n&lt;b&gt; x\nsaid &quot;&amp;&quot;</title>"));
+    }
+}
