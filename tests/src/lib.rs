@@ -15,12 +15,15 @@
 //! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
 //! | [`fake_worker`] | a worker that does what no PostgreSQL would, when the test wants it |
 //! | [`http`] | the kubelet's probes |
+//! | [`browser`] | who looks at a page of `sim report`: Chromium |
+//! | [`simulator`] | the program `sim` |
 //! | [`machine`] | the client's machine, which can vanish |
 //! | [`watchdog`] | nothing started here outlives the test process |
 //!
 //! Whatever is missing or takes too long fails the test, with the process's log; nothing is skipped.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests run on the real machine")]
 
+pub mod browser;
 pub mod client;
 pub mod control_plane;
 pub mod example;
@@ -31,6 +34,7 @@ pub mod postgres;
 pub mod program;
 pub mod psql;
 pub mod raw;
+pub mod simulator;
 pub mod watchdog;
 
 use std::future::Future;

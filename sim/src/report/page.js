@@ -74,7 +74,10 @@ for (const picture of document.querySelectorAll("svg.picture")) {
       End: () => go(lane, lanes[lane].length - 1),
       Enter: () => keep(item),
       " ": () => keep(item),
-      Escape: letGo,
+      Escape: () => {
+        letGo();
+        show(item);
+      },
     };
     if (!moves[event.key]) return;
     event.preventDefault();

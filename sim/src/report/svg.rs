@@ -12,7 +12,7 @@ mod legend;
 
 use std::fmt::Write as _;
 
-use self::ink::{Ink, Slots, number, width_of};
+use self::ink::{Ink, Slots, fitting, number, width_of, width_of_bold};
 use super::html::{Escaped, short};
 use super::picture::axis::Drawn;
 use super::picture::{Band, Body, Lane, Mark, Note, Paint, Picture, Sign};
@@ -185,18 +185,24 @@ fn draw_lane(ink: &mut Ink, lane: &Lane, drawn: &Drawn, layout: Layout, y: f64) 
     ink.close();
 }
 
+/// Sizes of the texts, as the style has them.
+const NAME_SIZE: f64 = 12.5;
+const NOTE_SIZE: f64 = 11.0;
+const WORD_SIZE: f64 = 11.0;
+
 fn label(ink: &mut Ink, lane: &Lane, layout: Layout, (y, bottom): (f64, f64)) {
+    let name = |room: f64| fitting(&lane.name, room, |text| width_of_bold(text, NAME_SIZE));
+    let note = |room: f64| fitting(&lane.note, room, |text| width_of(text, NOTE_SIZE));
     if layout.left > 0.0 {
-        let middle = (y + bottom) / 2.0;
-        let most = ((layout.left - MARGIN) / 7.1) as usize;
-        ink.text("name", MARGIN, middle - 2.0, "start", &short(&lane.name, most));
-        ink.text("note", MARGIN, middle + 12.0, "start", &short(&lane.note, (most as f64 * 1.1) as usize));
+        let (middle, room) = ((y + bottom) / 2.0, layout.left - MARGIN - 4.0);
+        ink.text("name", MARGIN, middle - 2.0, "start", &name(room));
+        ink.text("note", MARGIN, middle + 12.0, "start", &note(room));
     } else {
-        let most = (layout.width - 2.0 * MARGIN) / 7.1;
-        let name = short(&lane.name, (most * 0.45) as usize);
-        let rest = layout.width - 3.0 * MARGIN - width_of(&name);
+        let room = layout.width - 3.0 * MARGIN;
+        let name = name(room * 0.5);
+        let rest = room - width_of_bold(&name, NAME_SIZE);
         ink.text("name", MARGIN, y + 14.0, "start", &name);
-        ink.text("note", layout.width - MARGIN, y + 14.0, "end", &short(&lane.note, (rest / 6.6) as usize));
+        ink.text("note", layout.width - MARGIN, y + 14.0, "end", &note(rest));
     }
 }
 
@@ -211,7 +217,7 @@ fn draw_band(ink: &mut Ink, lane: &Lane, band: &Band, drawn: &Drawn, layout: Lay
         number(y + BAND),
         number(wide),
     );
-    let text = if width_of(name) + 6.0 < wide {
+    let text = if width_of(name, WORD_SIZE) + 6.0 < wide {
         let (x, y) = (number(x1 + wide / 2.0), number(y + BAND + 11.5));
         format!(
             "<text class=\"in-{}\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{name}</text>",
@@ -253,7 +259,7 @@ fn draw_marks(ink: &mut Ink, lane: &Lane, marks: &[Mark], drawn: &Drawn, layout:
             (label, 1) => short(label, 30),
             (label, many) => format!("{} ×{many}", short(label, 30)),
         };
-        let wide = width_of(&word) * 0.96;
+        let wide = width_of_bold(&word, WORD_SIZE);
         let end = layout.begin() + layout.axis() + MARGIN;
         let mut label = String::new();
         let places = [(x + 7.0, "start", x + 7.0), (x - 7.0, "end", x - 7.0 - wide)];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lastcall_core::{Phase, Time};
 
 use super::Layout;
-use super::ink::{Ink, Slots, number, width_of};
+use super::ink::{Ink, Slots, number, width_of, width_of_bold};
 use crate::report::html::Escaped;
 use crate::report::picture::axis::Drawn;
 use crate::report::picture::{Note, Picture, RuleKind, brief, brief_from};
@@ -25,7 +25,7 @@ struct Placed {
 
 /// How wide a rule's tag is: its text is bold.
 fn tag_width(label: &str) -> f64 {
-    width_of(label) * 1.12 + 9.0
+    width_of_bold(label, 11.0) + 8.0
 }
 
 /// How high it is.
@@ -69,7 +69,7 @@ pub(super) fn draw(ink: &mut Ink, picture: &Picture, drawn: &Drawn, layout: Layo
             let [x, y, wide, height] = [x1, y, wide, height].map(number);
             format!("<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"{height}\"/>")
         };
-        let text = if width_of(name) + 4.0 < wide {
+        let text = if width_of(name, 11.5) + 4.0 < wide {
             let (x, y) = (number(x1 + wide / 2.0), number(y + 13.0));
             format!("<text class=\"phase\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{name}</text>")
         } else {
@@ -88,10 +88,13 @@ pub(super) fn draw(ink: &mut Ink, picture: &Picture, drawn: &Drawn, layout: Layo
     let mut times = Slots::default();
     for fold in picture.axis.folds() {
         let (x1, x2) = (layout.begin() + drawn.x(fold.from), layout.begin() + drawn.x(fold.to));
-        let label = brief(fold.lasts());
-        let wide = width_of(&label);
+        let exact = brief(fold.lasts());
+        let label = if width_of(&exact, 10.5) <= x2 - x1 + 4.0 { exact } else { roughly(fold.lasts()) };
+        let wide = width_of(&label, 10.5);
         let middle = f64::midpoint(x1, x2).clamp(layout.left + wide / 2.0, layout.width - wide / 2.0);
-        times.block(middle - wide / 2.0 - 3.0, middle + wide / 2.0 + 3.0);
+        // Two folds may be nearer to one another than their labels are wide; the details have what is left out.
+        let label =
+            if times.take(middle - wide / 2.0 - 2.0, middle + wide / 2.0 + 2.0) { label } else { String::new() };
         let note = Note {
             when: format!("{} to {}", drawn.when(fold.from), drawn.when(fold.to)),
             who: "time axis".to_owned(),
@@ -128,6 +131,16 @@ pub(super) fn draw(ink: &mut Ink, picture: &Picture, drawn: &Drawn, layout: Layo
     }
 }
 
+/// A long duration in the fewest characters, rounded.
+fn roughly(duration: Duration) -> String {
+    let minutes = (duration.as_secs() + 30) / 60;
+    match (minutes, (minutes + 30) / 60) {
+        (0, _) => brief(duration),
+        (minutes, _) if minutes < 60 => format!("{minutes}m"),
+        (_, hours) => format!("{hours}h"),
+    }
+}
+
 /// Times that stand above the lanes: those of rules and phases first, then as many as there is room for.
 fn ticks(picture: &Picture, drawn: &Drawn, layout: Layout, mut slots: Slots) -> Vec<(f64, String)> {
     let rules = picture.rules.iter().filter(|rule| rule.kind != RuleKind::Broken).map(|rule| rule.at);
@@ -137,7 +150,7 @@ fn ticks(picture: &Picture, drawn: &Drawn, layout: Layout, mut slots: Slots) -> 
     let mut ticks: Vec<(f64, String)> = Vec::new();
     for at in rules.chain(phases).chain(ends).chain(steps) {
         let label = brief_from(picture.axis.zero, at);
-        let wide = width_of(&label) * 1.03;
+        let wide = width_of(&label, 11.0);
         let x = (layout.begin() + drawn.x(at)).clamp(layout.left + wide / 2.0, layout.width - wide / 2.0);
         if slots.take(x - wide / 2.0 - 4.0, x + wide / 2.0 + 4.0) {
             ticks.push((x, label));

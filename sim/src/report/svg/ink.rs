@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::report::html::Escaped;
+use crate::report::html::{Escaped, short};
 use crate::report::picture::Note;
 
 /// SVG in the making.
@@ -68,9 +68,31 @@ pub(super) fn number(value: f64) -> String {
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// About how wide this text is, in the size of most labels.
-pub(super) fn width_of(text: &str) -> f64 {
-    text.chars().count() as f64 * 6.9
+/// About how wide a text is in this size, and rather too wide: in one of the wider fonts that a reader may have.
+pub(super) fn width_of(text: &str, size: f64) -> f64 {
+    let em = |character: char| match character {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' | '·' => 0.34,
+        'f' | 'r' | 't' | '(' | ')' | '-' | '/' => 0.42,
+        's' | 'c' | 'k' | 'v' | 'x' | 'y' | 'z' | '_' => 0.6,
+        'm' | 'w' | 'M' | 'W' | '…' | '%' => 1.0,
+        '+' | '−' | '×' | '<' | '>' | '=' => 0.84,
+        character if character.is_ascii_uppercase() => 0.75,
+        character if character.is_ascii() => 0.64,
+        _ => 1.0,
+    };
+    text.chars().map(em).sum::<f64>() * size
+}
+
+/// The same of a bold one.
+pub(super) fn width_of_bold(text: &str, size: f64) -> f64 {
+    width_of(text, size) * 1.12
+}
+
+/// As much of a text as has room, with an ellipsis for what has not.
+pub(super) fn fitting(text: &str, room: f64, width_of: impl Fn(&str) -> f64) -> String {
+    let all = text.chars().count();
+    let most = (0..=all).rev().map(|most| short(text, most)).find(|short| width_of(short) <= room);
+    most.unwrap_or_default()
 }
 
 /// Which parts of a row are taken.
@@ -103,6 +125,15 @@ mod tests {
         assert!(row.take(0.0, 10.0));
         assert!(!row.take(9.0, 12.0));
         assert!(row.take(10.0, 12.0));
+    }
+
+    #[test]
+    fn a_label_is_cut_where_its_room_ends() {
+        let narrow = |text: &str| text.chars().count() as f64;
+        assert_eq!(fitting("dashboard", 9.0, narrow), "dashboard");
+        assert_eq!(fitting("dashboard", 4.0, narrow), "das…");
+        assert_eq!(fitting("dashboard", -1.0, narrow), "");
+        assert!(width_of("+7m05s", 11.0) > 46.0, "as wide as it is drawn");
     }
 
     #[test]

@@ -50,7 +50,7 @@ struct Place {
 
 impl Place {
     fn next(&mut self, name: &str) -> (f64, f64) {
-        let wide = 19.0 + width_of(name) + 10.0;
+        let wide = 19.0 + width_of(name, 11.5) + 12.0;
         if self.x + wide > self.width - MARGIN && self.x > MARGIN {
             (self.x, self.y) = (MARGIN, self.y + 18.0);
         }
