@@ -109,6 +109,33 @@ mod tests {
     }
 
     #[test]
+    fn a_page_says_who_held_the_pod_and_what_each_client_was_told() {
+        let client = |name: &str, query: &str| {
+            format!(
+                "[[client]]\nname = \"{name}\"\nsteps = [\"connect\", {{ query = \"{query}\" }}, {{ idle = \"forever\" }}]\n"
+            )
+        };
+        let page = page(&format!(
+            "title = \"t\"\n{}{}{SIGTERM}[expect]\nexit = {{ code = 0 }}\n",
+            client("dashboard", "20ms"),
+            client("etl", "10m")
+        ));
+        for said in [
+            "<strong>pass</strong> Everything holds",
+            "SIGTERM came 1s into the run; 2 clients were connected.",
+            "The pod was held longest by etl, until 9m 59s",
+            "It was executing for most of that time.",
+            "with code 0: drained.",
+            "<bdi>dashboard</bdi></th><td data-of=\"until\">+",
+            "57P01 terminating connection due to administrator command. DETAIL: The server shuts down",
+        ] {
+            assert!(page.contains(said), "{said:?} is not on the page");
+        }
+        let place = |name: &str| page.find(&format!("<bdi>{name}</bdi></th>")).unwrap();
+        assert!(place("etl") < place("dashboard"), "the last to leave comes first");
+    }
+
+    #[test]
     fn what_a_file_says_is_text_and_never_markup() {
         let title = "<script>alert('1')</script>";
         let text = format!("title = \"{title}\"\nwhy = \"{title}\"\n{SIGTERM}[expect]\nexit = {{ code = 3 }}\n");

@@ -9,13 +9,15 @@ mod crowd;
 mod header;
 mod ink;
 mod legend;
+mod marks;
 
 use std::fmt::Write as _;
 
-use self::ink::{Ink, Slots, fitting, number, width_of, width_of_bold};
+use self::ink::{Ink, fitting, number, width_of, width_of_bold};
+use self::marks::draw_marks;
 use super::html::{Escaped, short};
 use super::picture::axis::Drawn;
-use super::picture::{Band, Body, Lane, Mark, Note, Paint, Picture, Sign};
+use super::picture::{Band, Body, Lane, Note, Paint, Picture};
 use crate::story::timeline;
 
 /// The colours, for both shades, and the shapes' strokes.
@@ -165,24 +167,32 @@ fn draw_lane(ink: &mut Ink, lane: &Lane, drawn: &Drawn, layout: Layout, y: f64) 
         }
         Body::Crowd { bands, what } => crowd::draw(ink, lane, bands, what, drawn, layout, y),
     }
-    for (from, to, note) in &lane.work {
-        let (x1, x2) = (layout.begin() + drawn.x(*from), layout.begin() + drawn.x(*to));
-        let wide = (x2 - x1).max(0.8);
-        ink.item(
-            wide >= layout.near,
-            x1,
-            note,
-            format_args!(
-                "<rect class=\"b-work\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"4\" rx=\"1\"/>",
-                number(x1),
-                number(y + WORK),
-                number(wide)
-            ),
-        );
-    }
+    draw_work(ink, lane, drawn, layout, y + WORK);
     draw_marks(ink, lane, &lane.traffic, drawn, layout, y + TRAFFIC);
     draw_marks(ink, lane, &lane.life, drawn, layout, y + LIFE);
     ink.close();
+}
+
+/// When the lane's worker ran its statements. Those that are too short to be told apart are drawn as one.
+fn draw_work(ink: &mut Ink, lane: &Lane, drawn: &Drawn, layout: Layout, y: f64) {
+    let rect = |x1: f64, x2: f64| {
+        let [x, y, wide] = [x1, y, (x2 - x1).max(0.8)].map(number);
+        format!("<rect class=\"b-work\" x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"4\" rx=\"1\"/>")
+    };
+    let mut short: Vec<(f64, f64)> = Vec::new();
+    for (from, to, note) in &lane.work {
+        let (x1, x2) = (layout.begin() + drawn.x(*from), layout.begin() + drawn.x(*to));
+        if x2 - x1 >= layout.near {
+            ink.item(true, x1, note, format_args!("{}", rect(x1, x2)));
+            continue;
+        }
+        match short.last_mut() {
+            Some((_, end)) if x1 - *end < 0.8 => *end = x2.max(*end),
+            _ => short.push((x1, x2)),
+        }
+    }
+    let rects: String = short.into_iter().map(|(x1, x2)| rect(x1, x2)).collect();
+    ink.add(format_args!("{rects}\n"));
 }
 
 /// Sizes of the texts, as the style has them.
@@ -233,131 +243,6 @@ fn draw_band(ink: &mut Ink, lane: &Lane, band: &Band, drawn: &Drawn, layout: Lay
         what: format!("{mostly}{name} for {lasted}: {}", band.paint.waits()),
     };
     ink.item(wide >= layout.near / 2.0, x1, &note, format_args!("{rect}{text}"));
-}
-
-/// Marks of one row; those that are too near are one.
-fn draw_marks(ink: &mut Ink, lane: &Lane, marks: &[Mark], drawn: &Drawn, layout: Layout, y: f64) {
-    let mut groups: Vec<(f64, Vec<&Mark>)> = Vec::new();
-    for mark in marks {
-        let x = layout.begin() + drawn.x(mark.at);
-        match groups.last_mut() {
-            Some((first, group)) if x - *first < layout.near => group.push(mark),
-            _ => groups.push((x, vec![mark])),
-        }
-    }
-    // A word must not run into the next mark, nor into another word: where there is no room it is left out.
-    let mut words = Slots::default();
-    groups.iter().for_each(|(x, _)| words.block(x - 5.0, x + 5.0));
-    for (x, group) in groups {
-        let Some(shown) = group.iter().max_by_key(|mark| mark.sign) else { continue };
-        let same = group.iter().filter(|mark| mark.sign == shown.sign && mark.label == shown.label).count();
-        let is_crowd = matches!(lane.body, Body::Crowd { .. });
-        let word = match (shown.label.as_str(), same) {
-            ("", _) => String::new(),
-            // One of many heaps: its number would look like the sum.
-            _ if is_crowd && shown.sign != Sign::Fault => String::new(),
-            (label, 1) => short(label, 30),
-            (label, many) => format!("{} ×{many}", short(label, 30)),
-        };
-        let wide = width_of_bold(&word, WORD_SIZE);
-        let end = layout.begin() + layout.axis() + MARGIN;
-        let mut label = String::new();
-        let places = [(x + 7.0, "start", x + 7.0), (x - 7.0, "end", x - 7.0 - wide)];
-        if !word.is_empty() {
-            let free = places.iter().find(|(_, _, from)| {
-                *from >= layout.begin() - MARGIN && from + wide <= end && words.take(*from, from + wide)
-            });
-            if let Some((at, anchor, _)) = free {
-                let (at, y) = (number(*at), number(y + 4.0));
-                label = format!(
-                    "<text class=\"word s-{}\" x=\"{at}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>",
-                    shown.sign.name(),
-                    Escaped(&word)
-                );
-            }
-        }
-        let half = layout.near / 2.0;
-        let hit = format!(
-            "<rect class=\"hit\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
-            number(x - half),
-            number(y - half.min(8.0)),
-            number(layout.near),
-            number(2.0 * half.min(8.0)),
-        );
-        let shape = shape(shown.sign, x, y);
-        ink.item(true, x, &together(lane, &group), format_args!("{hit}{shape}{label}"));
-    }
-}
-
-/// The most different things that the details of one mark name.
-const MOST_SAID: usize = 6;
-
-/// What several marks say.
-fn together(lane: &Lane, group: &[&Mark]) -> Note {
-    let [first, .., last] = group else { return group[0].note.clone() };
-    let mut said: Vec<(&str, usize)> = Vec::new();
-    let mut unsaid = 0;
-    for mark in group {
-        match said.iter().position(|(what, _)| *what == mark.note.what) {
-            Some(place) => said[place].1 += 1,
-            None if said.len() < MOST_SAID => said.push((&mark.note.what, 1)),
-            None => unsaid += 1,
-        }
-    }
-    let mut whats: Vec<String> = said
-        .into_iter()
-        .map(|(what, count)| if count > 1 { format!("{what} ×{count}") } else { what.to_owned() })
-        .collect();
-    if unsaid > 0 {
-        whats.push(format!("and {unsaid} more"));
-    }
-    let when = if first.note.when == last.note.when {
-        first.note.when.clone()
-    } else {
-        format!("{} to {}", first.note.when, last.note.when)
-    };
-    let same = group.iter().all(|mark| mark.note.who == first.note.who);
-    let who = if same { first.note.who.clone() } else { lane.name.clone() };
-    Note { when, who, what: whats.join("; ") }
-}
-
-impl Sign {
-    /// Its class.
-    const fn name(self) -> &'static str {
-        match self {
-            Sign::Sent => "sent",
-            Sign::Answered => "answered",
-            Sign::Small => "small",
-            Sign::Begins => "begins",
-            Sign::Left => "left",
-            Sign::Fault => "fault",
-            Sign::Told => "told",
-            Sign::Signal => "signal",
-            Sign::Failed => "failed",
-            Sign::Lost => "lost",
-        }
-    }
-}
-
-/// A sign, drawn around this place.
-fn shape(sign: Sign, x: f64, y: f64) -> String {
-    let at = |dx: f64, dy: f64| format!("{} {}", number(x + dx), number(y + dy));
-    let class = sign.name();
-    let path = |d: String| format!("<path class=\"m-{class}\" d=\"{d}\"/>");
-    match sign {
-        Sign::Sent | Sign::Answered => {
-            format!("<circle class=\"m-{class}\" cx=\"{}\" cy=\"{}\" r=\"2.6\"/>", number(x), number(y))
-        }
-        Sign::Small => path(format!("M{}V{}", at(0.0, -4.0), number(y + 4.0))),
-        Sign::Begins => path(format!("M{}L{}L{}z", at(-3.0, -4.5), at(4.5, 0.0), at(-3.0, 4.5))),
-        Sign::Left => path(format!("M{}h7v7h-7z", at(-3.5, -3.5))),
-        Sign::Told => path(format!("M{}L{}L{}L{}z", at(0.0, -5.0), at(5.0, 0.0), at(0.0, 5.0), at(-5.0, 0.0))),
-        Sign::Signal => path(format!("M{}h10L{}z", at(-5.0, -4.0), at(0.0, 5.0))),
-        Sign::Fault => path(format!("M{}L{}L{}z", at(-5.0, 4.0), at(0.0, -5.0), at(5.0, 4.0))),
-        Sign::Failed | Sign::Lost => {
-            path(format!("M{}L{}M{}L{}", at(-4.0, -4.0), at(4.0, 4.0), at(-4.0, 4.0), at(4.0, -4.0)))
-        }
-    }
 }
 
 /// The paints that a picture has.

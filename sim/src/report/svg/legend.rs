@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::ink::{Ink, number, width_of};
-use super::{Layout, MARGIN, paints, shape};
+use super::marks::shape;
+use super::{Layout, MARGIN, paints};
 use crate::report::picture::{Picture, Sign};
 
 /// Draws it from here on; says where it ends.
