@@ -420,7 +420,8 @@ fn write_reports(
     let sabotages = std::fs::read_to_string("tests/sabotage/table.md").ok();
     let pages = report::folder::write(dir, &last_call(), files, lines, asked, sabotages.as_deref())
         .map_err(|error| cannot_write(dir, &error))?;
-    anstream::eprintln!("{} and {pages} pages of runs", dir.join("index.html").display());
+    let pages = if pages == 1 { "1 page".to_owned() } else { format!("{pages} pages") };
+    anstream::eprintln!("wrote {}, and {pages} of runs beside it", dir.join("index.html").display());
     Ok(())
 }
 

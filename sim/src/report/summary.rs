@@ -11,7 +11,7 @@ use crate::cast::pod::report::{Activity, EndReason};
 use crate::judge::{Judged, bounded_exit, check_expectations, check_promises};
 use crate::scenario::{Promise, Scenario};
 use crate::story::stays::Stay;
-use crate::story::{Connection, Ending, Story};
+use crate::story::{Connection, Drain, Ending, Story};
 
 /// The most clients that are named, and the most different things that one of them was told.
 const MOST_CLIENTS: usize = 40;
@@ -76,7 +76,8 @@ impl Summary {
             many => format!("{} things do not hold: {}.", many.len(), many.join(", ")),
         };
         let mut guests = guests(story);
-        let course = course(judged, &guests);
+        let is_late = broken.iter().any(|broken| broken.what == Promise::BoundedExit.name());
+        let course = course(judged, &guests, is_late);
         let unnamed = guests.len().saturating_sub(MOST_CLIENTS);
         guests.truncate(MOST_CLIENTS);
         Summary { broken, verdict, course, guests, unnamed }
@@ -84,12 +85,12 @@ impl Summary {
 }
 
 /// How the process was told to go, who held it, and how it went.
-fn course(judged: &Judged, guests: &[Guest]) -> Vec<String> {
+fn course(judged: &Judged, guests: &[Guest], is_late: bool) -> Vec<String> {
     let story = &judged.story;
-    let mut course = Vec::new();
+    let mut course: Vec<String> = story.drains.iter().filter_map(taken_back).collect();
     let Some(told) = story.told() else {
         course.push("Nobody told the process to go: there was no signal and no request for a drain.".to_owned());
-        course.extend(end(judged));
+        course.extend(end(judged, is_late));
         return course;
     };
     let how = match &story.history.entries[told.index].event {
@@ -111,8 +112,19 @@ fn course(judged: &Judged, guests: &[Guest]) -> Vec<String> {
     } else {
         course.push("Nobody held the pod.".to_owned());
     }
-    course.extend(end(judged));
+    course.extend(end(judged, is_late));
     course
+}
+
+/// A drain that was begun in vain.
+fn taken_back(drain: &Drain) -> Option<String> {
+    let recalled = drain.recalled?.at;
+    let began = drain.began.at;
+    Some(format!(
+        "A drain that was asked for {} into the run was taken back {} later.",
+        span(began.since_epoch()),
+        span(recalled.since(began))
+    ))
 }
 
 /// Who was the last, what it did, and what let it go.
@@ -133,7 +145,7 @@ fn held(story: &Story, last: &Guest, told: Time) -> String {
 }
 
 /// How the process went, and by when it had to.
-fn end(judged: &Judged) -> Vec<String> {
+fn end(judged: &Judged, is_late: bool) -> Vec<String> {
     let story = &judged.story;
     let when = |at: Time| match story.told() {
         Some(told) => format!("{} after {}", span(at.since(told.at)), cause(story)),
@@ -145,8 +157,12 @@ fn end(judged: &Judged) -> Vec<String> {
         (None, None) => "The process was still there when the run was stopped.".to_owned(),
     }];
     if let Some(bound) = bounded_exit::bound(judged) {
-        let is_kept = story.exit.is_some_and(|(exit, _)| exit.at <= bound.at);
-        let had = if is_kept { "It had to be gone, at the latest," } else { "It should have been gone" };
+        let had = match story.exit {
+            _ if is_late => "It should have been gone",
+            Some(_) => "It had to be gone, at the latest,",
+            // Whoever is killed before, or rightly waits for what still runs, is not too late.
+            None => "It was not late: its bound was",
+        };
         said.push(format!("{had} {} ({}).", when(bound.at), bound.why));
     }
     said

@@ -107,7 +107,11 @@ fn pod(story: &Story, entries: &[usize]) -> Lane {
         let entry = &story.history.entries[*index];
         let (sign, label) = match &entry.event {
             Event::PodStarted => (Sign::Begins, "listens".to_owned()),
-            Event::SignalSent { .. } | Event::DrainAsked { .. } | Event::Killed => (Sign::Signal, String::new()),
+            // The signals' names stand above all lanes.
+            Event::SignalSent { .. } | Event::Killed => (Sign::Signal, String::new()),
+            Event::DrainAsked { begin, .. } => {
+                (Sign::Signal, if *begin { "drain asked for" } else { "drain taken back" }.to_owned())
+            }
             Event::ReadinessProbed { ready: now } if ready != Some(*now) => {
                 // The first probe tells nothing new, if it finds it ready.
                 let is_news = ready.is_some() || !now;
