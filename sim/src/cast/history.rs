@@ -48,6 +48,15 @@ impl std::fmt::Display for Conn {
 /// worker reads from it, such as `etl.1/2` (second request of `etl`'s first copy).
 pub type Tag = String;
 
+/// As whom a client comes: `user` and `database` of its startup packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    /// The database.
+    pub database: String,
+}
+
 /// The rows that one request inserted, by INSERT or by COPY.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Inserted {
@@ -197,7 +206,7 @@ pub enum Event {
 
     // Workers
     /// A worker took a session.
-    WorkerSessionBegan { worker_session: u32, application: String },
+    WorkerSessionBegan { worker_session: u32, application: String, login: Login },
     /// A worker got the first message of a batch of the extended protocol.
     BatchBegan { worker_session: u32 },
     /// It got the batch's Sync.

@@ -37,7 +37,7 @@ use self::orders::{Burst, Orders, Told};
 use self::session::{Session, Take};
 use self::wire::{NoMessage, Wire};
 use super::frame::{Fields, Malformed};
-use crate::cast::history::Recorder;
+use crate::cast::history::{Login, Recorder};
 
 /// The worker's name as a host.
 pub const NAME: &str = "worker";
@@ -111,14 +111,14 @@ async fn serve<W: World>(world: W, recorder: Recorder, worker: Worker, stream: W
             wire.put_error("FATAL", "57P03", "the database system is shutting down");
             wire.finish().await;
         }
-        Ok(Hello::Session { application, password, long_secret }) => {
+        Ok(Hello::Session { application, login, password, long_secret }) => {
             let secret = secret(&world, long_secret);
             let Some(entry) = sessions.enter(secret.clone(), application.clone()) else {
                 wire.put_error("FATAL", "53300", "sorry, too many clients already");
                 return wire.finish().await;
             };
             let (number, pid, orders) = (entry.number, pid(entry.number), entry.orders());
-            let take = Take { number, pid, secret, application, password, orders };
+            let take = Take { number, pid, secret, application, login, password, orders };
             Session::new(world, recorder, wire, take).run().await;
         }
         Ok(Hello::Cancel { pid, secret }) => sessions.cancel(pid, &secret),
@@ -148,7 +148,7 @@ fn secret<W: World>(world: &W, long: bool) -> Bytes {
 
 /// What a connection is for.
 enum Hello {
-    Session { application: String, password: bool, long_secret: bool },
+    Session { application: String, login: Login, password: bool, long_secret: bool },
     Cancel { pid: i32, secret: Bytes },
 }
 
@@ -190,16 +190,18 @@ fn read_hello(packet: Bytes) -> Result<Option<Hello>, Malformed> {
             Ok(Some(Hello::Cancel { pid, secret: fields.rest() }))
         }
         version if version >> 16 == PROTOCOL_3 => {
-            let (mut application, mut password) = (String::new(), false);
+            let (mut application, mut login, mut password) = (String::new(), Login::default(), false);
             let long_secret = version & 0xffff >= LONG_SECRETS;
             loop {
                 let name = fields.string()?;
                 if name.is_empty() {
-                    return Ok(Some(Hello::Session { application, password, long_secret }));
+                    return Ok(Some(Hello::Session { application, login, password, long_secret }));
                 }
                 let value = fields.string()?;
                 match name.as_str() {
                     "application_name" => application = value,
+                    "user" => login.user = value,
+                    "database" => login.database = value,
                     PASSWORD => password = value == "on",
                     _ => {}
                 }

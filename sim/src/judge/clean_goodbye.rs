@@ -40,7 +40,7 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
         // Where it has no worker, or one that has hung, nobody says. But the process has lingered before it exited.
         || run.story.gone().is_some_and(|gone| {
             let from = Time::EPOCH + gone.at.since(Time::EPOCH + linger);
-            let unsaid = connection.began.is_none() || closed.is_none() && run.story.outages.of_worker(from, gone.at);
+            let unsaid = connection.began.is_none() || run.story.outages.of_worker(from, gone.at);
             unsaid && run.story.outages.between(connection.conn, from, gone.at)
         });
     if run.story.shot_before(shown) || connection.left_before(shown) || !reads || away || walled || run.is_hasty() {

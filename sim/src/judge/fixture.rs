@@ -6,7 +6,7 @@ use lastcall_core::{Settings, Time};
 use lastcall_world::Signal;
 
 use super::{Judged, Violation};
-use crate::cast::history::{Conn, Entry, Event, History, Inserted, Outcome, RequestKind, StatementEnd};
+use crate::cast::history::{Conn, Entry, Event, History, Inserted, Login, Outcome, RequestKind, StatementEnd};
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{DrainReport, EndReason, EndRecord};
 
@@ -84,7 +84,8 @@ impl Log {
         let mut log = self.connecting(at, name);
         log.sessions.push((conn.clone(), seconds(at)));
         let worker_session = log.sessions.len() as u32;
-        log.event(at, Event::WorkerSessionBegan { worker_session, application: conn.application() })
+        let (application, login) = (conn.application(), Login::default());
+        log.event(at, Event::WorkerSessionBegan { worker_session, application, login })
             .event(at, Event::SessionBegan { conn })
     }
 
@@ -177,8 +178,14 @@ impl Log {
             ends.next().unwrap_or(seconds(at))
         };
         let executing = worked.map(|(tag, began)| end_of(&tag) - began).sum();
+        let answered = self.history.entries.iter().filter(|entry| match &entry.event {
+            Event::RequestEnded { conn: of, outcome: Outcome::Complete, .. } => *of == conn,
+            _ => false,
+        });
         let record = EndRecord {
             session: session as u32 + 1,
+            login: Login::default(),
+            statements: answered.count() as u64,
             application: conn.application(),
             began: self.sessions[session].1,
             ended: seconds(at),

@@ -268,6 +268,14 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let unread = cancels.filter(|cancel| apart(heard(cancel.at), signal.at) <= slack).count();
     let most = at_most.count() + unread;
     compare("connections at the signal", report.connections_at_signal, at_least.count(), most);
+    // Of a cancel request that never arrives there may be a connection.
+    let lost =
+        |request: &&Request, at: Time| story.outages.of_client(story.connection_of(request).conn, at, at + slack);
+    let lost_cancels = story
+        .requests
+        .iter()
+        .flat_map(|request| request.cancels.iter().filter(move |cancel| lost(&request, cancel.at)));
+    let lost_cancels = lost_cancels.count();
     for reason in EndReason::ALL.into_iter().filter(|_| run.has(Report::EndRecords)) {
         let ended: Vec<Time> = story
             .records
@@ -276,7 +284,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
             .map(|(_, record)| record.ended)
             .collect();
         let least = ended.iter().filter(|ended| **ended > after).count();
-        let most = ended.iter().filter(|ended| **ended >= before).count() + without_session;
+        let most = ended.iter().filter(|ended| **ended >= before).count() + without_session + lost_cancels;
         let said = report.ended_by.get(reason.name()).copied().unwrap_or(0);
         compare(&format!("ended by {reason}"), said, least, most);
     }

@@ -20,11 +20,11 @@ use std::time::Duration;
 use lastcall_core::Time;
 
 use super::{Judged, Violation, apart, words};
-use crate::cast::history::Outcome;
+use crate::cast::history::{Login, Outcome, RequestKind};
 use crate::cast::pod::Report;
 use crate::cast::pod::report::{EndReason, EndRecord};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, Ending, Moment};
+use crate::story::{Connection, Ending, Moment, Request};
 
 /// One violation for each session and each record that breaks it.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -154,7 +154,9 @@ fn wrong(run: &Judged, session: &Connection, moment: Moment, record: &EndRecord)
         } else if !fits(run, record, session, (ended, ending)) {
             format!("says {}, but {}", record.reason, seen(ending))
         } else {
-            misbilled(run, session, record)?
+            misnamed(run, session, record)
+                .or_else(|| miscounted(run, session, record))
+                .or_else(|| misbilled(run, session, record))?
         }
     } else if run.story.gone().is_none()
         && session.deaf_at(moment).is_none()
@@ -266,7 +268,11 @@ fn fits(run: &Judged, record: &EndRecord, session: &Connection, (ended, ending):
         Ending::Left("vanish") => record.reason != EndReason::Terminate,
         Ending::Left(how) => {
             let by_client = match how {
-                "disconnect" => record.reason == EndReason::Terminate,
+                // What it has not read is most likely what somebody else told it.
+                "disconnect" => {
+                    let unread = run.story.notified(session, session.connecting.at, ended.at);
+                    record.reason == EndReason::Terminate || unread && record.reason == EndReason::ClientReset
+                }
                 // Closing a socket with unread bytes resets it.
                 _ => matches!(record.reason, EndReason::ClientClosed | EndReason::ClientReset),
             };
@@ -298,6 +304,30 @@ fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> 
     }
     let draining = drains().any(|drain| record.ended >= drain.began.at + run.settings.lame_duck);
     draining && record.reason.sqlstate() == Some("57P01")
+}
+
+/// Whose session it was: its worker was told the same.
+fn misnamed(run: &Judged, session: &Connection, record: &EndRecord) -> Option<String> {
+    let Login { user, database } = run.story.worker_session_of(session)?.login;
+    let Login { user: named, database: of } = &record.login;
+    (record.login != Login { user: user.clone(), database: database.clone() }).then(|| {
+        format!("says user {named} and database {of}, but its worker was told user {user} and database {database}")
+    })
+}
+
+/// How the number of statements differs from what the client asked and has read: a batch counts once, and what crossed its end
+/// may count or not.
+fn miscounted(run: &Judged, session: &Connection, record: &EndRecord) -> Option<String> {
+    let requests = || run.story.requests_of(session);
+    let alone = |request: &&Request| !matches!(request.kind, RequestKind::Execute | RequestKind::ExecuteInsert);
+    let refused = |request: &&Request| run.story.refused_by_fatal(request).is_some();
+    let answered = requests().filter(|request| alone(request) && request.complete() && !refused(request)).count();
+    // A COPY that fails before it reads has a Sync in front of it and one behind, and both are answered.
+    let twice =
+        requests().filter(|it| it.kind == RequestKind::Insert && matches!(it.end(), Some((_, Outcome::Error(_)))));
+    let asked = requests().count() + session.fed.len() + twice.count();
+    let fits = answered as u64 <= record.statements && record.statements <= asked as u64;
+    (!fits).then(|| format!("says {} statements, but its client sent {asked} and read {answered}", record.statements))
 }
 
 /// How `executing` differs from the time that the worker spent, if it does by more than the paths between them explain. What

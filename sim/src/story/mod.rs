@@ -87,6 +87,8 @@ pub struct Story<'a> {
     dismissals: Vec<(Moment, Option<&'a str>)>,
     /// When a worker talked nonsense to a client's sessions.
     garbled: Vec<(Moment, Option<&'a str>)>,
+    /// When a worker told a client's sessions what they had not asked for.
+    notifications: Vec<(Moment, Option<&'a str>)>,
     /// When the worker began to take no new sessions (true), and took them again (false).
     refusals: Vec<(Moment, bool)>,
     /// When what lay between two hosts, or a host, let nothing through.
@@ -191,6 +193,11 @@ impl<'a> Story<'a> {
     /// Whether the scenario limits the rate of a link.
     pub(crate) fn is_rate_limited(&self) -> bool {
         !self.rates.is_empty()
+    }
+
+    /// Whether a worker told this connection something unasked in this time.
+    pub(crate) fn notified(&self, connection: &Connection, from: Time, to: Time) -> bool {
+        befell(&self.notifications, connection, from, to)
     }
 
     /// Whether anything befell the network or the worker.

@@ -40,6 +40,7 @@ impl<'a> Story<'a> {
             crashes: Vec::new(),
             dismissals: Vec::new(),
             garbled: Vec::new(),
+            notifications: Vec::new(),
             refusals: Vec::new(),
             outages: Outages::default(),
             latency: Duration::ZERO,
@@ -155,8 +156,8 @@ impl<'a> Story<'a> {
             Event::ClientLeft { conn, how } => {
                 self.connection(moment, conn).left.get_or_insert((moment, how));
             }
-            Event::WorkerSessionBegan { worker_session, application } => {
-                let session = WorkerSession { application, began: moment, ended: None };
+            Event::WorkerSessionBegan { worker_session, application, login } => {
+                let session = WorkerSession { application, login, began: moment, ended: None };
                 self.worker_sessions.insert(*worker_session, session);
             }
             Event::BatchBegan { worker_session } => {
@@ -249,6 +250,7 @@ impl<'a> Story<'a> {
             }
             Fault::WorkerBack => self.refusals.push((moment, false)),
             Fault::Terminate { client, .. } => self.dismissals.push((moment, Some(client))),
+            Fault::Notify { client, .. } => self.notifications.push((moment, Some(client))),
             Fault::Garbage { client } => self.garbled.push((moment, Some(client))),
             Fault::Latency { latency, .. } => self.latency = self.latency.max(latency.0),
             Fault::Rate { between, rate } => self.rates.push((between, rate.0)),

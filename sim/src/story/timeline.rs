@@ -518,7 +518,7 @@ mod tests {
     use lastcall_world::Signal;
 
     use super::*;
-    use crate::cast::history::{Conn, Entry};
+    use crate::cast::history::{Conn, Entry, Login};
 
     fn conn(client: &str, copy: u32) -> Conn {
         Conn { client: client.to_owned(), copy, attempt: 1 }
@@ -539,7 +539,7 @@ mod tests {
     }
 
     fn began(worker_session: u32, application: &str) -> Event {
-        Event::WorkerSessionBegan { worker_session, application: application.to_owned() }
+        Event::WorkerSessionBegan { worker_session, application: application.to_owned(), login: Login::default() }
     }
 
     /// Three dashboards that are closed one after the other, and one etl.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lastcall_core::Time;
 
 use super::Moment;
-use crate::cast::history::{Outcome, RequestKind, StatementEnd};
+use crate::cast::history::{Login, Outcome, RequestKind, StatementEnd};
 
 /// One request.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ impl Wait {
 #[derive(Debug)]
 pub(crate) struct WorkerSession<'a> {
     pub(crate) application: &'a str,
+    pub(crate) login: &'a Login,
     pub(crate) began: Moment,
     pub(crate) ended: Option<Moment>,
 }

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::report::{Activity, Cause, DrainReport, EndReason, EndRecord, Left};
 use super::{Config, Pod, Report, Reporter};
+use crate::cast::history::Login;
 use crate::stage::AnyWorld;
 
 /// `lastcall`.
@@ -46,6 +47,8 @@ impl Meter for Reports {
         self.0.session_ended(EndRecord {
             session: record.session,
             application: record.application.clone(),
+            login: Login { user: record.user.clone(), database: record.database.clone() },
+            statements: record.statements,
             began: record.began,
             ended: record.ended,
             reason: reason(record.reason.name()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lastcall_core::{DrainPolicy, Time};
 use lastcall_world::{Signal, World};
 
-use crate::cast::history::{Event, Recorder};
+use crate::cast::history::{Event, Login, Recorder};
 use crate::stage::AnyWorld;
 
 /// Something that a pod can say of itself.
@@ -89,6 +89,8 @@ pub struct EndRecord {
     pub session: u32,
     /// `application_name` of the startup packet; empty if it had none.
     pub application: String,
+    /// `user` and `database` of the startup packet.
+    pub login: Login,
     /// When the first ReadyForQuery was seen.
     pub began: Time,
     /// When the session was decided to be over.
@@ -97,6 +99,8 @@ pub struct EndRecord {
     pub reason: EndReason,
     /// Time during which the worker was executing.
     pub executing: Duration,
+    /// Statements answered: each ReadyForQuery behind the first.
+    pub statements: u64,
     /// Bytes of the worker's that were passed on to the client.
     pub sent: u64,
 }

@@ -25,7 +25,7 @@ use super::transaction::{Fate, Transaction};
 use super::trouble::{Over, SqlError, Trouble};
 use super::wire::{Closed, NoMessage, Wire};
 use crate::cast::frame::{Frame, Malformed};
-use crate::cast::history::{Event, Recorder, Tag};
+use crate::cast::history::{Event, Login, Recorder, Tag};
 use crate::cast::statement::{Action, Statement, Work};
 
 /// What a session is given by its worker.
@@ -38,6 +38,8 @@ pub(super) struct Take {
     pub(super) secret: Bytes,
     /// `application_name` of the startup packet.
     pub(super) application: String,
+    /// `user` and `database`.
+    pub(super) login: Login,
     /// Whether it is asked for a password.
     pub(super) password: bool,
     /// What it is told from outside.
@@ -108,8 +110,8 @@ impl<W: World> Session<W> {
     /// Serves it to its end.
     pub(super) async fn run(mut self) {
         let worker_session = self.take.number;
-        let application = self.take.application.clone();
-        self.record(Event::WorkerSessionBegan { worker_session, application });
+        let (application, login) = (self.take.application.clone(), self.take.login.clone());
+        self.record(Event::WorkerSessionBegan { worker_session, application, login });
         let Err(over) = self.serve().await;
         let fate = self.transaction.roll_back();
         self.settle(fate);
