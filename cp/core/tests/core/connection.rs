@@ -352,6 +352,19 @@ fn behind_the_close_each_side_is_read_though_the_other_one_takes_nothing() {
 }
 
 #[test]
+fn what_its_worker_said_last_is_kept_for_a_client_that_takes_it_late() {
+    let mut relay = Relay::seated();
+    relay.client("Q");
+    relay.sockets.client.room = 3;
+    let last = "D C E:SFATAL\0VFATAL\0\0";
+    relay.worker(last);
+    relay.close(EndReason::WorkerLost);
+    relay.sockets.client.room = usize::MAX;
+    relay.drive();
+    assert_eq!(relay.told(Side::Frontend), messages(last), "and no FATAL of our own");
+}
+
+#[test]
 fn a_client_that_never_reads_its_fatal_is_let_go_behind_close_linger() {
     let mut relay = Relay::due();
     relay.sockets.client.room = 0;
