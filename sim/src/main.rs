@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
@@ -125,6 +126,12 @@ struct ExploreOptions {
     /// `JOB_COMPLETION_INDEX`, and `/n` is enough.
     #[arg(long, value_name = "i/n")]
     shard: Option<String>,
+    /// Stop at the first find.
+    #[arg(long)]
+    first: bool,
+    /// Fail as well if some state was never reached, some word never drawn, or nothing was run: for CI.
+    #[arg(long)]
+    complete: bool,
     /// Where scenarios are kept that break a promise.
     #[arg(long, default_value = "scenarios/found")]
     out: PathBuf,
@@ -318,10 +325,15 @@ fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
         ),
     };
     let begun = Stopwatch::start();
-    let is_over = || options.time.is_some_and(|time| begun.elapsed() >= time);
+    let found = AtomicBool::new(false);
+    let is_over = || {
+        let is_late = options.time.is_some_and(|time| begun.elapsed() >= time);
+        is_late || options.first && found.load(Ordering::Relaxed)
+    };
     // Nobody sees a hidden bar, and this is done for each run.
     let is_shown = !bar.is_hidden();
     let told = |explored: &explore::Explored| {
+        found.store(!explored.finds.is_empty(), Ordering::Relaxed);
         if is_shown {
             bar.set_position(explored.runs);
             bar.set_message(explored.brief(begun.elapsed()));
@@ -337,7 +349,11 @@ fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
         Format::Text => print(&explored.text(wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&explored.json(wall))?,
     };
-    Ok(if explored.finds.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+    let lacks = explored.lacks().filter(|_| options.complete);
+    if let Some(lacks) = &lacks {
+        anstream::eprintln!("error: the search is not complete: {lacks}");
+    }
+    Ok(if explored.finds.is_empty() && lacks.is_none() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 fn check_files(files: &[PathBuf]) -> Result<ExitCode, Complaint> {

@@ -250,6 +250,20 @@ impl Explored {
         format!("{json:#}\n")
     }
 
+    /// What a search that is complete has come upon, and this one has not; none if it is complete.
+    pub fn lacks(&self) -> Option<String> {
+        let promises = Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun);
+        let unjudged = promises.filter(|promise| self.occasions.of_promise(*promise) == 0);
+        let never: Vec<String> = (self.runs == 0)
+            .then(|| "no scenario was run".to_owned())
+            .into_iter()
+            .chain(self.coverage.missing().into_iter().map(|mark| format!("never reached: {}", mark.name())))
+            .chain(self.unused().into_iter().map(|word| format!("never drawn: {word}")))
+            .chain(unjudged.map(|promise| format!("never at stake: {promise}")))
+            .collect();
+        (!never.is_empty()).then(|| never.join("; "))
+    }
+
     /// Words of the vocabulary that were never drawn.
     pub fn unused(&self) -> Vec<&'static str> {
         let steps = Step::WORDS.iter().map(|word| word.name);

@@ -15,6 +15,7 @@
 )]
 
 mod claims;
+mod explored;
 mod patch;
 mod report;
 mod workshop;
@@ -55,6 +56,9 @@ const FIRST_LIMIT: Duration = Duration::from_secs(15 * 60);
 struct Cli {
     /// Names of sabotages, or hazards such as `h03`; all if none is given.
     names: Vec<String>,
+    /// Lets `sim explore` look for them in so many drawn scenarios instead of the suite, and says how many it needs.
+    #[arg(long, value_name = "SEEDS", num_args = 0..=1, require_equals = true, default_missing_value = "20000")]
+    explore: Option<u64>,
     /// Writes the table that is kept beside the patches anew.
     #[arg(long, conflicts_with = "names")]
     update: bool,
@@ -96,6 +100,9 @@ fn show(cli: &Cli) -> Result<bool, Complaint> {
     let chosen = patch::select(&all, &cli.names)?;
     let claims = Claims::load(root, &all)?;
     let workshop = Workshop::open(root).map_err(|error| format!("cannot copy the sources: {error}"))?;
+    if let Some(seeds) = cli.explore {
+        return explored::show(&workshop, &chosen, seeds, cli.update.then(|| root.join(explored::TABLE)).as_deref());
+    }
     let files = claims.of(&chosen);
     holds(&workshop, &chosen, &files)?;
     let widest = chosen.iter().map(|sabotage| sabotage.name.len()).max().unwrap_or_default();

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::explored::Explored;
 use crate::report::Report;
 
 /// The two are built without debug information, which nobody reads, and without `debug_assert!`: the promises must catch a
@@ -118,6 +119,20 @@ impl Workshop {
         let what = format!("sim {}", arguments.join(" "));
         let mut sim = Command::new(self.build.join("debug/sim"));
         let status = self.run(&what, sim.args(arguments).args(["--format", "json"]), until)?;
+        let report = fs::read(&self.output).unwrap_or_default();
+        serde_json::from_slice(&report).map_err(|_| self.failed(&what, status))
+    }
+
+    /// Lets the explorer that was built last look for something that breaks in so many drawn scenarios.
+    ///
+    /// # Errors
+    /// It gave no report.
+    pub(crate) fn explore(&self, seeds: u64, until: Instant) -> Result<Explored, String> {
+        let (seeds, what) = (seeds.to_string(), format!("sim explore --seeds {seeds} --first"));
+        let mut sim = Command::new(self.build.join("debug/sim"));
+        sim.args(["explore", "--first", "--shrink", "0s", "--format", "json", "--seeds", &seeds]);
+        sim.arg("--out").arg(self.build.join("found"));
+        let status = self.run(&what, &mut sim, until)?;
         let report = fs::read(&self.output).unwrap_or_default();
         serde_json::from_slice(&report).map_err(|_| self.failed(&what, status))
     }
