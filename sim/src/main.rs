@@ -13,6 +13,7 @@ use lastcall_core::settings;
 use sim::cast::pod::last_call;
 use sim::cast::run::{self, EngineName};
 use sim::judge::gate::Shows;
+use sim::report::explain::Explained;
 use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::stopwatch::{Stopwatch, timed};
 use sim::story::{Story, timeline};
@@ -38,6 +39,7 @@ const BAD_FILE: u8 = 2;
   sim run FILE --seed 7 --engine madsim      the run that a failure names
   sim --engine all                           all files on each engine, and whether these show the same
   sim explore --for 10m                      scenarios that nobody wrote; those that break a promise are kept
+  sim explain FILE                           one run in a few words: why was this pod still there?
   sim check FILE                             only look for mistakes in the file
   sim report FILE -o run.html                one run as a page: a picture, and in words who held the pod
   sim report -o DIR                          all files as pages: an index, and each run that failed
@@ -80,6 +82,20 @@ enum Command {
         file: PathBuf,
         #[command(flatten)]
         options: SeedOptions,
+    },
+    /// Says in a few words why the pod of one file's run was still there: what told it to go, who waited for whom and which
+    /// clock let it go, how it went and by when it had to, and what does not hold.
+    ///
+    /// Five connections have their own lines, the last to leave first; of the others the sum is told. Exit codes: 0 everything
+    /// holds, 1 a promise or an expectation is broken, 2 the file is bad or there is none.
+    Explain {
+        /// The scenario file.
+        file: PathBuf,
+        #[command(flatten)]
+        options: SeedOptions,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Words,
     },
     /// Draws what happened in one file's run: a page for a browser, which needs no network. Of several files, or of all, a
     /// folder: an index, and a page for each run that failed, or for each file that was named.
@@ -219,6 +235,15 @@ enum Format {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Words {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
@@ -234,6 +259,7 @@ fn main() -> ExitCode {
             |engine| format!("engine {engine}\n"),
             |run| timeline::whole(&Story::of(&run.history, &run.settings)),
         ),
+        Some(Command::Explain { file, options, format }) => explain(&file, options, format),
         Some(Command::Report { files, out, svg, seed, engine }) => match files.as_slice() {
             [file] if !file.is_dir() && !out.is_dir() => draw(file, &out, svg, seed.unwrap_or(1), engine),
             _ if svg => Err("error: `--svg` draws one file, into a file".to_owned()),
@@ -383,28 +409,62 @@ fn show(
     heading: impl Fn(&str) -> String,
     render: impl Fn(&run::Run) -> String,
 ) -> Result<ExitCode, Complaint> {
+    each_run(file, options, heading, |_, _, run| {
+        print(&render(run))?;
+        Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs one file and explains the run.
+fn explain(file: &Path, options: SeedOptions, format: Words) -> Result<ExitCode, Complaint> {
+    if format == Words::Json && options.engine == Engines::All {
+        return Err("error: one JSON document explains one run: name one engine".to_owned());
+    }
+    let mut holds = true;
+    each_run(
+        file,
+        options,
+        |_| String::new(),
+        |file, engine, run| {
+            let explained = Explained::of(&last_call(), file, run, (options.seed, engine), None);
+            holds &= explained.holds();
+            let text = match format {
+                Words::Text => explained.text(),
+                Words::Json => explained.json(),
+            };
+            print(&text)?;
+            Ok(())
+        },
+    )?;
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+/// Runs one file, on each engine that is asked for and can, and hands over the run.
+fn each_run(
+    file: &Path,
+    options: SeedOptions,
+    heading: impl Fn(&str) -> String,
+    mut hand: impl FnMut(&ScenarioFile, EngineName, &run::Run) -> Result<(), Complaint>,
+) -> Result<(), Complaint> {
     must_be_built(options.engine)?;
-    let files = load_to_try(&[file.to_owned()])?;
-    for ScenarioFile { path, scenario } in &files {
+    for file in load_to_try(&[file.to_owned()])? {
         for engine in options.engine.list() {
-            let lacks = run::lacks(scenario, engine);
-            if !lacks.is_empty() {
-                let complaint =
-                    format!("{} is not supported by {}: {}", path.display(), engine.name(), lacks.join(", "));
+            if let Err(complaint) = must_be_supported(&file, engine) {
                 if options.engine != Engines::All {
-                    return Err(format!("error: {complaint}"));
+                    return Err(complaint);
                 }
-                anstream::eprintln!("warning: {complaint}");
+                anstream::eprintln!("{}", complaint.replacen("error", "warning", 1));
                 continue;
             }
             if options.engine == Engines::All {
                 print(&heading(engine.name()))?;
             }
-            let run = run::run(&last_call(), scenario, &run::settings(scenario), options.seed, engine);
-            print(&render(&run))?;
+            let run = run::run(&last_call(), &file.scenario, &run::settings(&file.scenario), options.seed, engine);
+            hand(&file, engine, &run)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs one file and writes its page, or its picture alone.

@@ -2,6 +2,7 @@
 //! a page for a run, with its picture.
 
 pub mod across;
+pub mod explain;
 pub mod folder;
 mod html;
 mod page;

@@ -7,7 +7,7 @@ use super::picture::{Break, Picture};
 use super::summary::Summary;
 use super::svg;
 use crate::cast::pod::Pod;
-use crate::cast::run::{self, EngineName};
+use crate::cast::run::{self, EngineName, Run};
 use crate::judge::Judged;
 use crate::judge::gate::Failure;
 use crate::scenario::ScenarioFile;
@@ -21,7 +21,20 @@ pub(super) struct Shown<'a> {
     pub(super) judged: Judged<'a>,
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    /// This run of that file, judged.
+    pub(super) fn of(
+        pod: &'a Arc<dyn Pod>,
+        file: &'a ScenarioFile,
+        run: &'a Run,
+        seed: u64,
+        engine: EngineName,
+    ) -> Shown<'a> {
+        let judged = Judged::new(pod.reports(), &run.history, &run.settings, run.termination_grace, run.resolution)
+            .of_file(&file.scenario);
+        Shown { file, seed, engine, judged }
+    }
+
     /// The file's path, as it was given.
     pub(super) fn path(&self) -> String {
         self.file.path.display().to_string()
@@ -65,8 +78,6 @@ fn show(
 ) -> String {
     let scenario = &file.scenario;
     let run = run::run(pod, scenario, &run::settings(scenario), seed, engine);
-    let judged = Judged::new(pod.reports(), &run.history, &run.settings, run.termination_grace, run.resolution)
-        .of_file(scenario);
     // What only the gate can see has no moment in this run.
     let of_gate = |failure: &&Failure| ["same-seed-same-run", "fails_under"].contains(&failure.broke.as_str());
     let more: Vec<(String, Break)> = failures
@@ -74,9 +85,9 @@ fn show(
         .filter(of_gate)
         .map(|failure| (failure.broke.clone(), Break { sentence: failure.what.clone(), evidence: Vec::new() }))
         .collect();
-    let summary = Summary::of(scenario, &judged, &more);
-    let picture = Picture::of(&judged, &summary.broken);
-    let shown = Shown { file, seed, engine, judged };
+    let shown = Shown::of(pod, file, &run, seed, engine);
+    let summary = Summary::of(scenario, &shown.judged, &more);
+    let picture = Picture::of(&shown.judged, &summary.broken);
     draw(&shown, &summary, &picture)
 }
 

@@ -95,7 +95,7 @@ fn course(judged: &Judged, guests: &[Guest], is_late: bool) -> Vec<String> {
     };
     let how = match &story.history.entries[told.index].event {
         Event::SignalSent { signal } => format!("{signal} came"),
-        Event::DrainAsked { .. } => "A drain was asked for (POST /drain)".to_owned(),
+        Event::DrainAsked { .. } | Event::DrainAnswered { .. } => "A drain was asked for (POST /drain)".to_owned(),
         _ => "The process heard of its signal".to_owned(),
     };
     let there = story.connections.iter().filter(|connection| connection.open_at(told.at)).count();
@@ -169,11 +169,11 @@ fn end(judged: &Judged, is_late: bool) -> Vec<String> {
 }
 
 /// What told the process to go.
-fn cause(story: &Story) -> String {
+pub(super) fn cause(story: &Story) -> String {
     let told = story.told().map(|told| &story.history.entries[told.index].event);
     match told {
         Some(Event::SignalSent { signal }) => signal.to_string(),
-        Some(Event::DrainAsked { .. }) => "the request for a drain".to_owned(),
+        Some(Event::DrainAsked { .. } | Event::DrainAnswered { .. }) => "the request for a drain".to_owned(),
         _ => "the signal".to_owned(),
     }
 }
@@ -246,7 +246,7 @@ fn guests(story: &Story) -> Vec<Guest> {
             continue;
         };
         guest.until = Some(last.to);
-        guest.doing = Some(mostly(stay, told_at));
+        guest.doing = Some(mostly(stay, told_at).map_or(Activity::Closing, |(doing, _)| doing));
         guest.reason = stay.reason();
     }
     let mut all: Vec<Guest> = order
@@ -268,8 +268,9 @@ fn guests(story: &Story) -> Vec<Guest> {
     all
 }
 
-/// What it did for most of its time from then on; of one that left before, for most of its time.
-fn mostly(stay: &Stay, from: Time) -> Activity {
+/// What it did for most of its time from then on, and for how long; of one that left before, for most of its time. `None` if it
+/// only ever was closed.
+pub(super) fn mostly(stay: &Stay, from: Time) -> Option<(Activity, Duration)> {
     let since = |from: Time| {
         let mut lasted: BTreeMap<Activity, Duration> = BTreeMap::new();
         for stage in stay.stages.iter().filter(|stage| stage.activity != Activity::Closing) {
@@ -277,11 +278,11 @@ fn mostly(stay: &Stay, from: Time) -> Activity {
         }
         lasted.into_iter().filter(|(_, lasted)| !lasted.is_zero()).max_by_key(|(_, lasted)| *lasted)
     };
-    since(from).or_else(|| since(Time::EPOCH)).map_or(Activity::Closing, |(activity, _)| activity)
+    since(from).or_else(|| since(Time::EPOCH))
 }
 
 /// What this connection's client was told at its end.
-fn heard(story: &Story, connection: &Connection) -> String {
+pub(super) fn heard(story: &Story, connection: &Connection) -> String {
     if let Some(fatal) = connection.fatals.first() {
         let Event::FatalRead { code, message, detail, .. } = &story.history.entries[fatal.moment.index].event else {
             return fatal.code.to_owned();

@@ -259,6 +259,44 @@ words! {
     Quit = "quit",
 }
 
+impl Activity {
+    /// Whom a connection that does this waits for: its client or its worker.
+    pub const fn waits_on(self) -> Party {
+        match self {
+            Activity::Acquiring | Activity::Executing => Party::Worker,
+            Activity::Handshake
+            | Activity::Idle
+            | Activity::IdleInTransaction
+            | Activity::StreamingOut
+            | Activity::CopyIn
+            | Activity::OpenBatch
+            | Activity::Closing => Party::Client,
+        }
+    }
+
+    /// The setting whose clock runs meanwhile in a drain; none if no clock does.
+    pub const fn clock(self) -> Option<&'static str> {
+        match self {
+            Activity::Handshake => Some("session_init_timeout"),
+            Activity::Acquiring => Some("worker_queue_timeout"),
+            Activity::Idle => Some("idle_grace"),
+            Activity::IdleInTransaction => Some("transaction_grace"),
+            Activity::Executing => None,
+            Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch => Some("stall_grace"),
+            Activity::Closing => Some("close_linger"),
+        }
+    }
+}
+
+words! {
+    /// Who can be waited for.
+    Party:
+    /// Whoever opened the connection.
+    Client = "client",
+    /// The server behind the pod.
+    Worker = "worker",
+}
+
 impl EndReason {
     /// The clock that ends a session for this reason, as a DETAIL names it; none if no clock does.
     pub const fn clock(self) -> Option<&'static str> {
