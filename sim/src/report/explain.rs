@@ -23,7 +23,7 @@ use crate::scenario::ScenarioFile;
 use crate::story::stays::Stay;
 use crate::story::{Connection, Story, timeline};
 
-/// The most connections that have a line of their own. Of the others the sum is told.
+/// The most kinds of connections that are told, each by the one that left last. Of the others the sum is told.
 const MOST_HELD: usize = 5;
 /// The most broken promises that are told, and lines of evidence for each. How many more there are is said.
 const MOST_BROKEN: usize = 4;
@@ -58,6 +58,8 @@ pub struct Explained {
 #[derive(Debug, Serialize)]
 struct Held {
     who: String,
+    /// How many of its client's copies did the same, ended for the same reason, and left no later.
+    alike: usize,
     until_ms: i64,
     /// What it did for most of the time.
     doing: &'static str,
@@ -175,11 +177,11 @@ impl Explained {
         {
             let _ = writeln!(out, "\nWho waited for whom, the last to leave first; times from {cause}");
             let width = |of: fn(&Held) -> String| self.held_by.iter().map(|held| of(held).chars().count()).max();
-            let [until, who] = [|held: &Held| relative(held.until_ms), |held: &Held| held.who.clone()]
-                .map(|of| width(of).unwrap_or_default());
+            let [until, who] =
+                [|held: &Held| relative(held.until_ms), Held::name].map(|of| width(of).unwrap_or_default());
             for held in &self.held_by {
                 let (doing, end) = held.words();
-                let _ = writeln!(out, "  {:>until$}  {:<who$}  {doing}", relative(held.until_ms), held.who);
+                let _ = writeln!(out, "  {:>until$}  {:<who$}  {doing}", relative(held.until_ms), held.name());
                 let _ = writeln!(out, "  {:until$}  {:who$}  {end}", "", "");
             }
             if let Some(others) = &self.others {
@@ -211,8 +213,8 @@ impl Explained {
     }
 }
 
-/// The connections that were there when the process was told to go or came later: those that left last, and the sum of the
-/// others.
+/// The connections that were there when the process was told to go or came later: those that left last, with those that are like
+/// them, and the sum of the others.
 fn held(story: &Story, told: Time) -> (Vec<Held>, Option<Others>) {
     let end = |stay: &Stay| stay.stages.last().map_or(Time::EPOCH, |last| last.to);
     let owners = owners::of(story);
@@ -220,19 +222,26 @@ fn held(story: &Story, told: Time) -> (Vec<Held>, Option<Others>) {
         story.stays.iter().zip(owners).filter(|(stay, _)| end(stay) >= told).collect();
     // Stable: of those that left together, the first to come.
     stays.sort_by_key(|(stay, _)| std::cmp::Reverse(end(stay)));
-    let others = stays.split_off(stays.len().min(MOST_HELD));
-    let others = others.first().map(|(last, _)| {
-        let mut ended: BTreeMap<&'static str, usize> = BTreeMap::new();
-        for (stay, _) in &others {
-            *ended.entry(stay.reason().map_or("still there", EndReason::name)).or_default() += 1;
-        }
-        Others { connections: others.len(), until_ms: millis(told, end(last)), ended }
-    });
-    let held = stays.into_iter().map(|(stay, owner)| {
+    let mut kinds: Vec<(Option<&str>, Activity, Option<EndReason>)> = Vec::new();
+    let mut held: Vec<Held> = Vec::new();
+    let mut others: Option<Others> = None;
+    for (stay, owner) in stays {
         let connection = owner.map(|owner| &story.connections[owner]);
-        Held::of(story, stay, connection, told)
-    });
-    (held.collect(), others)
+        let client = connection.map(|connection| connection.conn.client.as_str());
+        let kind = (client, mostly(stay, told).map_or(Activity::Closing, |(doing, _)| doing), stay.reason());
+        if let Some(known) = kinds.iter().position(|known| *known == kind) {
+            held[known].alike += 1;
+        } else if held.len() < MOST_HELD {
+            kinds.push(kind);
+            held.push(Held::of(story, stay, connection, told));
+        } else {
+            let until_ms = millis(told, end(stay));
+            let others = others.get_or_insert_with(|| Others { connections: 0, until_ms, ended: BTreeMap::new() });
+            others.connections += 1;
+            *others.ended.entry(stay.reason().map_or("still there", EndReason::name)).or_default() += 1;
+        }
+    }
+    (held, others)
 }
 
 impl Held {
@@ -249,6 +258,7 @@ impl Held {
         let reason = stay.reason();
         Held {
             who: connection.map_or_else(|| nameless(stay), |connection| name(story, connection)),
+            alike: 0,
             until_ms: millis(told, until),
             doing: doing.name(),
             since_ms: millis(told, its().next().map_or(until, |first| first.from)),
@@ -265,6 +275,13 @@ impl Held {
                 Some(fatal) => fatal.code.to_owned(),
                 None => heard(story, connection),
             }),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.alike {
+            0 => self.who.clone(),
+            alike => format!("{} and {alike} like it", self.who),
         }
     }
 
@@ -398,28 +415,48 @@ mod tests {
     }
 
     #[test]
-    fn it_says_who_waited_for_whom_and_sums_up_the_others() {
+    fn it_says_who_waited_for_whom_and_tells_those_that_are_alike_once() {
         let clients = client("etl", 1, "{ query = \"10m\" }, { idle = \"forever\" }")
             + &client("dashboard", 25, "{ idle = \"forever\" }");
         let explained = explained(&file("", &clients, "code = 0"));
         let text = explained.text();
         for said in [
             "SIGTERM came 10s into the run; 26 clients were connected.",
-            "etl           executing since -9.",
+            "  executing since -9.",
+            " and 24 like it  idle since -9.",
             "waited for its worker; no clock runs: running work is never cut\n",
-            "idle since -9.",
-            "waited for its client; idle_grace runs (30s)",
-            "ended: it was due, and nothing was running and no transaction was open (idle_grace); its client was told 57P01",
-            "21 more connections had left by +",
-            ": 21 boundary\n",
+            "waited for its client; idle_grace runs (30s)\n",
+            "ended: it was due, and nothing was running and no transaction was open (idle_grace); its client was told 57P01\n",
             "with code 0: drained.",
             "pass  Everything holds",
             "again: cargo run --release -p sim -- run t.toml --seed 1 --engine turmoil-net\n",
         ] {
             assert!(text.contains(said), "{said:?} is not in:\n{text}");
         }
+        let told: Vec<_> = explained.held_by.iter().map(|held| (held.doing, held.alike)).collect();
+        assert_eq!((told, explained.held_by[0].who.as_str()), (vec![("executing", 0), ("idle", 24)], "etl"));
+    }
+
+    #[test]
+    fn it_fits_a_screen_however_many_there_are() {
+        let idle = |number| client(&format!("client{number}"), 2, "{ idle = \"forever\" }");
+        let explained = explained(&file("", &(1..=30).map(idle).collect::<String>(), "code = 0"));
+        let text = explained.text();
+        let alike: usize = explained.held_by.iter().map(|held| held.alike).sum();
+        let others = 60 - MOST_HELD - alike;
+        assert!(text.contains(&format!("  {others} more connections had left by +")), "{text}");
+        assert!(text.contains(&format!(": {others} boundary\n")), "{text}");
         assert!(text.lines().count() <= 24, "it does not fit a screen:\n{text}");
-        assert_eq!((explained.held_by.len(), explained.held_by[0].who.as_str()), (MOST_HELD, "etl"));
+    }
+
+    #[test]
+    fn what_a_killed_pod_waited_for_is_told_of_the_client_that_did_it() {
+        let drain = "drain_policy = \"unbounded\"\n[pod]\ntermination_grace = \"2m\"";
+        let clients = client("a", 6, "{ idle = \"forever\" }")
+            + &client("etl", 1, "{ query = \"20ms\" }, \"begin\", { query = \"9m\" }");
+        let explained = explained(&file(drain, &clients, "code = 0"));
+        let told: Vec<_> = explained.held_by.iter().map(|held| (held.who.as_str(), held.alike, held.doing)).collect();
+        assert_eq!(told, [("etl", 0, "executing"), ("a.1", 5, "idle")], "{}", explained.text());
     }
 
     #[test]

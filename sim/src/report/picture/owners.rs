@@ -1,10 +1,22 @@
 //! Which client each of the pod's connections belongs to.
 //!
 //! The pod numbers its connections, and the clients theirs; what they share is the name in the startup packet, which the pod
-//! tells when a connection has left. Of one that was there to the end, or never named itself, only the order of arrival is
-//! known, and that decides.
+//! tells when a connection has left. Of one that was there to the end, or never named itself, nothing is known but when it came
+//! and what it did: it belongs to the client that did the same, and of several to the first to come.
 
-use crate::story::Story;
+use std::time::Duration;
+
+use lastcall_core::Time;
+
+use crate::cast::pod::report::Activity;
+use crate::story::stays::Stay;
+use crate::story::{Connection, Story};
+
+/// How much later than a client sends something the pod may say so, besides the latency that the scenario asks for.
+const LATE: Duration = Duration::from_millis(100);
+
+/// So many stages and requests of a connection are looked at.
+const MOST_COMPARED: usize = 500;
 
 /// For each of the story's stays the index of its connection, if it has one.
 pub(crate) fn of(story: &Story) -> Vec<Option<usize>> {
@@ -36,11 +48,43 @@ pub(crate) fn of(story: &Story) -> Vec<Option<usize>> {
             connection.connecting.at <= accepted
                 && over.is_none_or(|over| over >= accepted && over <= end || end <= over)
         };
-        if let Some(place) = free.iter().position(fits).filter(|_| !is_named) {
+        if is_named {
+            continue;
+        }
+        let fitting = free.iter().enumerate().filter(|(_, index)| fits(index));
+        let unlike = |index: usize| unlike(story, &story.stays[stay], &story.connections[index]);
+        // Of several that are as like it, the first.
+        if let Some((place, _)) = fitting.min_by_key(|(_, index)| unlike(**index)) {
             *owner = Some(free.remove(place));
         }
     }
     owners
+}
+
+/// How much of what the pod says of a connection its client did not do, and the other way round.
+fn unlike(story: &Story, stay: &Stay, connection: &Connection) -> usize {
+    let late = LATE + story.latency;
+    let is_asked =
+        |activity| !matches!(activity, Activity::Handshake | Activity::Acquiring | Activity::Idle | Activity::Closing);
+    let within = |from: Time, to: Time, at: Time| from <= at && at <= to;
+    let sent: Vec<Time> = story.requests_of(connection).map(|request| request.sent.at).take(MOST_COMPARED).collect();
+    let sent_anything = sent.iter().copied().chain(connection.fed.iter().map(|moment| moment.at));
+    let sent_anything: Vec<Time> = sent_anything.take(2 * MOST_COMPARED).collect();
+    let busy: Vec<(Time, Time)> = stay
+        .stages
+        .iter()
+        .filter(|stage| is_asked(stage.activity))
+        .map(|stage| (stage.from, stage.to))
+        .take(MOST_COMPARED)
+        .collect();
+    // A stage may follow from one before it. The first of some that touch is what a client asked for.
+    let begins = busy.iter().enumerate().filter(|(index, (from, _))| *index == 0 || busy[index - 1].1 < *from);
+    let unasked = begins.filter(|(_, (from, _))| !sent_anything.iter().any(|at| within(*at, *at + late, *from)));
+    let unheard = sent.iter().filter(|at| !busy.iter().any(|(from, to)| *from <= **at + late && *at <= to));
+    let is_in =
+        |stage: &crate::story::stays::Stage| !matches!(stage.activity, Activity::Handshake | Activity::Acquiring);
+    let began = usize::from(connection.began.is_some() != stay.stages.iter().any(is_in));
+    unasked.count() + unheard.count() + began
 }
 
 /// Whether this is what the connection called itself. Asked of each pair: without a new string.
@@ -51,13 +95,37 @@ fn is_called(conn: &crate::cast::history::Conn, who: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use lastcall_core::{Settings, Time};
+    use lastcall_core::Settings;
 
     use super::*;
-    use crate::cast::history::{Conn, Entry, Event, History};
-    use crate::cast::pod::report::{Activity, EndReason, Left};
+    use crate::cast::history::{Conn, Entry, Event, History, RequestKind};
+    use crate::cast::pod::report::{EndReason, Left};
+
+    #[test]
+    fn who_was_there_to_the_end_is_told_by_what_it_did() {
+        let conn = |client: &str| Conn { client: client.to_owned(), copy: 1, attempt: 1 };
+        let at = |millis| Time::from_epoch(Duration::from_millis(millis));
+        let doing = |connection, activity| Event::ActivityChanged { connection, activity };
+        let sent = |client: &str| Event::RequestSent {
+            conn: conn(client),
+            tag: format!("{client}.1/1"),
+            kind: RequestKind::Query,
+        };
+        let events = [
+            (1, Event::Connecting { conn: conn("idle") }),
+            (1, Event::Connecting { conn: conn("etl") }),
+            (2, doing(1, Activity::Idle)),
+            (2, doing(2, Activity::Idle)),
+            (3, Event::SessionBegan { conn: conn("idle") }),
+            (3, Event::SessionBegan { conn: conn("etl") }),
+            (500, sent("etl")),
+            (501, doing(1, Activity::Executing)),
+            (9_000, Event::Killed),
+        ];
+        let entries = events.into_iter().map(|(millis, event)| Entry { at: at(millis), event });
+        let history = History { entries: entries.collect() };
+        assert_eq!(of(&Story::of(&history, &Settings::default())), [Some(1), Some(0)]);
+    }
 
     #[test]
     fn names_come_first_and_then_the_order_of_arrival() {
