@@ -11,8 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lastcall_core::settings;
 use sim::cast::pod::last_call;
+use sim::cast::pod::log::LogLevel;
 use sim::cast::run::{self, EngineName};
 use sim::judge::gate::Shows;
+use sim::replay::Wanted;
 use sim::report::explain::Explained;
 use sim::scenario::{self, Purpose, ScenarioFile};
 use sim::stopwatch::{Stopwatch, timed};
@@ -40,6 +42,7 @@ const BAD_FILE: u8 = 2;
   sim --engine all                           all files on each engine, and whether these show the same
   sim explore --for 10m                      scenarios that nobody wrote; those that break a promise are kept
   sim explain FILE                           one run in a few words: why was this pod still there?
+  sim replay FILE                            one run with every event and the control plane's own log
   sim check FILE                             only look for mistakes in the file
   sim report FILE -o run.html                one run as a page: a picture, and in words who held the pod
   sim report -o DIR                          all files as pages: an index, and each run that failed
@@ -86,7 +89,8 @@ enum Command {
     /// Says in a few words why the pod of one file's run was still there: what told it to go, who waited for whom and which
     /// clock let it go, how it went and by when it had to, and what does not hold.
     ///
-    /// Five connections have their own lines, the last to leave first; of the others the sum is told. Exit codes: 0 everything
+    /// The last to leave comes first, and copies of a client that did the same are told together; beyond five such lines only the
+    /// sum is told. Exit codes: 0 everything
     /// holds, 1 a promise or an expectation is broken, 2 the file is bad or there is none.
     Explain {
         /// The scenario file.
@@ -96,6 +100,28 @@ enum Command {
         /// How to print it.
         #[arg(long, value_enum, default_value_t)]
         format: Words,
+    },
+    /// Runs one scenario again and prints every event, between them what the control plane itself logs, in simulated time, and
+    /// then the verdict.
+    ///
+    /// Exit codes: 0 everything holds, 1 a promise or an expectation is broken, 2 the file is bad or there is none.
+    #[command(after_help = "Examples:
+  sim replay scenarios/found/FILE.toml           a file; of a saved find also the seed that its head names
+  sim replay 4711                                the scenario that `sim explore` draws from this seed
+  sim replay FILE --seed 7 --log debug           with the lines for whoever looks for a defect")]
+    Replay {
+        /// A scenario file, a find that `sim explore` kept, or a number: the seed from which the explorer draws a scenario.
+        what: String,
+        /// Everything random in the run is drawn from this number. Default: the one in a find's head, of a number that number
+        /// itself, or 1.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The simulator to run on.
+        #[arg(long, value_enum, default_value_t)]
+        engine: EngineName,
+        /// Which lines of the control plane's log are printed.
+        #[arg(long, value_enum, default_value_t)]
+        log: LogLevel,
     },
     /// Draws what happened in one file's run: a page for a browser, which needs no network. Of several files, or of all, a
     /// folder: an index, and a page for each run that failed, or for each file that was named.
@@ -259,6 +285,7 @@ fn main() -> ExitCode {
             |engine| format!("engine {engine}\n"),
             |run| timeline::whole(&Story::of(&run.history, &run.settings)),
         ),
+        Some(Command::Replay { what, seed, engine, log }) => replay(&what, seed, engine, log),
         Some(Command::Explain { file, options, format }) => explain(&file, options, format),
         Some(Command::Report { files, out, svg, seed, engine }) => match files.as_slice() {
             [file] if !file.is_dir() && !out.is_dir() => draw(file, &out, svg, seed.unwrap_or(1), engine),
@@ -438,6 +465,17 @@ fn explain(file: &Path, options: SeedOptions, format: Words) -> Result<ExitCode,
         },
     )?;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}
+
+/// Plays one run again, and says whether everything holds.
+fn replay(what: &str, seed: Option<u64>, engine: EngineName, log: LogLevel) -> Result<ExitCode, Complaint> {
+    must_be_built(Engines::One(engine))?;
+    let wanted = Wanted::of(what, seed, std::io::stderr().is_terminal())?;
+    warn(std::slice::from_ref(&wanted.file));
+    must_be_supported(&wanted.file, engine)?;
+    let replayed = wanted.play(&last_call(), engine, log);
+    print(&replayed.text)?;
+    Ok(if replayed.holds { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
 /// Runs one file, on each engine that is asked for and can, and hands over the run.

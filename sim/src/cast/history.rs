@@ -372,6 +372,11 @@ impl Recorder {
         self.log().entries.iter().any(|entry| is_it(&entry.event))
     }
 
+    /// How many events it has.
+    pub fn recorded(&self) -> usize {
+        self.log().entries.len()
+    }
+
     /// Whether the pod has exited or was killed.
     pub fn is_pod_gone(&self) -> bool {
         self.log().gone

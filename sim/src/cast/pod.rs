@@ -5,6 +5,7 @@
 //! [`Reporter`]; promises that can't be judged without that are not judged.
 
 pub mod last_call;
+pub mod log;
 pub mod report;
 
 use std::sync::Arc;

@@ -275,6 +275,13 @@ impl Explored {
 /// SIGKILL cuts what runs, and a file would have to say whom: it proves nothing here.
 const NEVER_DRAWN: [&str; 1] = ["sigkill"];
 
+/// The seed under which a file that [`keep`] wrote shows its find; `None` if it is none.
+pub fn seed_of(text: &str) -> Option<u64> {
+    let again = text.lines().find(|line| line.starts_with("# again: sim run "))?;
+    let (_, seed) = again.rsplit_once(" --seed ")?;
+    seed.split_whitespace().next()?.parse().ok()
+}
+
 /// Writes a find: the file that shows it, what it shows, and how to see it again.
 pub(crate) fn keep(path: &Path, text: &str, failure: &Failure, seed: u64) -> io::Result<()> {
     if let Some(folder) = path.parent() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use lastcall_core::{Phase, Time};
 
 use crate::cast::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
+use crate::cast::pod::log::LogLine;
 use crate::cast::pod::report::{Activity, EndReason};
 use crate::story::{Connection, Story};
 
@@ -29,6 +30,29 @@ pub(crate) fn rows(story: &Story) -> Vec<[String; 4]> {
     // Stable: what happened at the same time stays in the log's order, and the phase that follows from it comes behind.
     lines.sort_by_key(|line| line.first);
     told(story, &lines)
+}
+
+/// Every entry of a run, each as it is, and between them what the pod's process logged and the phases of the drain.
+pub fn with_log(story: &Story, log: &[LogLine]) -> String {
+    let speaker = Speaker::new(story);
+    let mut log = log.iter().peekable();
+    let mut lines: Vec<Line> = Vec::new();
+    let logged = |LogLine { at, text, .. }: &LogLine| Line {
+        first: *at,
+        last: *at,
+        who: Who::Stranger("pod (log)".to_owned()),
+        what: text.clone(),
+        count: 1,
+    };
+    for (index, entry) in story.history.entries.iter().enumerate() {
+        lines.extend(std::iter::from_fn(|| log.next_if(|line| line.behind <= index)).map(logged));
+        lines.push(speaker.line(entry.at, &entry.event));
+    }
+    lines.extend(log.map(logged));
+    lines.extend(phases(story));
+    // Stable, as for a whole run.
+    lines.sort_by_key(|line| line.first);
+    columns(&told(story, &lines))
 }
 
 /// Some entries of a run, each as it is, in the order given. An index that the log does not have is left out.

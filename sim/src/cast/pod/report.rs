@@ -71,6 +71,11 @@ impl Reporter {
         self.record(Event::DrainReported { report: Box::new(report) });
     }
 
+    /// The time, and how many events the run has so far: where in it something is that is said now.
+    pub(super) fn place(&self) -> (Time, usize) {
+        (self.world.now(), self.recorder.recorded())
+    }
+
     fn record(&self, event: Event) {
         self.recorder.record(self.world.now(), event);
     }
