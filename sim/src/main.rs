@@ -46,6 +46,7 @@ const BAD_FILE: u8 = 2;
   sim check FILE                             only look for mistakes in the file
   sim report FILE -o run.html                one run as a page: a picture, and in words who held the pod
   sim report -o DIR                          all files as pages: an index, and each run that failed
+  sim --format junit > junit.xml             all files, as tests for a CI system
   sim steps query                            what a step can say; without a word all of them
   sim log FILE                               the run's events, one JSON object a line"
 )]
@@ -259,6 +260,8 @@ enum Format {
     Text,
     /// One JSON document.
     Json,
+    /// JUnit's XML, which CI systems show as tests: a case for each file; of `explore` one for each promise.
+    Junit,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -329,6 +332,7 @@ fn run_files(files: &[PathBuf], options: RunOptions) -> Result<ExitCode, Complai
     match options.format {
         Format::Text => print(&report::text(&lines, asked, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::json(&lines, asked, wall))?,
+        Format::Junit => print(&report::junit::of_files(&lines, asked, wall))?,
     };
     Ok(if report::is_green(&lines, asked) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
@@ -346,6 +350,7 @@ fn run_across(files: &[ScenarioFile], asked: Asked, options: &RunOptions) -> Res
     match options.format {
         Format::Text => print(&report::across::text(&across, wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&report::across::json(&across, wall))?,
+        Format::Junit => print(&report::junit::of_engines(&across, wall))?,
     };
     Ok(if report::across::is_green(&across) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
@@ -401,6 +406,7 @@ fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
     match options.format {
         Format::Text => print(&explored.text(wall, std::io::stdout().is_terminal()))?,
         Format::Json => print(&explored.json(wall))?,
+        Format::Junit => print(&report::junit::of_explored(&explored, wall))?,
     };
     let lacks = explored.lacks().filter(|_| options.complete);
     if let Some(lacks) = &lacks {

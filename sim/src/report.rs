@@ -5,6 +5,7 @@ pub mod across;
 pub mod explain;
 pub mod folder;
 mod html;
+pub mod junit;
 mod page;
 mod picture;
 mod run_page;

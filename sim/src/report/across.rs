@@ -71,7 +71,7 @@ fn reference(across: &Across) -> Option<&OnEngine> {
 }
 
 /// Both sides of what differs in the first run that shows it, on each engine.
-fn disagreement(out: &mut String, compared: &Compared) {
+pub(super) fn disagreement(out: &mut String, compared: &Compared) {
     let _ = writeln!(out, "\nFAIL  {}: the engines tell different stories", compared.file);
     let mut told = Vec::new();
     for Disagreement { engine, seed, differences } in &compared.disagreements {
