@@ -275,7 +275,7 @@ impl Explored {
 /// SIGKILL cuts what runs, and a file would have to say whom: it proves nothing here.
 const NEVER_DRAWN: [&str; 1] = ["sigkill"];
 
-/// The seed under which a file that [`keep`] wrote shows its find; `None` if it is none.
+/// The seed under which a find shows what it was kept for, of the file's head; `None` if it is no find.
 pub fn seed_of(text: &str) -> Option<u64> {
     let again = text.lines().find(|line| line.starts_with("# again: sim run "))?;
     let (_, seed) = again.rsplit_once(" --seed ")?;

@@ -1,14 +1,14 @@
 //! Why was this pod still terminating? A run in so few words that they fit a screen: what told the process to go, who waited
 //! for whom and which clock let it go, how it ended and by when it had to, and what does not hold.
 //!
-//! It says what the story knows, in the words of the page ([`Summary`]), and judges nothing itself.
+//! It says what the story knows, in the words of the page, and judges nothing itself.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastcall_core::{DrainPolicy, Settings, Time};
+use lastcall_core::{DrainPolicy, Time};
 use serde::Serialize;
 
 use super::counted;
@@ -265,7 +265,7 @@ impl Held {
             for_ms: lasted.as_millis() as u64 as i64,
             times: its().count().max(1),
             waits_on: doing.waits_on().name(),
-            clock: Clock::of(doing, story.settings),
+            clock: Clock::of(doing, story),
             at_last,
             ended: reason.map(EndReason::name),
             ended_by_clock: reason.and_then(EndReason::clock),
@@ -321,26 +321,30 @@ impl Others {
 }
 
 impl Clock {
-    fn of(doing: Activity, settings: &Settings) -> Clock {
-        let limit = match doing {
-            _ if settings.drain_policy == DrainPolicy::Unbounded => {
-                return Clock::None { why: "the policy `unbounded` waits for every connection" };
+    fn of(doing: Activity, story: &Story) -> Clock {
+        let settings = story.settings;
+        match settings.drain_policy {
+            DrainPolicy::IdleAware => {}
+            DrainPolicy::Unbounded => return Clock::None { why: "the policy `unbounded` waits for every connection" },
+            DrainPolicy::Flat => {
+                return Clock::None {
+                    why: "the policy `flat` waits for every connection, up to handover_drain_timeout",
+                };
             }
-            _ if settings.drain_policy == DrainPolicy::Flat => {
-                return Clock::None { why: "the policy `flat` waits for every connection, and cuts it at its timeout" };
+        }
+        let (setting, limit) = match doing {
+            Activity::Handshake => ("session_init_timeout", settings.session_init_timeout),
+            Activity::Acquiring => ("worker_queue_timeout", settings.worker_queue_timeout),
+            Activity::Idle => ("idle_grace", settings.idle_grace),
+            Activity::IdleInTransaction => ("transaction_grace", settings.transaction_grace),
+            Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch => ("stall_grace", settings.stall_grace),
+            Activity::Closing => ("close_linger", settings.close_linger),
+            Activity::Executing if story.wall().is_some() => {
+                return Clock::None { why: "running work is cut by nothing but the wall" };
             }
-            Activity::Handshake => settings.session_init_timeout,
-            Activity::Acquiring => settings.worker_queue_timeout,
-            Activity::Idle => settings.idle_grace,
-            Activity::IdleInTransaction => settings.transaction_grace,
-            Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch => settings.stall_grace,
-            Activity::Closing => settings.close_linger,
             Activity::Executing => return Clock::None { why: "running work is never cut" },
         };
-        match doing.clock() {
-            Some(setting) => Clock::Runs { setting, limit_ms: limit.as_millis() as u64 },
-            None => Clock::None { why: "running work is never cut" },
-        }
+        Clock::Runs { setting, limit_ms: limit.as_millis() as u64 }
     }
 }
 
@@ -435,6 +439,14 @@ mod tests {
         }
         let told: Vec<_> = explained.held_by.iter().map(|held| (held.doing, held.alike)).collect();
         assert_eq!((told, explained.held_by[0].who.as_str()), (vec![("executing", 0), ("idle", 24)], "etl"));
+    }
+
+    #[test]
+    fn running_work_has_no_clock_and_says_so_if_it_has_a_wall() {
+        let clients = client("etl", 1, "{ query = \"10m\" }");
+        let text = explained(&file("handover_drain_timeout = \"1m\"", &clients, "code = 3")).text();
+        assert!(text.contains("no clock runs: running work is cut by nothing but the wall\n"), "{text}");
+        assert!(text.contains("ended: the wall fell; its client was told 57P01\n"), "{text}");
     }
 
     #[test]

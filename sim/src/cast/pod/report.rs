@@ -278,19 +278,6 @@ impl Activity {
             | Activity::Closing => Party::Client,
         }
     }
-
-    /// The setting whose clock runs meanwhile in a drain; none if no clock does.
-    pub const fn clock(self) -> Option<&'static str> {
-        match self {
-            Activity::Handshake => Some("session_init_timeout"),
-            Activity::Acquiring => Some("worker_queue_timeout"),
-            Activity::Idle => Some("idle_grace"),
-            Activity::IdleInTransaction => Some("transaction_grace"),
-            Activity::Executing => None,
-            Activity::StreamingOut | Activity::CopyIn | Activity::OpenBatch => Some("stall_grace"),
-            Activity::Closing => Some("close_linger"),
-        }
-    }
 }
 
 words! {
