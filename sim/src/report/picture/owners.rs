@@ -36,6 +36,8 @@ pub(crate) fn of(story: &Story) -> Vec<Option<usize>> {
     }
     let mut free: Vec<usize> = (0..is_taken.len()).filter(|index| !is_taken[*index]).collect();
     free.retain(|index| story.connections[*index].failed.is_none());
+    let late = LATE + story.latency;
+    let mut sent: Vec<Sent> = free.iter().map(|index| Sent::of(story, &story.connections[*index])).collect();
     for (stay, owner) in owners.iter_mut().enumerate().filter(|(_, owner)| owner.is_none()) {
         let (Some(accepted), Some(end)) = (accepted(stay), story.stays[stay].stages.last().map(|last| last.to)) else {
             continue;
@@ -51,40 +53,80 @@ pub(crate) fn of(story: &Story) -> Vec<Option<usize>> {
         if is_named {
             continue;
         }
-        let fitting = free.iter().enumerate().filter(|(_, index)| fits(index));
-        let unlike = |index: usize| unlike(story, &story.stays[stay], &story.connections[index]);
-        // Of several that are as like it, the first.
-        if let Some((place, _)) = fitting.min_by_key(|(_, index)| unlike(**index)) {
+        let heard = Heard::of(&story.stays[stay]);
+        let mut nearest: Option<(usize, usize)> = None;
+        for (place, _) in free.iter().enumerate().filter(|(_, index)| fits(index)) {
+            let unlike = heard.unlike(&sent[place], late);
+            // Of several that are as like it, the first.
+            if nearest.is_none_or(|(_, least)| unlike < least) {
+                nearest = Some((place, unlike));
+            }
+            if unlike == 0 {
+                break;
+            }
+        }
+        if let Some((place, _)) = nearest {
             *owner = Some(free.remove(place));
+            sent.remove(place);
         }
     }
     owners
 }
 
-/// How much of what the pod says of a connection its client did not do, and the other way round.
-fn unlike(story: &Story, stay: &Stay, connection: &Connection) -> usize {
-    let late = LATE + story.latency;
-    let is_asked =
-        |activity| !matches!(activity, Activity::Handshake | Activity::Acquiring | Activity::Idle | Activity::Closing);
-    let within = |from: Time, to: Time, at: Time| from <= at && at <= to;
-    let sent: Vec<Time> = story.requests_of(connection).map(|request| request.sent.at).take(MOST_COMPARED).collect();
-    let sent_anything = sent.iter().copied().chain(connection.fed.iter().map(|moment| moment.at));
-    let sent_anything: Vec<Time> = sent_anything.take(2 * MOST_COMPARED).collect();
-    let busy: Vec<(Time, Time)> = stay
-        .stages
-        .iter()
-        .filter(|stage| is_asked(stage.activity))
-        .map(|stage| (stage.from, stage.to))
-        .take(MOST_COMPARED)
-        .collect();
-    // A stage may follow from one before it. The first of some that touch is what a client asked for.
-    let begins = busy.iter().enumerate().filter(|(index, (from, _))| *index == 0 || busy[index - 1].1 < *from);
-    let unasked = begins.filter(|(_, (from, _))| !sent_anything.iter().any(|at| within(*at, *at + late, *from)));
-    let unheard = sent.iter().filter(|at| !busy.iter().any(|(from, to)| *from <= **at + late && *at <= to));
-    let is_in =
-        |stage: &crate::story::stays::Stage| !matches!(stage.activity, Activity::Handshake | Activity::Acquiring);
-    let began = usize::from(connection.began.is_some() != stay.stages.iter().any(is_in));
-    unasked.count() + unheard.count() + began
+/// What a client did on a connection.
+struct Sent {
+    /// Its session began.
+    began: bool,
+    requests: Vec<Time>,
+    /// These, and what is no whole request, in order.
+    anything: Vec<Time>,
+}
+
+impl Sent {
+    fn of(story: &Story, connection: &Connection) -> Sent {
+        let requests: Vec<Time> =
+            story.requests_of(connection).map(|request| request.sent.at).take(MOST_COMPARED).collect();
+        let fed = connection.fed.iter().map(|moment| moment.at).take(MOST_COMPARED);
+        let mut anything: Vec<Time> = requests.iter().copied().chain(fed).collect();
+        anything.sort_unstable();
+        Sent { began: connection.began.is_some(), requests, anything }
+    }
+}
+
+/// What the pod says of a connection.
+struct Heard {
+    /// It has logged in.
+    began: bool,
+    /// From when to when it did what a client must have asked for.
+    busy: Vec<(Time, Time)>,
+}
+
+impl Heard {
+    fn of(stay: &Stay) -> Heard {
+        let is_new = |activity| matches!(activity, Activity::Handshake | Activity::Acquiring);
+        let is_free = |activity| is_new(activity) || matches!(activity, Activity::Idle | Activity::Closing);
+        let busy = stay.stages.iter().filter(|stage| !is_free(stage.activity)).map(|stage| (stage.from, stage.to));
+        Heard {
+            began: stay.stages.iter().any(|stage| !is_new(stage.activity)),
+            busy: busy.take(MOST_COMPARED).collect(),
+        }
+    }
+
+    /// How much of it this client did not do, and the other way round.
+    fn unlike(&self, sent: &Sent, late: Duration) -> usize {
+        // A stage may follow from one before it. The first of some that touch is what a client asked for.
+        let is_first = |index: usize, from: Time| index == 0 || self.busy[index - 1].1 < from;
+        let begins = self.busy.iter().enumerate().filter(|(index, (from, _))| is_first(*index, *from));
+        let unasked = begins.filter(|(_, (from, _))| {
+            let first = sent.anything.partition_point(|at| *at + late < *from);
+            sent.anything.get(first).is_none_or(|at| at > from)
+        });
+        let unheard = sent.requests.iter().filter(|at| {
+            let first = self.busy.partition_point(|(_, to)| to < at);
+            self.busy.get(first).is_none_or(|(from, _)| *from > **at + late)
+        });
+        unasked.count() + unheard.count() + usize::from(self.began != sent.began)
+    }
 }
 
 /// Whether this is what the connection called itself. Asked of each pair: without a new string.
