@@ -10,7 +10,7 @@
 //! | `bounded-exit` | the process exited within the contract's bound | [`bounded_exit`] |
 //! | `answered-or-not-run` | every request was answered, or refused with a SQLSTATE and never began at a worker; none ran twice; a COMMIT is told done exactly if it was done | [`answered_or_not_run`] |
 //! | `clean-goodbye` | every closed client that was reading got a well-formed FATAL and then EOF, at a message boundary, exactly one | [`clean_goodbye`] |
-//! | `no-late-session` | no session began after lame duck; the refusal was 57P03 | [`no_late_session`] |
+//! | `no-late-session` | no session began after lame duck, and none was refused before; the refusal was 57P03 | [`no_late_session`] |
 //! | `cancel-works` | every cancel request reached its statement | [`cancel_works`] |
 //! | `one-record-each` | every session that began has exactly one end record, with the right reason and times; none is lost short of SIGKILL | [`one_record_each`] |
 //! | `nothing-leaks` | at exit no task, socket, worker session or registry entry is left | [`nothing_leaks`] |

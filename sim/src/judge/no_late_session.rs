@@ -1,10 +1,12 @@
-//! `no-late-session`: no session began after lame duck; the refusal was 57P03.
+//! `no-late-session`: no session began after lame duck, and none was refused in it; the refusal was 57P03.
 //!
 //! Late is a client that started to connect after lame duck, or whose startup packet came after it. One that was let in
 //! before, and waits for its worker, may have its session afterwards. A
 //! late one is told 57P03 or, if it never sent a whole startup packet, nothing; no other FATAL will do. It must reach
 //! the listener: that stays open to the end, for this answer and for cancel requests, so a connection that could not be
 //! opened while the process was there, had somebody to wait for, and the network was whole, breaks it too, from the signal on.
+//!
+//! And in the lame duck nobody is refused: load balancers need seconds to notice.
 //!
 //! The old policies stop accepting at the signal, and promise nothing here.
 
@@ -20,7 +22,20 @@ pub fn check(run: &Judged) -> Vec<Violation> {
         return Vec::new();
     };
     let since_signal = run.story.connections.iter().filter(|connection| connection.connecting >= signal);
-    since_signal.filter_map(|connection| refusal(run, signal, connection)).collect()
+    let early = run.story.connections.iter().filter_map(|connection| turned_away(run, signal, connection));
+    since_signal.filter_map(|connection| refusal(run, signal, connection)).chain(early).collect()
+}
+
+/// Somebody who was told that the process shuts down while it still had to serve new sessions.
+fn turned_away(run: &Judged, signal: Moment, connection: &Connection) -> Option<Violation> {
+    let told = connection.fatals.iter().find(|fatal| fatal.code == "57P03")?.moment;
+    let is_late = run.story.drains.iter().any(|drain| told.at >= drain.serves_until(run.settings));
+    let of_worker = run.story.worker_refuses_within(connection.connecting.at, told.at);
+    if is_late || of_worker || run.story.shot_before(told) {
+        return None;
+    }
+    let what = format!("{} was refused {}, before the lame duck was over", connection.conn, run.when(told.at));
+    Some(Violation::new(Promise::NoLateSession, what, [signal, connection.connecting, told]))
 }
 
 fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Violation> {
@@ -110,6 +125,15 @@ mod tests {
         assert_eq!(late.clone().fatal(66.0, "a.1", "57P03", None).judge(check), [""; 0]);
         assert_eq!(late.clone().eof(90.0, "a.1").judge(check), [""; 0]);
         assert_eq!(late.fatal(66.0, "a.1", "57P01", None).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn nobody_is_refused_in_the_lame_duck() {
+        let refused = |at: f64| signalled().connecting(at, "a.1").fatal(at, "a.1", "57P03", None).judge(check);
+        assert_eq!(refused(64.0), ["a.1#1 was refused 4s after the signal, before the lame duck was over"]);
+        assert_eq!(refused(65.0), [""; 0]);
+        let drained = Log::default().event(10.0, Event::Fault { what: Fault::WorkerDrain }).term(60.0);
+        assert_eq!(drained.connecting(64.0, "a.1").fatal(64.0, "a.1", "57P03", None).judge(check), [""; 0]);
     }
 
     #[test]
