@@ -4,7 +4,7 @@
 //! Judged is every connection that its client did not end itself. A FATAL inside another message, a second one, a reset
 //! before the EOF, an EOF without a FATAL, and a session that the process forgot (its exit told the client nothing)
 //! break it. A reset after FATAL and EOF does not: by then everything has been said. Neither a deploy nor an idle timeout is
-//! an administrator's doing: a FATAL for either must have a DETAIL that says so. The worker's own, which is passed on, need not.
+//! an administrator's doing: a FATAL for either must have a DETAIL that says so. Its text is PostgreSQL's own, which drivers know. The worker's own, which is passed on, need not.
 //!
 //! Before the startup packet is complete there is nobody to tell: such a connection may be closed without a word, also when
 //! the packet and the end of `session_init_timeout` cross; if it was told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
@@ -18,6 +18,14 @@ use crate::story::{Connection, FatalRead, Moment};
 
 /// The SQLSTATEs of an end by the drain, of a refusal by it, and of an idle timeout.
 const EXPLAINED: [&str; 3] = ["57P01", "57P03", "57P05"];
+
+/// PostgreSQL's own texts: drivers and pools know a FATAL by them.
+pub(super) const TEXTS: [(&str, &str); 4] = [
+    ("57P01", "terminating connection due to administrator command"),
+    ("57P03", "the database system is shutting down"),
+    ("57P05", "terminating connection due to idle-session timeout"),
+    ("53300", "sorry, too many clients already"),
+];
 
 /// At most one violation for each connection.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -63,6 +71,10 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     }
     if let Some(fatal) = told.filter(|fatal| is_unexplained(run, connection, fatal)) {
         return Some(("read a FATAL without a DETAIL", fatal.moment));
+    }
+    let foreign = |fatal: &&FatalRead| TEXTS.iter().any(|(code, text)| *code == fatal.code && *text != fatal.message);
+    if let Some(fatal) = told.filter(foreign) {
+        return Some(("read a FATAL with another text than PostgreSQL's", fatal.moment));
     }
     let given_up = connection.connecting.at + run.settings.session_init_timeout;
     let end = connection.reset.or(connection.eof.map(|(eof, _)| eof));
@@ -232,6 +244,20 @@ mod tests {
         assert_eq!(told(Fault::WorkerShutdown, "57P01"), 0);
         assert_eq!(told(Fault::WorkerDrain, "57P03"), 0);
         assert_eq!(told(Fault::WorkerDrain, "57P01"), 1);
+    }
+
+    #[test]
+    fn a_fatal_has_postgresqls_own_text() {
+        let told = |code: &str, message: &str| {
+            let (conn, code, message) = (conn("a.1"), code.to_owned(), message.to_owned());
+            let detail = WHY.map(str::to_owned);
+            let log = client().event(80.0, Event::FatalRead { conn, code, message, detail, mid_message: false });
+            log.eof(80.0, "a.1").judge(check).len()
+        };
+        for (code, text) in TEXTS {
+            assert_eq!((told(code, text), told(code, "the server is being deployed")), (0, 1), "{code}");
+        }
+        assert_eq!(told("08006", "the connection to the worker was lost"), 0);
     }
 
     #[test]

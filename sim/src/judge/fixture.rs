@@ -5,6 +5,7 @@ use std::time::Duration;
 use lastcall_core::{Settings, Time};
 use lastcall_world::Signal;
 
+use super::clean_goodbye::TEXTS;
 use super::{Judged, Violation};
 use crate::cast::history::{Conn, Entry, Event, History, Inserted, Login, Outcome, RequestKind, StatementEnd};
 use crate::cast::pod::Report;
@@ -143,8 +144,8 @@ impl Log {
     }
 
     pub(super) fn fatal(self, at: f64, name: &str, code: &str, detail: Option<&str>) -> Log {
+        let message = TEXTS.iter().find(|(of, _)| *of == code).map_or("broken", |(_, text)| text).to_owned();
         let (conn, code, detail) = (conn(name), code.to_owned(), detail.map(str::to_owned));
-        let message = "terminating connection".to_owned();
         self.event(at, Event::FatalRead { conn, code, message, detail, mid_message: false })
     }
 

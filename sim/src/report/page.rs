@@ -26,8 +26,8 @@ pub(super) fn page(shown: &Shown, summary: &Summary, picture: &Picture) -> Strin
     words(&mut body, shown, summary);
     guests(&mut body, shown, summary);
     body += "<section aria-labelledby=\"picture\"><h2 id=\"picture\">The picture</h2>\n\
-             <p class=\"hint\">A lane for the pod, each client and the worker, from left to right in time; time that is folded is hatched and \
-             says how long it is. Point at anything, tap it, or go there with Tab and the arrow keys: its details appear \
+             <p class=\"hint\">A lane for the pod, each client and the worker, from left to right in time; time that is \
+             folded lies between wavy lines, which say how long it is. Point at anything, tap it, or go there with Tab and the arrow keys: its details appear \
              below. Enter keeps them, Escape lets them go.</p>\n<div class=\"frame\">\n";
     body += &svg::part(picture, WIDE);
     body += &svg::part(picture, NARROW);

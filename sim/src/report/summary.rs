@@ -318,7 +318,21 @@ impl Guest {
     }
 }
 
-/// A duration in words, to the millisecond.
+/// A duration in words, to the millisecond; from a minute on to the second, because `14m 41ms` reads like 14 minutes and 41
+/// seconds. Exact times stand in the table.
 pub(crate) fn span(duration: Duration) -> String {
-    humantime::format_duration(Duration::from_millis(duration.as_millis() as u64)).to_string()
+    let unit = if duration < Duration::from_secs(60) { 1 } else { 1_000 };
+    let units = (duration.as_millis() as u64 + unit / 2) / unit;
+    humantime::format_duration(Duration::from_millis(units * unit)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_a_minute_on_a_duration_has_no_milliseconds() {
+        let spans = [41, 35_147, 59_999, 60_400, 840_041, 840_500].map(|millis| span(Duration::from_millis(millis)));
+        assert_eq!(spans, ["41ms", "35s 147ms", "59s 999ms", "1m", "14m", "14m 1s"]);
+    }
 }

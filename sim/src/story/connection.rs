@@ -54,6 +54,7 @@ pub(crate) struct Connection<'a> {
 pub(crate) struct FatalRead<'a> {
     pub(crate) moment: Moment,
     pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
     pub(crate) detail: Option<&'a str>,
     pub(crate) mid_message: bool,
 }

@@ -143,8 +143,8 @@ impl<'a> Story<'a> {
             Event::CancelSent { conn, tag } => {
                 self.request(moment, conn, tag, RequestKind::Query).cancels.push(moment);
             }
-            Event::FatalRead { conn, code, detail, mid_message, .. } => {
-                let fatal = FatalRead { moment, code, detail: detail.as_deref(), mid_message: *mid_message };
+            Event::FatalRead { conn, code, message, detail, mid_message } => {
+                let fatal = FatalRead { moment, code, message, detail: detail.as_deref(), mid_message: *mid_message };
                 self.connection(moment, conn).fatals.push(fatal);
             }
             Event::EofRead { conn, mid_message } => {
