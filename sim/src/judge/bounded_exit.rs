@@ -279,6 +279,17 @@ mod tests {
     }
 
     #[test]
+    fn that_its_worker_was_lost_is_no_answer_of_the_workers() {
+        let lost = |between: [&str; 2]| {
+            let what = Fault::Partition { between: between.map(str::to_owned) };
+            let log = idle().event(61.0, Event::Fault { what }).sent(62.0, "idle.1/2", Query);
+            let told = log.fatal(152.0, "idle.1", "08006", None);
+            holds(&told.ended(152.0, "idle.1/2", crate::judge::fixture::error("08006")).exit(153.0, 0))
+        };
+        assert!(lost(["pod", "worker"]) && !lost(["b", "pod"]));
+    }
+
+    #[test]
     fn a_wall_bounds_even_a_running_statement() {
         let running = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
         let walled = running.with(|settings| settings.handover_drain_timeout = Duration::from_secs(900));

@@ -56,6 +56,7 @@ mod tests {
     use super::*;
     use crate::cast::history::RequestKind::Query;
     use crate::cast::history::{Event, Fault, StatementEnd};
+    use crate::scenario::Span;
 
     fn running() -> Log {
         Log::default().session(1.0, "a.1").begun(2.0, "a.1/1", Query).term(60.0)
@@ -88,6 +89,15 @@ mod tests {
         let partition = |one: &str, other: &str| Fault::Partition { between: [one, other].map(str::to_owned) };
         assert_eq!(unheard(Event::Fault { what: partition("clients", "pod") }), 0);
         assert_eq!(unheard(Event::Fault { what: partition("b", "pod") }), 1);
+        let slow = |seconds| Fault::Latency {
+            between: ["pod", "worker"].map(str::to_owned),
+            latency: Span(Duration::from_secs(seconds)),
+        };
+        let late = |seconds| {
+            let log = running().event(69.0, Event::Fault { what: slow(seconds) }).cancel(70.0, "a.1/1");
+            log.out_of_time(200.0).judge(check).len()
+        };
+        assert_eq!((late(5), late(1)), (0, 1), "a cancel request that takes longer than 10 s is given up");
     }
 
     #[test]

@@ -148,6 +148,8 @@ fn unfinished(run: &Judged, connection: &Connection) -> Option<(&'static str, Mo
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::fixture::{Log, conn};
     use super::*;
     use crate::cast::history::{Event, Fault};
@@ -244,6 +246,16 @@ mod tests {
         assert_eq!(told(Fault::WorkerShutdown, "57P01"), 0);
         assert_eq!(told(Fault::WorkerDrain, "57P03"), 0);
         assert_eq!(told(Fault::WorkerDrain, "57P01"), 1);
+    }
+
+    #[test]
+    fn the_wall_does_not_wait_for_who_reads_slowly() {
+        let reset = |wall: u64| {
+            let log = client().with(|settings| settings.handover_drain_timeout = Duration::from_secs(wall));
+            let slow = log.event(61.0, Event::ReadingSlowed { conn: conn("a.1") });
+            slow.exit(75.0, 3).reset(160.0, "a.1").judge(check).len()
+        };
+        assert_eq!((reset(1), reset(900)), (0, 1));
     }
 
     #[test]

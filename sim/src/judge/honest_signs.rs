@@ -346,8 +346,8 @@ mod tests {
 
     use super::super::fixture::{Log, conn, error};
     use super::*;
-    use crate::cast::history::Event;
     use crate::cast::history::RequestKind::Query;
+    use crate::cast::history::{Event, Fault};
     use crate::cast::pod::report::Left;
 
     fn client() -> Log {
@@ -421,6 +421,26 @@ mod tests {
         let probed = |live| drained_after(Event::LivenessProbed { live });
         assert_eq!(probed(true).judge(check), [""; 0]);
         assert_eq!(probed(false).judge(check), ["/livez said dead 10s after the signal"]);
+    }
+
+    #[test]
+    fn a_drain_may_be_over_before_its_answer_comes_and_a_refused_one_excuses_nothing() {
+        let asked = || Log::default().event(10.0, Event::DrainAsked { begin: true });
+        let answered = Event::DrainAnswered { begin: true, status: None };
+        let exited = || Event::PodExited { code: 0, tasks: Vec::new() };
+        assert!(holds(&asked().event(10.02, exited()).event(10.05, answered.clone())));
+        assert!(holds(&asked().event(60.0, exited())), "nothing is known of its answer");
+        assert!(!holds(&asked().event(10.05, answered).event(60.0, exited())));
+    }
+
+    #[test]
+    fn a_kubelet_that_is_cut_off_hears_late_or_nothing() {
+        let probed = |between: [&str; 2]| {
+            let what = Fault::Partition { between: between.map(str::to_owned) };
+            let log = Log::default().event(50.0, Event::Fault { what }).ready(55.0, false);
+            log.term(60.0).ready(70.0, true).event(71.0, Event::LivenessProbed { live: false }).judge(check).len()
+        };
+        assert_eq!((probed(["kubelet", "pod"]), probed(["clients", "pod"])), (0, 3));
     }
 
     fn drained_after(event: Event) -> Log {

@@ -202,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_which_the_rest_was_lost_was_not_cut() {
+        let lost = |between: [&str; 2]| {
+            let what = Fault::Partition { between: between.map(str::to_owned) };
+            let log =
+                running().statement_ended(70.0, "etl.1/1", StatementEnd::Complete).event(70.0, Event::Fault { what });
+            log.ended(160.0, "etl.1/1", Outcome::Lost).judge(check).len()
+        };
+        assert_eq!((lost(["pod", "worker"]), lost(["pod", "b"])), (0, 1));
+    }
+
+    #[test]
     fn a_statement_that_is_answered_after_the_signal_was_not_cut() {
         assert_eq!(running().complete(10_000.0, "etl.1/1").goodbye(10_000.0, "etl.1").judge(check), [""; 0]);
     }

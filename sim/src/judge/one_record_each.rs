@@ -632,6 +632,35 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_in_the_lame_duck_crosses_who_leaves_then_and_not_before() {
+        let left = |at: f64| {
+            let log = client().with(|settings| settings.handover_drain_timeout = Duration::from_secs(2));
+            log.left(at, "a.1", "close").recorded(at, "a.1", EndReason::Wall).judge(check).len()
+        };
+        assert_eq!((left(62.0), left(61.0)), (0, 1));
+    }
+
+    #[test]
+    fn who_leaves_with_something_unread_resets_its_connection() {
+        let left = |client: &str| {
+            let what = Fault::Notify { client: client.to_owned(), count: 9, bytes: 9 };
+            let log = self::client().event(61.0, Event::Fault { what }).left(62.0, "a.1", "disconnect");
+            log.recorded(62.0, "a.1", EndReason::ClientReset).judge(check).len()
+        };
+        assert_eq!((left("a"), left("b")), (0, 1));
+    }
+
+    #[test]
+    fn a_record_says_whose_session_it_was_and_how_much_it_asked() {
+        let done = || client().answered(62.0, 63.0, "a.1/1", Query).goodbye(80.0, "a.1");
+        assert_eq!(done().judge(check), [""; 0]);
+        assert_eq!(done().but_recorded(|record| record.login.user.push('x')).judge(check).len(), 1);
+        for statements in [0, 2] {
+            assert_eq!(done().but_recorded(|record| record.statements = statements).judge(check).len(), 1);
+        }
+    }
+
+    #[test]
     fn a_goodbye_that_is_held_on_its_way_ends_nothing_yet() {
         let between = ["clients", "pod"].map(str::to_owned);
         let held = client().event(61.0, Event::Fault { what: Fault::Hold { between } });
