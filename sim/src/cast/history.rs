@@ -3,6 +3,7 @@
 //! Every host of the simulation appends what it saw, stamped with simulated time, in the order in which it happened. Nothing
 //! here knows which control plane ran. Two runs of the same scenario and seed write the same bytes ([`History::to_lines`]).
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -273,6 +274,8 @@ pub enum Event {
     Panicked { task: String, message: String },
     /// The run was stopped at its limit of simulated time.
     OutOfTime,
+    /// The simulator stopped the run because its log was full: with so many events of this client's, the most of any.
+    OutOfBudget { client: String, events: u64 },
 }
 
 fn display<T: std::fmt::Display, S: serde::Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
@@ -325,6 +328,9 @@ impl History {
     }
 }
 
+/// Events that a run may have; few in a unit test. Fifty clients that ask every thirty seconds for a day make less than a million.
+pub const MAX_EVENTS: usize = if cfg!(test) { 20_000 } else { 5_000_000 };
+
 /// Where the hosts of a run append what they see. Clones share one log.
 #[derive(Clone)]
 pub struct Recorder {
@@ -341,6 +347,8 @@ struct Log {
     signalled: bool,
     /// Called once, when the pod has exited or was killed.
     pod_gone: Option<Box<dyn FnOnce() + Send>>,
+    /// Called once, when the log is full.
+    full: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Default for Recorder {
@@ -355,6 +363,11 @@ impl Recorder {
         let gone = matches!(event, Event::PodExited { .. } | Event::Killed);
         let told = {
             let mut log = self.log();
+            if log.entries.len() == MAX_EVENTS {
+                let tell = log.full.take();
+                drop(log);
+                return tell.into_iter().for_each(|tell| tell());
+            }
             debug_assert!(log.entries.last().is_none_or(|last| last.at <= at), "time went back");
             log.gone |= gone;
             log.signalled |= matches!(event, Event::SignalSent { .. });
@@ -385,6 +398,32 @@ impl Recorder {
     /// Whether a signal was sent to the pod.
     pub fn is_pod_signalled(&self) -> bool {
         self.log().signalled
+    }
+
+    /// Calls `tell` when nothing more can be appended.
+    pub fn on_full(&self, tell: impl FnOnce() + Send + 'static) {
+        self.log().full = Some(Box::new(tell));
+    }
+
+    /// Says so, in the place of the last event, if the log is full.
+    pub fn close_if_full(&self) {
+        let mut log = self.log();
+        if log.entries.len() < MAX_EVENTS {
+            return;
+        }
+        let mut of_clients = BTreeMap::<&str, u64>::new();
+        for entry in &log.entries {
+            if let Event::RequestSent { conn, .. } | Event::RequestEnded { conn, .. } | Event::BatchFed { conn } =
+                &entry.event
+            {
+                *of_clients.entry(conn.client.as_str()).or_default() += 1;
+            }
+        }
+        let busiest = of_clients.into_iter().max_by_key(|(_, events)| *events);
+        let (client, events) = busiest.map(|(client, events)| (client.to_owned(), events)).unwrap_or_default();
+        if let Some(last) = log.entries.last_mut() {
+            last.event = Event::OutOfBudget { client, events };
+        }
     }
 
     /// Calls `tell` when the pod exits or is killed.

@@ -117,6 +117,8 @@ struct Progress {
     /// Everything that the scenario lets happen has happened.
     events_done: bool,
     pod_gone: bool,
+    /// The log takes no more.
+    full: bool,
 }
 
 fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
@@ -124,7 +126,7 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
     let limit = limit(scenario, settings);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
-    let progress = Progress { clients_left, events_done: false, pod_gone: false };
+    let progress = Progress { clients_left, events_done: false, pod_gone: false, full: false };
     let worker = worker::Worker::default();
     let shared = Shared { recorder: recorder.clone(), progress: Watched::new(progress) };
     let world = Arc::new(Mutex::new(None));
@@ -164,6 +166,7 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
     if !matches!(ending, Ending::Finished { .. }) {
         recorder.record(ending.at(), Event::OutOfTime);
     }
+    recorder.close_if_full();
     Run {
         history: recorder.take_history(),
         ending,
@@ -222,12 +225,17 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
     }
     let watch = shared.clone();
     shared.recorder.on_pod_gone(move || watch.change(|progress| progress.pod_gone = true));
+    let watch = shared.clone();
+    shared.recorder.on_full(move || watch.change(|progress| progress.full = true));
     let mut progress = shared.progress.subscribe();
     let over = |progress: &Progress| {
         let happened = if ends_pod { progress.pod_gone } else { progress.events_done };
-        progress.clients_left == 0 && happened
+        progress.full || progress.clients_left == 0 && happened
     };
     std::future::poll_fn(|cx| progress.poll_until(over, cx)).await;
+    if shared.progress.value().full {
+        return world.finish();
+    }
     // A network whose packets take seconds has not come to rest when everybody has ended.
     let rests_by = world.now() + REST;
     loop {
@@ -292,6 +300,21 @@ mod tests {
             judge(&pod::last_call(), &file, None, EngineName::Turmoil, &|_, _, _, _| unreachable!("nothing was run"));
         assert_eq!(judgement.verdict, Verdict::NotSupported(vec!["packet loss", "restarts"]));
         assert!(judgement.simulated.is_zero());
+    }
+
+    #[test]
+    fn a_run_that_fills_the_log_is_stopped_and_the_busiest_client_is_named() {
+        let text = "title = 't'\n[[client]]\nname = 'calm'\nsteps = ['connect', { query = '1s' }, { idle = 'forever' }]\n\
+                    [[client]]\nname = 'hog'\nsteps = ['connect', { pipeline = [{ query = '0' }], repeat = 'forever' }]\n\
+                    [[event]]\nat = '24h'\ndo = 'sigterm'\n[expect]\nexit = { within = '31s' }\n";
+        let file = ScenarioFile { path: "t.toml".into(), scenario: parse("t.toml", text).expect("it is a good file") };
+        for engine in [EngineName::TurmoilNet, EngineName::Turmoil] {
+            let trial = crate::judge::gate::trial(&pod::last_call(), &file, 1, engine, None);
+            let broke: Vec<_> = trial.failures.iter().map(|failure| failure.broke.as_str()).collect();
+            assert_eq!(broke, ["budget"], "{}", engine.name());
+            assert!(trial.failures[0].what.contains("hog"), "{}", trial.failures[0].what);
+            assert!(trial.simulated < Duration::from_secs(3600));
+        }
     }
 
     #[test]

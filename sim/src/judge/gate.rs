@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lastcall_core::Settings;
 
-use crate::cast::history::History;
+use crate::cast::history::{History, MAX_EVENTS};
 use crate::cast::pod::{Pod, Report};
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::compare::Facts;
@@ -278,6 +278,15 @@ fn expectations(scenario: &Scenario) -> usize {
 
 /// What does not hold in a run under the file's own settings.
 fn failures_of(scenario: &Scenario, run: &Judged, seed: u64) -> Vec<Failure> {
+    // What came behind is not known: nothing can be judged.
+    if let Some((stopped, client, events)) = run.story.out_of_budget {
+        let what = format!(
+            "a run may have {MAX_EVENTS} events, and this one has more: {events} of them are requests of {client:?} and their \
+             ends. Let it ask less often, or end earlier"
+        );
+        let evidence = timeline::of(&run.story, &[stopped.index]);
+        return vec![Failure { broke: "budget".to_owned(), what, evidence, seed, more_seeds: 0 }];
+    }
     let broken = check_promises(run).into_iter().map(|violation| Failure {
         broke: violation.promise.to_string(),
         what: violation.what,

@@ -108,6 +108,8 @@ pub struct Story<'a> {
     pub(crate) report: Option<&'a DrainReport>,
     /// The kubelet's SIGKILL.
     pub(crate) killed: Option<Moment>,
+    /// When the log was full, with how many events of which client.
+    pub(crate) out_of_budget: Option<(Moment, &'a str, u64)>,
     /// The last entry.
     pub(crate) last: Option<Moment>,
     by_conn: BTreeMap<&'a Conn, usize>,

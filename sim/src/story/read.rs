@@ -51,6 +51,7 @@ impl<'a> Story<'a> {
             tasks_left: &[],
             report: None,
             killed: None,
+            out_of_budget: None,
             last: None,
             by_conn: BTreeMap::new(),
             by_tag: IndexMap::new(),
@@ -237,6 +238,7 @@ impl<'a> Story<'a> {
             | Event::ConnectionLeft { .. }
             | Event::LivenessProbed { live: true }
             | Event::OutOfTime => {}
+            Event::OutOfBudget { client, events } => self.out_of_budget = Some((moment, client, *events)),
         }
     }
 

@@ -59,7 +59,7 @@ impl<'a> Stays<'a> {
                     self.all[index].left = Some(left);
                 }
             }
-            Event::PodExited { .. } | Event::Killed | Event::OutOfTime => self.end_at(at),
+            Event::PodExited { .. } | Event::Killed | Event::OutOfTime | Event::OutOfBudget { .. } => self.end_at(at),
             _ => {}
         }
     }

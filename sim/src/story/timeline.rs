@@ -276,7 +276,7 @@ impl<'a> Speaker<'a> {
                 Fault::PodStopped | Fault::PodGoesOn => Who::Kubelet,
                 _ => Who::Network,
             },
-            Event::OutOfTime => Who::Simulator,
+            Event::OutOfTime | Event::OutOfBudget { .. } => Who::Simulator,
         }
     }
 
@@ -425,6 +425,9 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::Killed => "sends SIGKILL".to_owned(),
         Event::Panicked { task, message } => format!("task {task} panics: {message}"),
         Event::OutOfTime => "stops the run".to_owned(),
+        Event::OutOfBudget { client, .. } => {
+            format!("stops the run: its log is full, most of it of {client}'s requests")
+        }
     }
 }
 
