@@ -494,11 +494,11 @@ fn each_run(
     must_be_built(options.engine)?;
     for file in load_to_try(&[file.to_owned()])? {
         for engine in options.engine.list() {
-            if let Err(complaint) = must_be_supported(&file, engine) {
+            if let Some(lacks) = unsupported(&file, engine) {
                 if options.engine != Engines::All {
-                    return Err(complaint);
+                    return Err(format!("error: {lacks}"));
                 }
-                anstream::eprintln!("{}", complaint.replacen("error", "warning", 1));
+                anstream::eprintln!("warning: {lacks}");
                 continue;
             }
             if options.engine == Engines::All {
@@ -547,12 +547,14 @@ fn write_reports(
 
 /// What the engine can't play can't be shown.
 fn must_be_supported(file: &ScenarioFile, engine: EngineName) -> Result<(), Complaint> {
-    match run::lacks(&file.scenario, engine).as_slice() {
-        [] => Ok(()),
-        lacks => {
-            Err(format!("error: {} is not supported by {}: {}", file.path.display(), engine.name(), lacks.join(", ")))
-        }
-    }
+    unsupported(file, engine).map_or(Ok(()), |lacks| Err(format!("error: {lacks}")))
+}
+
+/// What the engine lacks for this file, in a sentence; none if it can play it.
+fn unsupported(file: &ScenarioFile, engine: EngineName) -> Option<String> {
+    let lacks = run::lacks(&file.scenario, engine);
+    (!lacks.is_empty())
+        .then(|| format!("{} is not supported by {}: {}", file.path.display(), engine.name(), lacks.join(", ")))
 }
 
 /// What is allowed and probably not meant.

@@ -377,7 +377,7 @@ fn list(promises: &BTreeSet<Promise>) -> String {
     promises.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn judged<'a>(pod: &'a Arc<dyn Pod>, run: &'a Run, scenario: &'a Scenario) -> Judged<'a> {
+pub(crate) fn judged<'a>(pod: &'a Arc<dyn Pod>, run: &'a Run, scenario: &'a Scenario) -> Judged<'a> {
     Judged::new(pod.reports(), &run.history, &run.settings, run.termination_grace, run.resolution).of_file(scenario)
 }
 

@@ -264,18 +264,15 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         }
     };
     // Cancel requests come on connections of their own, and until they are read nobody knows what they bring.
-    let cancels = story.requests.iter().flat_map(|request| &request.cancels);
-    let unread = cancels.filter(|cancel| apart(heard(cancel.at), signal.at) <= slack).count();
+    let sent =
+        || story.requests.iter().flat_map(|request| request.cancels.iter().map(move |cancel| (request, cancel.at)));
+    let unread = sent().filter(|(_, at)| apart(heard(*at), signal.at) <= slack).count();
     let most = at_most.count() + unread;
     compare("connections at the signal", report.connections_at_signal, at_least.count(), most);
     // Of a cancel request that never arrives there may be a connection.
-    let lost =
-        |request: &&Request, at: Time| story.outages.of_client(story.connection_of(request).conn, at, at + slack);
-    let lost_cancels = story
-        .requests
-        .iter()
-        .flat_map(|request| request.cancels.iter().filter(move |cancel| lost(&request, cancel.at)));
-    let lost_cancels = lost_cancels.count();
+    let lost = sent()
+        .filter(|(request, at)| story.outages.of_client(story.connection_of(request).conn, *at, *at + slack))
+        .count();
     for reason in EndReason::ALL.into_iter().filter(|_| run.has(Report::EndRecords)) {
         let ended: Vec<Time> = story
             .records
@@ -284,7 +281,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
             .map(|(_, record)| record.ended)
             .collect();
         let least = ended.iter().filter(|ended| **ended > after).count();
-        let most = ended.iter().filter(|ended| **ended >= before).count() + without_session + lost_cancels;
+        let most = ended.iter().filter(|ended| **ended >= before).count() + without_session + lost;
         let said = report.ended_by.get(reason.name()).copied().unwrap_or(0);
         compare(&format!("ended by {reason}"), said, least, most);
     }
@@ -295,8 +292,6 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         *told > after && !story.worker_refuses_within(it.connecting.at, *told)
     });
     compare("refused", report.refused, at_least.count(), without_session.max(refused().count()));
-    let sent =
-        || story.requests.iter().flat_map(|request| request.cancels.iter().map(move |cancel| (request, cancel.at)));
     let arrived =
         |request: &Request, at| story.outages.arrived(story.connection_of(request).conn, at, slack).unwrap_or(exit.at);
     // One that came too late for its statement was of no use to anybody, and perhaps not counted.

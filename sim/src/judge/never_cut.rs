@@ -82,8 +82,9 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
     let story = &run.story;
     let over = statement.end.map_or(ended, |(end, _)| end.min(ended));
     let condemning = run.killed.contains(connection.conn.client.as_str());
+    let is_deaf = connection.deaf_at(ended).is_some();
     // Nobody looked into its machine.
-    let unknown = connection.unread.is_none() && connection.deaf_at(ended).is_some() && connection.ending().is_none();
+    let unknown = connection.unread.is_none() && is_deaf && connection.ending().is_none();
     story.crashed(statement)
         || story.quit().is_some_and(|quit| quit < ended)
         || story.killed.is_some_and(|killed| killed <= ended && story.outages.of_worker(killed.at, killed.at))
@@ -91,18 +92,16 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || connection.left_before(ended)
         || run.at_wall(ended)
         || run.at_wall(over)
-        || connection.garbage.is_some() && story.outages.worker_lost(statement.began.at, ended.at)
-        || connection.garbage.is_some() && connection.deaf_at(ended).is_some()
-        || fatal.is_none() && story.outages.worker_lost(statement.began.at, ended.at)
+        || connection.garbage.is_some() && is_deaf
         || fatal.or(connection.unread.flatten()) == Some(WORKER_MALFORMED)
             && story.garbled(connection, statement.began.at, ended.at)
-        || (fatal == Some(WORKER_LOST) || connection.deaf_at(ended).is_some())
+        || (connection.garbage.is_some() || is_deaf || fatal.is_none_or(|fatal| fatal == WORKER_LOST))
             && story.outages.worker_lost(statement.began.at, ended.at)
         || [over, ended]
             .iter()
             .any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GIVEN_UP)
         || unknown && story.killed.is_none()
-        || (fatal.is_some() || connection.unread.flatten().is_some() || connection.deaf_at(ended).is_some())
+        || (fatal.is_some() || connection.unread.flatten().is_some() || is_deaf)
             && story.dismissed(connection, statement.began.at, ended.at)
 }
 

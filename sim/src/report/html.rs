@@ -1,6 +1,6 @@
 //! Text for HTML and SVG. Names and messages come from clients and servers and may be anything: they pass through here.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Text inside an element or a quoted attribute. Control characters, which a document can't hold, become spaces; those that
 /// turn the direction of writing are shown as what they are, or a name could rearrange the line that it stands in.
@@ -9,23 +9,26 @@ pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                '\n' => f.write_str("\n")?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-                    f.write_str("\u{fffd}")?
-                }
-                character if character.is_control() => f.write_str(" ")?,
-                character => write!(f, "{character}")?,
-            }
-        }
-        Ok(())
+        escape(f, self.0, |_| ' ')
     }
+}
+
+/// Writes text of an element or a quoted attribute, with what `control` makes of each control character but the line's end.
+pub(super) fn escape(f: &mut fmt::Formatter<'_>, text: &str, control: impl Fn(char) -> char) -> fmt::Result {
+    for character in text.chars() {
+        match character {
+            '&' => f.write_str("&amp;")?,
+            '<' => f.write_str("&lt;")?,
+            '>' => f.write_str("&gt;")?,
+            '"' => f.write_str("&quot;")?,
+            '\'' => f.write_str("&#39;")?,
+            '\n' => f.write_char('\n')?,
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => f.write_char('\u{fffd}')?,
+            character if character.is_control() => f.write_char(control(character))?,
+            character => f.write_char(character)?,
+        }
+    }
+    Ok(())
 }
 
 /// At most so many characters; what was cut shows as an ellipsis.

@@ -7,7 +7,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{across, counted, failed, is_green, unmet_by_all};
+use super::{across, counted, failed, html, is_green, unmet_by_all};
 use crate::across::{Across, OnEngine};
 use crate::explore::Explored;
 use crate::judge::gate::Verdict;
@@ -46,7 +46,7 @@ pub fn of_engines(across: &Across, wall: Duration) -> String {
 /// A case for each promise. A promise that no run could have broken is skipped.
 pub fn of_explored(explored: &Explored, wall: Duration) -> String {
     // Another process is not asked here.
-    let promises = Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun);
+    let promises = Promise::of_one_run();
     let mut cases: Vec<Case> = promises
         .map(|promise| {
             let outcome = match explored.occasions.of_promise(promise) {
@@ -180,7 +180,7 @@ impl Suite {
                     writeln!(out, ">\n      <skipped message=\"{}\"/>\n    </testcase>", Xml(why))
                 }
                 Outcome::Failed(Failure { kind, message, text }) => {
-                    let message = super::html::short(message, MOST_MESSAGE);
+                    let message = html::short(message, MOST_MESSAGE);
                     let (message, kind, text) = (Xml(&message), Xml(kind), Xml(text.trim()));
                     writeln!(
                         out,
@@ -200,23 +200,8 @@ struct Xml<'a>(&'a str);
 
 impl fmt::Display for Xml<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                // In an attribute these are read as spaces, which is as good.
-                '\n' | '\t' => f.write_char(character)?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-                    f.write_char('\u{fffd}')?
-                }
-                character if character.is_control() => f.write_char('\u{fffd}')?,
-                character => f.write_char(character)?,
-            }
-        }
-        Ok(())
+        // In an attribute a tab is read as a space, which is as good.
+        html::escape(f, self.0, |control| if control == '\t' { control } else { '\u{fffd}' })
     }
 }
 

@@ -9,7 +9,7 @@ use super::svg;
 use crate::cast::pod::Pod;
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::Judged;
-use crate::judge::gate::Failure;
+use crate::judge::gate::{self, Failure};
 use crate::scenario::ScenarioFile;
 
 /// A run, and which it is.
@@ -30,9 +30,7 @@ impl<'a> Shown<'a> {
         seed: u64,
         engine: EngineName,
     ) -> Shown<'a> {
-        let judged = Judged::new(pod.reports(), &run.history, &run.settings, run.termination_grace, run.resolution)
-            .of_file(&file.scenario);
-        Shown { file, seed, engine, judged }
+        Shown { file, seed, engine, judged: gate::judged(pod, run, &file.scenario) }
     }
 
     /// The file's path, as it was given.

@@ -71,7 +71,9 @@ impl Summary {
         }
         let names: Vec<&str> = broken.iter().map(|broken| broken.what.as_str()).collect();
         let verdict = match names.as_slice() {
-            [] => format!("Everything holds: {} promises, and all that the file expects.", Promise::ALL.len() - 1),
+            [] => {
+                format!("Everything holds: {} promises, and all that the file expects.", Promise::of_one_run().count())
+            }
             [one] => format!("One thing does not hold: {one}."),
             many => format!("{} things do not hold: {}.", many.len(), many.join(", ")),
         };

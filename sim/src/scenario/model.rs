@@ -266,3 +266,10 @@ choices! {
         SameSeedSameRun = "same-seed-same-run",
     }
 }
+
+impl Promise {
+    /// Those that one run alone can break; the other takes two.
+    pub fn of_one_run() -> impl Iterator<Item = Promise> {
+        Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun)
+    }
+}
