@@ -178,6 +178,10 @@ struct ExploreOptions {
     /// Where scenarios are kept that break a promise.
     #[arg(long, default_value = "scenarios/found")]
     out: PathBuf,
+    /// A folder of scenarios that reached what is rarely reached: three of four are then drawn by changing one of them, and
+    /// what reaches more is added. Files of your own may be in it.
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
     /// How long one of them may be made smaller.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     shrink: Duration,
@@ -375,6 +379,7 @@ fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
         seeds: if options.time.is_some() { u64::MAX } else { options.seeds },
         shard: explore::shard(options.shard.as_deref(), std::env::var("JOB_COMPLETION_INDEX").ok().as_deref())?,
         out: options.out.clone(),
+        corpus: options.corpus.clone(),
     };
     let bar = match options.time {
         None => progress(usize::try_from(options.seeds).unwrap_or(usize::MAX), "runs"),

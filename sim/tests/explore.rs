@@ -20,7 +20,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn asked(seeds: u64, out: PathBuf) -> Asked {
-    Asked { from: 1, seeds, shard: (0, 1), out }
+    Asked { from: 1, seeds, shard: (0, 1), out, corpus: None }
 }
 
 #[test]

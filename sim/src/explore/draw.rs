@@ -11,9 +11,10 @@ use lastcall_core::Settings;
 use lastcall_core::settings::{Kind, SETTINGS, print_duration};
 
 use crate::scenario::draw::{Drawn, step};
-use crate::scenario::{Action, Span, Step, Word};
+use crate::scenario::{Action, Scenario, Span, Step, Word};
 use crate::stage::random::Stream;
 
+use super::mutate::mutant;
 use super::text::Draft;
 
 /// Drawings that don't fit together are thrown away; after so many the defaults are left as they are.
@@ -29,12 +30,23 @@ const SOON: u32 = 120_000;
 
 /// The scenario of this seed, as it stands in a file.
 pub fn scenario(seed: u64) -> String {
-    let mut dice = Dice(Stream::new(seed, "explore", "scenario"));
+    anew(&mut Dice::new(seed), seed)
+}
+
+/// The scenario of this seed where there are some that reached something rare: three times in four one of those, changed.
+pub(super) fn beside(seed: u64, drafts: &[Draft]) -> String {
+    let mut dice = Dice::new(seed);
+    let steered = !drafts.is_empty() && !dice.once_in(4);
+    let mutant = steered.then(|| mutant(&mut dice, drafts)).flatten();
+    mutant.unwrap_or_else(|| anew(&mut dice, seed))
+}
+
+fn anew(dice: &mut Dice, seed: u64) -> String {
     let mut draft = Draft::new(&format!("Seed {seed} of the explorer"));
     let settings = dice.settings(&mut draft);
-    let mut plan = Plan::new(&mut dice, &settings);
-    plan.clients(&mut dice, &mut draft);
-    plan.events(&mut dice, &mut draft);
+    let mut plan = Plan::new(dice, &settings);
+    plan.clients(dice, &mut draft);
+    plan.events(dice, &mut draft);
     draft.to_string()
 }
 
@@ -44,20 +56,30 @@ fn whole(time: Duration) -> Duration {
 }
 
 /// Random numbers, in the forms that are needed here.
-struct Dice(Stream);
+pub(super) struct Dice(Stream);
 
 impl Dice {
-    fn below(&mut self, limit: u32) -> u32 {
+    /// Those of a seed.
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice(Stream::new(seed, "explore", "scenario"))
+    }
+
+    pub(super) fn below(&mut self, limit: u32) -> u32 {
         u32::try_from(self.0.below(u64::from(limit))).expect("as small as its bound")
     }
 
+    /// A place in a list of so many; 0 if it is empty.
+    pub(super) fn place(&mut self, length: usize) -> usize {
+        self.below(u32::try_from(length.max(1)).expect("a short list")) as usize
+    }
+
     /// Whether something happens that does so once in `times`.
-    fn once_in(&mut self, times: u32) -> bool {
+    pub(super) fn once_in(&mut self, times: u32) -> bool {
         self.below(times) == 0
     }
 
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(u32::try_from(choices.len()).expect("a short list")) as usize]
+    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.place(choices.len())]
     }
 
     /// Each of them with the same chance to be there, at least one.
@@ -76,8 +98,19 @@ impl Dice {
         Duration::from_millis(self.below(most.min(magnitude) + 1).into())
     }
 
+    /// How a client connects that begins at `start`; now and then so that its startup packet leaves then, and not its SYN.
+    fn connect(&mut self, start: &mut Duration) -> String {
+        if !start.is_zero() && self.once_in(4) {
+            let pause = self.millis(20_000).min(*start);
+            *start -= pause;
+            return format!("{{ connect = {{ pause = \"{}\" }} }}", Span(pause));
+        }
+        let connect = Word::of("connect").expect("clients connect");
+        if self.once_in(4) { step(connect, &mut |limit| self.below(limit)) } else { "\"connect\"".to_owned() }
+    }
+
     /// Some of the settings otherwise than by default, so that they fit together; half of the time all as they are.
-    fn settings(&mut self, draft: &mut Draft) -> Settings {
+    pub(super) fn settings(&mut self, draft: &mut Draft) -> Settings {
         for _ in 0..ATTEMPTS {
             let mut settings = Settings::default();
             if self.once_in(2) {
@@ -119,8 +152,9 @@ impl Dice {
                 _ => {
                     let default = settings.setting(name)?.parse::<Span>().ok()?.0;
                     let usual = if default.is_zero() { Duration::from_secs(60) } else { default };
-                    let part = usual / self.one_of(&[1, 2, 5, 15, 60, 300]);
-                    print_duration(whole(part).max(Duration::from_millis(1)))
+                    let (times, parts) =
+                        self.one_of(&[(1, 300), (1, 60), (1, 15), (1, 5), (1, 2), (1, 1), (2, 1), (6, 1)]);
+                    print_duration(whole(usual * times / parts).max(Duration::from_millis(1)))
                 }
             },
         })
@@ -128,7 +162,7 @@ impl Dice {
 }
 
 /// What a scenario is drawn along.
-struct Plan {
+pub(super) struct Plan {
     /// When the pod is told to stop.
     signal: Duration,
     /// Moments at which something is decided.
@@ -146,6 +180,16 @@ impl Plan {
             0 => dice.millis(SOON),
             _ => Duration::from_millis(dice.one_of(&[1, 1_000, 10_000, 30_000, 60_000])),
         };
+        Plan::around(dice, settings, signal)
+    }
+
+    /// The one along which this scenario goes.
+    pub(super) fn of(dice: &mut Dice, scenario: &Scenario, settings: &Settings) -> Plan {
+        let ends = scenario.events.iter().find(|event| event.action.ends_pod());
+        Plan::around(dice, settings, ends.map_or(Duration::ZERO, |event| event.at.0))
+    }
+
+    fn around(dice: &mut Dice, settings: &Settings, signal: Duration) -> Plan {
         let wall = [
             Some(settings.handover_drain_timeout).filter(|wall| !wall.is_zero()),
             settings.termination_grace.map(|grace| grace.saturating_sub(settings.teardown_budget)),
@@ -170,7 +214,7 @@ impl Plan {
     }
 
     /// A moment: at an edge, or beside one, or any.
-    fn moment(&self, dice: &mut Dice) -> Duration {
+    pub(super) fn moment(&self, dice: &mut Dice) -> Duration {
         if dice.once_in(3) {
             return dice.millis(SOON);
         }
@@ -188,8 +232,10 @@ impl Plan {
         let clients = 1 + dice.below(CLIENTS);
         for number in 1..=clients {
             let name = format!("c{number}");
-            let start = if dice.once_in(3) { self.moment(dice) } else { Duration::ZERO };
+            let mut start = if dice.once_in(3) { self.moment(dice) } else { Duration::ZERO };
             let mut drawn = Drawn::new(Span(start));
+            let connect = dice.connect(&mut start);
+            drawn.push(connect);
             self.steps(dice, &mut drawn);
             let mut keys = Vec::new();
             if !start.is_zero() {
@@ -212,10 +258,6 @@ impl Plan {
     }
 
     fn steps(&self, dice: &mut Dice, drawn: &mut Drawn) {
-        let connect = Word::of("connect").expect("clients connect");
-        let text =
-            if dice.once_in(5) { step(connect, &mut |limit| dice.below(limit)) } else { "\"connect\"".to_owned() };
-        drawn.push(text);
         for _ in 0..dice.below(STEPS) {
             if dice.once_in(3) {
                 let until = Span(self.moment(dice));
@@ -225,7 +267,8 @@ impl Plan {
             let text = match word.name {
                 // A statement that ends at an edge.
                 "query" if dice.once_in(3) => {
-                    let [at, long] = [self.moment(dice), dice.millis(60_000)];
+                    let [at, short] = [self.moment(dice), dice.millis(60_000)];
+                    let long = short * dice.one_of(&[1, 1, 1, 60]);
                     drawn.push(format!("{{ wait_until = \"{}\" }}", Span(at.saturating_sub(long))));
                     format!("{{ query = \"{}\" }}", Span(long))
                 }

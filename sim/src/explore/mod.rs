@@ -3,7 +3,9 @@
 //!
 //! Everything of a run follows from its seed, so what a range of seeds finds does not hang on how many processors look.
 
+mod corpus;
 mod draw;
+mod mutate;
 mod shrink;
 mod text;
 
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use self::corpus::{Candidate, Corpus};
 pub use self::draw::scenario as draw;
 pub use self::shrink::{Smaller, shrink};
 use crate::cast::pod::Pod;
@@ -37,6 +40,8 @@ pub struct Asked {
     pub shard: (u64, u64),
     /// Where finds are kept.
     pub out: PathBuf,
+    /// A folder of scenarios that reached something rare, to draw from and to add to; without it each is drawn afresh.
+    pub corpus: Option<PathBuf>,
 }
 
 /// Which shard `i/n` is, or `/n` with `index` for `i`; all seeds if there is none.
@@ -110,34 +115,70 @@ pub(crate) fn try_text(pod: &Arc<dyn Pod>, text: &str, seed: u64) -> Option<(Sce
 /// Runs all seeds until `is_over`. `progress` hears of each run, and each first find of a promise is kept before it is told.
 ///
 /// # Errors
-/// A find can't be written.
+/// A find can't be written, or the corpus not be read or written.
 pub fn explore(
     pod: &Arc<dyn Pod>,
     asked: &Asked,
     is_over: &(dyn Fn() -> bool + Sync),
     progress: impl Fn(&Explored) + Sync,
 ) -> io::Result<Explored> {
-    let explored = Mutex::new((Explored::default(), None));
     let (shard, shards) = asked.shard;
     let seeds = (asked.from..asked.from.saturating_add(asked.seeds)).filter(|seed| seed % shards == shard);
-    let seeds = seeds.take_while(|_| !is_over());
-    parallel::each_of(seeds, |seed| {
-        let text = draw(seed);
-        let tried = try_text(pod, &text, seed);
-        let mut explored = explored.lock().expect("nothing panics in here");
-        let (explored, first_error) = &mut *explored;
-        let error = match tried {
-            Some((scenario, trial)) => explored.add(Run { seed, text, scenario, trial }, &asked.out).err(),
-            None => {
-                explored.misfits += 1;
-                None
+    let mut seeds = seeds.take_while(|_| !is_over());
+    let search = Search { pod, out: &asked.out, progress, explored: Mutex::default() };
+    let Some(folder) = &asked.corpus else {
+        search.run(seeds, None)?;
+        return Ok(search.end());
+    };
+    let mut corpus = Corpus::open(folder)?;
+    loop {
+        let generation: Vec<u64> = seeds.by_ref().take(corpus::GENERATION).collect();
+        if generation.is_empty() {
+            return Ok(search.end());
+        }
+        let candidates = search.run(generation.into_iter().take_while(|_| !is_over()), Some(&corpus))?;
+        corpus.take_in(candidates)?;
+    }
+}
+
+/// What goes on while seeds are run.
+struct Search<'a, P> {
+    pod: &'a Arc<dyn Pod>,
+    out: &'a Path,
+    progress: P,
+    explored: Mutex<Explored>,
+}
+
+impl<P: Fn(&Explored) + Sync> Search<'_, P> {
+    /// Runs these seeds. Returns what the corpus may take in.
+    fn run(&self, seeds: impl Iterator<Item = u64> + Send, corpus: Option<&Corpus>) -> io::Result<Vec<Candidate>> {
+        let kept = Mutex::new(Ok(Vec::new()));
+        parallel::each_of(seeds, |seed| {
+            let text = draw::beside(seed, corpus.map_or(&[], |corpus| &corpus.drafts));
+            let tried = try_text(self.pod, &text, seed);
+            let mut explored = self.explored.lock().expect("nothing panics in here");
+            let mut kept = kept.lock().expect("nothing panics in here");
+            match tried {
+                Some((scenario, trial)) => {
+                    let new = corpus.map(|corpus| corpus.new_of(&trial.together)).filter(|new| !new.is_empty());
+                    let candidate = new.map(|reached| Candidate { seed, text: text.clone(), reached });
+                    let added = explored.add(Run { seed, text, scenario, trial }, self.out);
+                    match (&mut *kept, added) {
+                        (Ok(kept), Ok(())) => kept.extend(candidate),
+                        (Ok(_), Err(error)) => *kept = Err(error),
+                        (Err(_), _) => {}
+                    }
+                }
+                None => explored.misfits += 1,
             }
-        };
-        *first_error = first_error.take().or(error);
-        progress(explored);
-    });
-    let (explored, error) = explored.into_inner().expect("nothing panics in here");
-    error.map_or(Ok(explored), Err)
+            (self.progress)(&explored);
+        });
+        kept.into_inner().expect("nothing panics in here")
+    }
+
+    fn end(self) -> Explored {
+        self.explored.into_inner().expect("nothing panics in here")
+    }
 }
 
 impl Explored {

@@ -25,6 +25,15 @@ impl Draft {
         text.parse().map(Draft)
     }
 
+    /// Without what a file says of itself and expects. A SIGKILL proves nothing, and is left out.
+    pub(super) fn scene(mut self) -> Draft {
+        self.0.retain(|key, _| ["title", "pod", "drain", "service", "client", "event"].contains(&key));
+        if let Some(Value::Array(events)) = self.0.get_mut("event") {
+            events.retain(|event| event.get("do").and_then(Value::as_str) != Some(Action::Sigkill.name()));
+        }
+        self
+    }
+
     /// Sets a key of `[pod]`.
     pub(super) fn pod(&mut self, key: &str, value: &str) {
         self.section("pod").insert(key.to_owned(), value.into());

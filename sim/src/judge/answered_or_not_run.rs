@@ -59,10 +59,14 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
     };
     let told = connection.fatals.iter().any(|fatal| fatal.moment > request.sent);
     // What was read is judged. Who does not read, or can't be reached, may have been told.
-    // So may who was closed while nothing reached it, and has asked for more since.
+    // So may who was closed while nothing reached it, and has asked for more since: of a process that is gone nothing is sent
+    // again.
     let closed = story.worker_let_go(connection).map(|closed| closed.at);
     let since = closed.map_or(request.sent.at, |closed| closed.min(request.sent.at));
+    let gone = story.gone().filter(|gone| *gone < request.sent);
     let unseen = connection.deaf_at(over).is_some()
+        || story.drew_a_reset(connection)
+        || gone.is_some_and(|gone| story.outages.of_client(connection.conn, connection.connecting.at, gone.at))
         || story.outages.of_client(connection.conn, request.sent.at, over.at)
         || story.outages.of_client(connection.conn, since, since);
     // Whoever lost its worker in the middle of a message can't be told, nor who has closed its side and waits for one that hung.
@@ -332,6 +336,19 @@ mod tests {
             Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0).sent(63.0, "a.1/2", Query);
         let waits = waits.complete(84.0, "a.1/1").fatal(85.0, "a.1", "57P01", Some(NOT_EXECUTED));
         assert_eq!(waits.ended(85.0, "a.1/2", error("57P01")).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_lost_on_its_way_is_not_sent_again_by_a_process_that_is_gone() {
+        let between = ["a", "pod"].map(str::to_owned);
+        let cut = |from: f64| {
+            let log =
+                client().term(60.0).event(from, Event::Fault { what: Fault::Partition { between: between.clone() } });
+            log.event(from + 4.0, Event::Fault { what: Fault::Heal { between: between.clone() } })
+        };
+        let asked = |log: Log| log.exit(96.0, 0).sent(110.0, "a.1/1", Query).ended(1_000.0, "a.1/1", Outcome::Lost);
+        assert_eq!(asked(cut(91.0)).reset(1_000.0, "a.1").judge(check), [""; 0]);
+        assert_eq!(asked(client().term(60.0)).reset(1_000.0, "a.1").judge(check).len(), 1);
     }
 
     #[test]

@@ -146,7 +146,7 @@ mod tests {
     use super::super::fixture::{Log, conn};
     use super::*;
     use crate::cast::history::RequestKind::{Begin, Commit, Query};
-    use crate::cast::history::{Event, Fault};
+    use crate::cast::history::{Event, Fault, Outcome};
 
     fn idle() -> Log {
         Log::default().session(1.0, "idle.1").answered(2.0, 3.0, "idle.1/1", Query).term(60.0)
@@ -193,6 +193,28 @@ mod tests {
         };
         assert!(holds(&running(1_305.0)));
         assert!(!holds(&running(1_306.0)));
+    }
+
+    #[test]
+    fn what_a_replication_has_streamed_is_waited_for_until_a_slow_client_has_it() {
+        let streamed = |slow: bool| {
+            let log = Log::default().session(1.0, "a.1").event(50.0, Event::Replicates { conn: conn("a.1") });
+            let log = if slow { log.event(50.0, Event::ReadingSlowed { conn: conn("a.1") }) } else { log };
+            log.term(60.0).goodbye(200.0, "a.1").exit(205.0, 0)
+        };
+        assert!(holds(&streamed(true)));
+        assert!(!holds(&streamed(false)));
+    }
+
+    #[test]
+    fn a_commit_that_was_skipped_behind_an_error_ends_no_transaction() {
+        let committed = |outcome: Outcome| {
+            let begun = Log::default().session(1.0, "a.1").answered(2.0, 2.1, "a.1/1", Begin);
+            let log = begun.sent(3.0, "a.1/2", Commit).ended(3.1, "a.1/2", outcome);
+            log.term(60.0).goodbye(360.0, "a.1").exit(361.0, 0)
+        };
+        assert!(holds(&committed(Outcome::Error("57014".to_owned()))));
+        assert!(!holds(&committed(Outcome::Complete)));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! the packet and the end of `session_init_timeout` cross; if it was told something, then properly. A client that does not read, or can't be reached, is owed nothing. After SIGKILL and SIGQUIT
 //! nobody is.
 
-use lastcall_core::Time;
+use lastcall_core::{Settings, Time};
 
 use super::{Judged, LATE_ONES, Violation};
 use crate::scenario::model::Promise;
@@ -40,7 +40,8 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
         && connection.deaf_before(shown).any(|(from, to)| to.at >= from.at + run.settings.close_linger);
     // Nor does the wall wait for who reads slowly.
     let walled = connection.reads_late() && run.story.gone().is_some_and(|gone| run.at_wall(gone));
-    let reads = connection.deaf_at(shown).is_none() && !given_up;
+    let stopped = connection.deaf_at(shown).or(run.story.last.and_then(|last| connection.deaf_at(last)));
+    let reads = stopped.is_none() && !given_up && !run.story.drew_a_reset(connection);
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
     let closed = run.story.worker_let_go(connection);
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
@@ -76,7 +77,11 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
     if let Some(fatal) = told.filter(foreign) {
         return Some(("read a FATAL with another text than PostgreSQL's", fatal.moment));
     }
-    let given_up = connection.connecting.at + run.settings.session_init_timeout;
+    // A late one is told why not as long as the process is there; nobody waits for it.
+    let lame_duck_end = run.story.drain().map(|drain| drain.serves_until(run.settings));
+    let came = run.story.outages.heard(connection.connecting.at, run.slack());
+    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.accepting() >= end));
+    let given_up = given_up(run, connection, late);
     let end = connection.reset.or(connection.eof.map(|(eof, _)| eof));
     let in_time = connection.startup.is_some_and(|startup| {
         // What was lost on its way comes when it is sent again.
@@ -85,10 +90,6 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
             connection.began.is_none() && run.story.wall().is_some_and(|wall| startup.at + run.slack() >= wall);
         startup.at + run.slack() < given_up && !away && !walled
     });
-    // A late one is told why not as long as the process is there; nobody waits for it.
-    let lame_duck_end = run.story.drain().map(|drain| drain.serves_until(run.settings));
-    let came = run.story.outages.heard(connection.connecting.at, run.slack());
-    let late = lame_duck_end.is_some_and(|end| came.is_none_or(|came| came + run.accepting() >= end));
     let crossed =
         late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() + LATE_ONES >= gone.at);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
@@ -108,6 +109,16 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         (None, None) if owed => unfinished(run, connection),
         _ => None,
     }
+}
+
+/// Until when its startup packet must have come: a handshake has its time, which ends with the grace of a drain; who came too
+/// late to be a session has that of a goodbye.
+fn given_up(run: &Judged, connection: &Connection, late: bool) -> Time {
+    let Settings { session_init_timeout, idle_grace, close_linger, .. } = *run.settings;
+    let came = connection.connecting.at;
+    let drains = run.story.drains.iter().map(|drain| drain.began.at + idle_grace).filter(|over| came < *over);
+    let patience = if late { close_linger.min(session_init_timeout) } else { session_init_timeout };
+    drains.fold(came + patience, Time::min)
 }
 
 /// Whether this FATAL should say why, and does not. What the worker may have said itself is left alone.
@@ -194,6 +205,39 @@ mod tests {
         let crossed = Log::default().connecting(1.0, "a.1").event(61.0, Event::StartupSent { conn: conn("a.1") });
         assert_eq!(crossed.reset(61.0, "a.1").judge(check), [""; 0]);
         assert_eq!(started.fatal(80.0, "a.1", "57P03", WHY).eof(80.0, "a.1").judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn who_says_who_it_is_when_the_grace_is_over_has_crossed_its_close() {
+        let started = |at| {
+            let connecting = Log::default().term(60.0).connecting(89.0, "a.1");
+            connecting.event(at, Event::StartupSent { conn: conn("a.1") }).eof(90.1, "a.1").exit(99.0, 0)
+        };
+        assert_eq!(started(90.0).judge(check), [""; 0]);
+        assert_eq!(started(89.5).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn who_comes_late_and_says_late_who_it_is_has_crossed_its_close_and_so_in_a_drain_that_is_taken_back() {
+        let started = |log: Log, came: f64, at: f64| {
+            let log = log.connecting(came, "a.1").event(at, Event::StartupSent { conn: conn("a.1") });
+            log.eof(at, "a.1").judge(check).len()
+        };
+        let late = || Log::default().term(60.0);
+        assert_eq!((started(late(), 66.0, 71.0), started(late(), 66.0, 70.0)), (0, 1));
+        let asked = || Log::default().event(60.0, Event::DrainAsked { begin: true });
+        let asked = || asked().event(60.0, Event::DrainAnswered { begin: true, status: Some(202) });
+        assert_eq!((started(asked(), 80.0, 90.0), started(asked(), 61.0, 80.0)), (0, 1));
+    }
+
+    #[test]
+    fn what_a_client_sends_to_a_process_that_is_gone_destroys_what_it_has_not_read() {
+        let reset = |before: Log| {
+            let sent = before.exit(100.0, 0).sent(180.0, "a.1/1", crate::cast::history::RequestKind::Query);
+            sent.reset(180.1, "a.1").judge(check).len()
+        };
+        let slow = client().event(70.0, Event::ReadingSlowed { conn: conn("a.1") });
+        assert_eq!((reset(slow), reset(client())), (0, 1));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::cast::history::{History, MAX_EVENTS};
 use crate::cast::pod::{Pod, Report};
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::compare::Facts;
-use crate::judge::coverage::Coverage;
+use crate::judge::coverage::{self, Coverage, Mark};
 use crate::judge::occasions::Occasions;
 use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
@@ -96,6 +96,8 @@ pub struct Trial {
     pub failures: Vec<Failure>,
     /// What it reached.
     pub coverage: Coverage,
+    /// What came together in it.
+    pub together: BTreeSet<(Mark, Mark)>,
     /// Who held the pod.
     pub holders: Vec<Holder>,
     /// What it shows, to be compared with another engine.
@@ -175,8 +177,8 @@ pub fn trial(
     }
     let story = &judged.story;
     let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
-    let occasions = Occasions::of(story);
-    Trial { seed, simulated: run.simulated(), failures, coverage, holders, facts, occasions }
+    let (occasions, together) = (Occasions::of(story), coverage::together(story));
+    Trial { seed, simulated: run.simulated(), failures, coverage, together, holders, facts, occasions }
 }
 
 /// What one run of a file shows, without a judgement.

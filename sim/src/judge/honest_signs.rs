@@ -198,7 +198,8 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
     if report.policy != run.settings.drain_policy {
         wrong.push(format!("says policy {:?}, but that was {:?}", report.policy, run.settings.drain_policy));
     }
-    if apart(report.started, signal.at) > run.slack() {
+    let asked = report.cause == Cause::Request && perhaps_asked(run, report.started);
+    if apart(report.started, signal.at) > run.slack() && !asked {
         wrong.push(format!("says that the drain began {}", run.when(report.started)));
     }
     let last_record =
@@ -426,6 +427,18 @@ mod tests {
         assert!(holds(&asked().event(10.02, exited()).event(10.05, answered.clone())));
         assert!(holds(&asked().event(60.0, exited())), "nothing is known of its answer");
         assert!(!holds(&asked().event(10.05, answered).event(60.0, exited())));
+    }
+
+    #[test]
+    fn a_drain_whose_request_has_no_answer_yet_when_the_signal_comes_began_when_it_was_asked_for() {
+        let asked = |at| {
+            let log = Log::default().event(at, Event::DrainAsked { begin: true }).term(60.0).exit(90.0, 0);
+            log.but_reported(|report| {
+                (report.cause, report.started) = (Cause::Request, Time::from_epoch(Duration::from_secs(10)));
+            })
+        };
+        assert!(holds(&asked(10.0)));
+        assert!(!holds(&asked(11.0)));
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || story.killed.is_some_and(|killed| killed <= ended && story.outages.of_worker(killed.at, killed.at))
         || condemning && story.killed.is_some_and(|killed| killed <= ended)
         || connection.left_before(ended)
+        || story.drew_a_reset(connection)
         || run.at_wall(ended)
         || run.at_wall(over)
         || connection.garbage.is_some() && is_deaf

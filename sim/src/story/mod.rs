@@ -24,7 +24,7 @@ use lastcall_world::Signal;
 pub(crate) use self::connection::{Connection, Ending, FatalRead};
 pub(crate) use self::drains::{Drain, DrainRequest, Phases, Wall};
 use self::outages::Outages;
-use self::stays::Stay;
+pub(crate) use self::stays::Stay;
 pub(crate) use self::work::{Batch, Request, Statement, Wait, WorkerSession};
 use crate::cast::history::{Conn, History, Outcome, StatementEnd};
 use crate::cast::pod::report::{DrainReport, EndRecord};
@@ -243,6 +243,13 @@ impl<'a> Story<'a> {
     /// When the worker's session ended that served this connection: its worker knows, whatever its client has seen.
     pub(crate) fn worker_let_go(&self, connection: &Connection) -> Option<Moment> {
         self.worker_session_of(connection)?.ended
+    }
+
+    /// Whether a client that reads late sent something to a process that was gone: the reset which that brings destroys what it
+    /// has not read.
+    pub(crate) fn drew_a_reset(&self, connection: &Connection<'a>) -> bool {
+        let sent = self.requests_of(connection).map(|request| request.sent).chain(connection.fed.iter().copied());
+        connection.reads_late() && self.gone().is_some_and(|gone| sent.max().is_some_and(|sent| sent > gone))
     }
 
     /// The connection of a request.

@@ -25,6 +25,20 @@ const PROFILE: [&str; 4] = [
     "profile.dev.package.sim.debug-assertions=false",
 ];
 
+/// A search is run by a simulator that is built for release, but for the workspace's own packages, which are built anew for
+/// each sabotage: these only as far as takes seconds.
+const SEARCH_PROFILE: [&str; 9] = [
+    "profile.release.package.cp.opt-level=1",
+    "profile.release.package.cp.codegen-units=256",
+    "profile.release.package.cp.debug=0",
+    "profile.release.package.lastcall-core.opt-level=1",
+    "profile.release.package.lastcall-core.codegen-units=256",
+    "profile.release.package.lastcall-core.debug=0",
+    "profile.release.package.sim.opt-level=1",
+    "profile.release.package.sim.codegen-units=256",
+    "profile.release.package.sim.debug=0",
+];
+
 /// Lines of a failed command's output that are shown.
 const TAIL: usize = 20;
 
@@ -106,7 +120,7 @@ impl Workshop {
     /// # Errors
     /// It does not build.
     pub(crate) fn build(&self, until: Instant) -> Result<(), String> {
-        let (what, mut cargo) = self.cargo(&["build", "-p", "sim", "--bin", "sim"]);
+        let (what, mut cargo) = self.cargo(&PROFILE, &["build", "-p", "sim", "--bin", "sim"]);
         let status = self.run(&what, &mut cargo, until)?;
         if status.success() { Ok(()) } else { Err(self.failed(&what, status)) }
     }
@@ -123,13 +137,18 @@ impl Workshop {
         serde_json::from_slice(&report).map_err(|_| self.failed(&what, status))
     }
 
-    /// Lets the explorer that was built last look for something that breaks in so many drawn scenarios.
+    /// Builds the explorer in the copy and lets it look for something that breaks in so many drawn scenarios.
     ///
     /// # Errors
-    /// It gave no report.
+    /// It does not build, or gave no report.
     pub(crate) fn explore(&self, seeds: u64, until: Instant) -> Result<Explored, String> {
+        let (what, mut cargo) = self.cargo(&SEARCH_PROFILE, &["build", "--release", "-p", "sim", "--bin", "sim"]);
+        let status = self.run(&what, cargo.env("CARGO_INCREMENTAL", "1"), until)?;
+        if !status.success() {
+            return Err(self.failed(&what, status));
+        }
         let (seeds, what) = (seeds.to_string(), format!("sim explore --seeds {seeds} --first"));
-        let mut sim = Command::new(self.build.join("debug/sim"));
+        let mut sim = Command::new(self.build.join("release/sim"));
         sim.args(["explore", "--first", "--shrink", "0s", "--format", "json", "--seeds", &seeds]);
         sim.arg("--out").arg(self.build.join("found"));
         let status = self.run(&what, &mut sim, until)?;
@@ -142,19 +161,19 @@ impl Workshop {
     /// # Errors
     /// It does not build, or there is no such test.
     pub(crate) fn test(&self, arguments: &[&str], until: Instant) -> Result<bool, String> {
-        let (what, mut cargo) = self.cargo(arguments);
+        let (what, mut cargo) = self.cargo(&PROFILE, arguments);
         let built = self.run(&what, cargo.arg("--no-run"), until)?;
         if !built.success() {
             return Err(self.failed(&what, built));
         }
-        let (what, mut cargo) = self.cargo(arguments);
+        let (what, mut cargo) = self.cargo(&PROFILE, arguments);
         Ok(self.run(&what, &mut cargo, until)?.success())
     }
 
     /// A command of cargo's, with its name.
-    fn cargo(&self, arguments: &[&str]) -> (String, Command) {
+    fn cargo(&self, profile: &[&str], arguments: &[&str]) -> (String, Command) {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(PROFILE.iter().flat_map(|setting| ["--config", setting])).args(arguments);
+        cargo.args(profile.iter().flat_map(|setting| ["--config", setting])).args(arguments);
         cargo.args(["--locked", "--quiet", "--target-dir"]).arg(&self.build);
         cargo.env("CARGO_BUILD_BUILD_DIR", &self.shared);
         (format!("cargo {}", arguments.join(" ")), cargo)

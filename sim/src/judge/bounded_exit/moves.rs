@@ -38,6 +38,7 @@ pub(super) fn last(run: &Judged, signal: Moment) -> Option<Moment> {
             .chain(connection.fed.iter().copied().filter(|fed| lasts(run, connection, *fed)))
             // A stream that its worker began late.
             .chain(connection.replicates.filter(|began| story.outages.of_worker(began.at, began.at)))
+            .chain(streamed(run, connection, pod_end))
             .chain(vanished(connection, signal))
             .chain(batches.flat_map(|batch| fed(run, connection, batch)).collect::<Vec<_>>())
     });
@@ -60,6 +61,13 @@ fn greeting(run: &Judged, connection: &Connection) -> Option<Moment> {
     let sessions = run.story.worker_sessions.values().filter(|session| session.application == application);
     let greeted = sessions.map(|session| session.began).filter(|began| *began > connection.connecting).min();
     greeted.filter(|_| connection.began.is_none())
+}
+
+/// Until when a client that reads slowly took what its replication had streamed, which is no answer of any request.
+fn streamed(run: &Judged, connection: &Connection, pod_end: Moment) -> Option<Moment> {
+    connection.replicates.filter(|began| connection.reads_late() && lasts(run, connection, *began))?;
+    let until = waited_for(run, connection, pod_end);
+    Some(connection.deaf_at(until).unwrap_or(until))
 }
 
 /// Whether a drain had to let go on what began then: nobody was due yet, or a transaction was open.
@@ -216,7 +224,7 @@ fn counted<'r>(run: &'r Judged, connection: &'r Connection) -> impl Iterator<Ite
         counts = last_due.is_none_or(|due| request.sent.at <= due) || in_transaction && counts && lasts || in_batch();
         match request.kind {
             RequestKind::Begin => in_transaction |= !matches!(request.end(), Some((_, Outcome::Error(_)))),
-            RequestKind::Commit | RequestKind::Rollback => in_transaction = false,
+            RequestKind::Commit | RequestKind::Rollback => in_transaction &= skipped(request),
             _ => {}
         }
         counts
@@ -267,13 +275,18 @@ fn fed(run: &Judged, connection: &Connection, batch: &Batch) -> Vec<Moment> {
     fed
 }
 
+/// Whether what should end a transaction may have been skipped, as everything is behind an error in a batch: it failed.
+fn skipped(request: &Request) -> bool {
+    matches!(request.end(), Some((_, Outcome::Error(_))))
+}
+
 /// Whether a connection was inside a transaction at this time.
 fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
     let answered =
         run.story.requests_of(connection).filter(|request| request.end().is_some_and(|(end, _)| end.at <= at));
     let state = answered.fold(false, |open, request| match request.kind {
         RequestKind::Begin => open || request.complete(),
-        RequestKind::Commit | RequestKind::Rollback => false,
+        RequestKind::Commit | RequestKind::Rollback => open && skipped(request),
         _ => open,
     });
     let left = connection.left.filter(|(left, _)| left.at <= at);

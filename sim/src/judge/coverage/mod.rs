@@ -11,13 +11,13 @@
 //!
 //! It asks the story of a run. Nothing here judges whether what happened was right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lastcall_core::Phase;
 
 use crate::cast::history::Outcome;
 use crate::cast::pod::report::{Activity, EndReason};
-use crate::story::Story;
+use crate::story::{Stay, Story};
 
 mod clock;
 mod print;
@@ -94,6 +94,24 @@ impl Mark {
     }
 }
 
+/// What came together in one run: of each connection all pairs of what it did and why it ended, and of the run all pairs of
+/// what was read, fired and raced.
+pub fn together(story: &Story) -> BTreeSet<(Mark, Mark)> {
+    let whole = Coverage::of(story);
+    let of_the_run = whole.counts.keys().copied().filter(|mark| !matches!(mark, Mark::Doing(..) | Mark::Ended(_)));
+    let stays = story.stays.iter().map(|stay| {
+        let mut stayed = Coverage::default();
+        stayed.count_stay(story, stay);
+        stayed.counts.into_keys().collect()
+    });
+    let sets = stays.chain([of_the_run.collect::<Vec<Mark>>()]);
+    sets.flat_map(|marks| {
+        let pairs = |i: usize| marks[i..].iter().map(move |other| (i, *other));
+        (0..marks.len()).flat_map(pairs).map(|(i, other)| (marks[i], other)).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
 /// How often what was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -105,14 +123,7 @@ impl Coverage {
     pub fn of(story: &Story) -> Coverage {
         let mut coverage = Coverage::default();
         for stay in &story.stays {
-            for stage in &stay.stages {
-                for phase in story.phases.between(stage.from, stage.to) {
-                    coverage.count(Mark::Doing(stage.activity, phase));
-                }
-            }
-            if let Some(reason) = stay.reason() {
-                coverage.count(Mark::Ended(reason));
-            }
+            coverage.count_stay(story, stay);
         }
         let fatals = story.connections.iter().flat_map(|connection| &connection.fatals).map(|fatal| fatal.code);
         // What a FATAL ended is told with its code, too: that is one reading and not two.
@@ -129,6 +140,17 @@ impl Coverage {
         clock::count(story, &mut |clock| coverage.count(Mark::Fired(clock)));
         race::count(story, &mut |race| coverage.count(Mark::Race(race)));
         coverage
+    }
+
+    fn count_stay(&mut self, story: &Story, stay: &Stay) {
+        for stage in &stay.stages {
+            for phase in story.phases.between(stage.from, stage.to) {
+                self.count(Mark::Doing(stage.activity, phase));
+            }
+        }
+        if let Some(reason) = stay.reason() {
+            self.count(Mark::Ended(reason));
+        }
     }
 
     /// Adds what another run reached.

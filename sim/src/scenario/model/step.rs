@@ -93,6 +93,7 @@ const MAX_GARBAGE: u32 = 1024 * 1024;
 /// What a scenario takes for a row, a pause and a number of rows if it is to end soon.
 const SOME_ROWS: Draw = Draw::Whole(0, 200);
 const SOME_BYTES: Draw = Draw::Whole(1, 2000);
+const NAMES: Draw = Draw::OneOf(&["\"app\"", "\"reports\""]);
 const SHORT: Draw = Draw::Millis(0, 2000);
 const MINUTES: Draw = Draw::Millis(0, 300_000);
 
@@ -118,9 +119,9 @@ steps! {
     /// Opens the connection and waits for the first ReadyForQuery.
     "connect" Connect(Connect(Default) {
         /// `user` of the startup packet. Default `app`.
-        user: Option<String> [STARTUP_TEXT],
+        user: Option<String> [STARTUP_TEXT] => NAMES,
         /// `database` of the startup packet. Default `app`.
-        database: Option<String> [STARTUP_TEXT],
+        database: Option<String> [STARTUP_TEXT] => NAMES,
         /// Ask for TLS first, as libpq's `sslmode=prefer` does; the answer is no, and the client goes on in the clear.
         tls: bool = false,
         /// How far to go: to `"ready"`, or no further than TCP (`"tcp"`), the answer to the request for TLS (`"tls"`), half of
