@@ -13,13 +13,15 @@
 
 mod moves;
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use lastcall_core::{Progress, Settings, Term, Time};
 
+use self::moves::LastMove;
 use super::{Judged, Violation, words};
 use crate::scenario::model::Promise;
-use crate::story::Moment;
+use crate::story::{Connection, Drain, Moment};
 
 /// At most one violation.
 pub fn check(run: &Judged) -> Vec<Violation> {
@@ -78,7 +80,7 @@ impl Bound {
         let queued = queued(run, signal);
         let progress = Progress {
             signal: signal.at,
-            moved: moved.map(|last| last.at),
+            moved: moved.map(|last| last.moment.at),
             queued: queued.is_some(),
             wall: run.story.certain_wall(),
         };
@@ -88,22 +90,46 @@ impl Bound {
             Term::IdleGrace => (format!("idle_grace {}, {linger}", words(rules.idle_grace)), None),
             Term::WorkerQueue => {
                 let Settings { lame_duck, worker_queue_timeout, .. } = *rules;
-                let wait = words(worker_queue_timeout);
-                (format!("lame_duck {}, worker_queue_timeout {wait}, {linger}", words(lame_duck)), queued)
+                let (wait, lame_duck) = (words(worker_queue_timeout), words(lame_duck));
+                let who = queued.map_or(String::new(), |(who, _)| run.story.name_of(who));
+                let why =
+                    format!("{who} had no worker yet; lame_duck {lame_duck}, worker_queue_timeout {wait}, {linger}");
+                (why, queued.map(|(_, startup)| startup))
             }
             Term::LastMove => {
-                let last = moved.map_or(signal, |last| last);
-                let clock = words(rules.transaction_grace.max(rules.stall_grace));
-                (format!("last move {}, a clock of {clock}, {linger}", run.when(last.at)), Some(last))
+                let why = moved.map_or(String::new(), |last| last_move(run, &last));
+                (format!("{why}; from there {}, {linger}", longest_clock(rules)), moved.map(|last| last.moment))
             }
             Term::Wall => {
                 let budget = words(rules.teardown_budget);
-                let wall = run.story.certain_wall().map_or(String::new(), |wall| run.when(wall));
-                (format!("a wall {wall}, teardown_budget {budget}"), None)
+                let wall = run.story.drain().and_then(Drain::certain_wall);
+                let wall = wall.map_or(String::new(), |(at, why)| format!("{}, set by {}", run.when(at), why.name()));
+                (format!("a wall {wall}; teardown_budget {budget}"), None)
             }
         };
         let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run);
         Bound { at, why, shown, waits: progress.wall.is_none() }
+    }
+}
+
+/// Whose the last move was, when, and what it was.
+fn last_move(run: &Judged, last: &LastMove) -> String {
+    let (who, when) = (run.story.name_of(last.connection), run.when(last.moment.at));
+    let who = match last.others {
+        0 => format!("the last move was that of {who}"),
+        1 => format!("the last moves were those of {who} and one other"),
+        others => format!("the last moves were those of {who} and {others} others"),
+    };
+    format!("{who}, {when}, when {}", last.what)
+}
+
+/// The longest clock that can run behind it.
+fn longest_clock(rules: &Settings) -> String {
+    let (transaction, stall) = (rules.transaction_grace, rules.stall_grace);
+    match transaction.cmp(&stall) {
+        Ordering::Greater => format!("transaction_grace {}", words(transaction)),
+        Ordering::Less => format!("stall_grace {}", words(stall)),
+        Ordering::Equal => format!("transaction_grace or stall_grace {}", words(stall)),
     }
 }
 
@@ -125,8 +151,8 @@ fn late_ones(run: &Judged, signal: Moment) -> Duration {
     if late { super::LATE_ONES } else { Duration::ZERO }
 }
 
-/// Of a session that was let in and had no worker when the grace was over: its startup packet.
-fn queued(run: &Judged, signal: Moment) -> Option<Moment> {
+/// A session that was let in and had no worker when the grace was over, and its startup packet.
+fn queued<'r>(run: &'r Judged, signal: Moment) -> Option<(&'r Connection<'r>, Moment)> {
     let Settings { lame_duck, idle_grace, .. } = *run.settings;
     let story = &run.story;
     let grace_over = signal.at + idle_grace;
@@ -137,7 +163,7 @@ fn queued(run: &Judged, signal: Moment) -> Option<Moment> {
             session.application == application && session.began > startup && session.began.at + run.slack() < grace_over
         });
         let left = connection.ending().is_some_and(|(end, _)| end.at < grace_over);
-        (!taken && !left).then_some(startup)
+        (!taken && !left).then_some((connection, startup))
     })
 }
 
@@ -240,6 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_says_whose_the_last_move_was_and_which_clock_runs_behind_it() {
+        let log = Log::default().session(1.0, "etl.1").session(1.0, "web.1").session(1.0, "web.2").term(60.0);
+        let log = log.answered(61.0, 62.0, "web.1/1", Query).answered(63.0, 70.0, "etl.1/1", Query);
+        let why = |log: &Log| log.run(|run| bound(run).map(|bound| bound.why));
+        let of_etl = "the last move was that of etl, 10s after the signal, when it had its answer; from there";
+        let rest = "close_linger 5s, flush";
+        assert_eq!(why(&log), Some(format!("{of_etl} transaction_grace or stall_grace 5m, {rest}")));
+        let hasty = log.clone().with(|settings| settings.stall_grace = Duration::from_secs(20));
+        assert_eq!(why(&hasty), Some(format!("{of_etl} transaction_grace 5m, {rest}")));
+        let both = log.answered(70.0, 70.0, "web.2/1", Query);
+        let of_both = "the last moves were those of web.2 and one other, 10s after the signal, when it had its answer";
+        assert_eq!(why(&both), Some(format!("{of_both}; from there transaction_grace or stall_grace 5m, {rest}")));
+    }
+
+    #[test]
     fn a_reader_that_stops_moves_the_bound_to_where_it_stopped() {
         let stopped = Log::default().session(1.0, "a.1").begun(50.0, "a.1/1", Query).term(60.0);
         let stopped = stopped.statement_ended(61.0, "a.1/1", crate::cast::history::StatementEnd::Complete);
@@ -318,6 +359,15 @@ mod tests {
         assert!(holds(&walled.clone().exit(980.0, 3)));
         assert!(!holds(&walled.clone().exit(981.0, 3)));
         assert!(!holds(&walled.killed(86_460.0)));
+    }
+
+    #[test]
+    fn a_bound_by_a_wall_says_what_set_it() {
+        let running = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
+        let walled = running.with(|settings| settings.handover_drain_timeout = Duration::from_secs(900)).exit(965.0, 3);
+        let why = walled.run(|run| bound(run).map(|bound| bound.why));
+        let words = "a wall 15m after the signal, set by handover_drain_timeout; teardown_budget 20s";
+        assert_eq!(why.as_deref(), Some(words));
     }
 
     #[test]

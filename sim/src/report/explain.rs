@@ -257,7 +257,7 @@ impl Held {
         });
         let reason = stay.reason();
         Held {
-            who: connection.map_or_else(|| nameless(stay), |connection| name(story, connection)),
+            who: connection.map_or_else(|| nameless(stay), |connection| story.name_of(connection)),
             alike: 0,
             until_ms: millis(told, until),
             doing: doing.name(),
@@ -355,16 +355,6 @@ impl ExplainedBreak {
         let (what, sentence) = (what.clone(), first.sentence.clone());
         ExplainedBreak { what, sentence, evidence, more: times.len() - 1 }
     }
-}
-
-/// A client's name; which of its copies, and which attempt, if it has more than one.
-fn name(story: &Story, connection: &Connection) -> String {
-    let conn = connection.conn;
-    let is_alone =
-        story.connections.iter().all(|other| other.conn.client != conn.client || other.conn.copy == conn.copy);
-    let copy = if is_alone { String::new() } else { format!(".{}", conn.copy) };
-    let attempt = if conn.attempt > 1 { format!(" (attempt {})", conn.attempt) } else { String::new() };
-    format!("{}{copy}{attempt}", conn.client)
 }
 
 fn nameless(stay: &Stay) -> String {

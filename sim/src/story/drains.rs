@@ -55,6 +55,17 @@ pub(crate) enum Wall {
     PerhapsSecondInterrupt,
 }
 
+impl Wall {
+    /// What set it, for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Wall::Timeout => "handover_drain_timeout",
+            Wall::TerminationGrace => "termination_grace",
+            Wall::SecondInterrupt | Wall::PerhapsSecondInterrupt => "a second SIGINT",
+        }
+    }
+}
+
 impl Drain {
     fn begun(began: Moment, cause: Cause, settings: &Settings) -> Drain {
         let aware = settings.drain_policy == DrainPolicy::IdleAware;

@@ -262,6 +262,16 @@ impl<'a> Story<'a> {
         request.statements.iter().map(|index| &self.statements[*index])
     }
 
+    /// A client's name for people; which of its copies, and which attempt, if it has more than one.
+    pub(crate) fn name_of(&self, connection: &Connection) -> String {
+        let conn = connection.conn;
+        let is_alone =
+            self.connections.iter().all(|other| other.conn.client != conn.client || other.conn.copy == conn.copy);
+        let copy = if is_alone { String::new() } else { format!(".{}", conn.copy) };
+        let attempt = if conn.attempt > 1 { format!(" (attempt {})", conn.attempt) } else { String::new() };
+        format!("{}{copy}{attempt}", conn.client)
+    }
+
     /// The requests of a connection, in the order sent.
     pub(crate) fn requests_of(&self, connection: &Connection<'a>) -> impl Iterator<Item = &Request<'a>> {
         connection.requests.iter().map(|index| &self.requests[*index])

@@ -11,6 +11,7 @@
 //! - **A client that is gone waits for nothing**: its statements count to its reset, to its FIN (or the signal, where that
 //!   came later: its clock starts there), or until a machine that has vanished is given up.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use lastcall_core::{Settings, Time};
@@ -22,27 +23,56 @@ use crate::story::{Batch, Connection, GIVEN_UP, Moment, Request, Statement};
 /// Where bytes to it are not acknowledged, it is given up later (Linux: `tcp_retries2`).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15 * 60);
 
+/// The last move, and whose it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastMove<'r> {
+    pub(super) moment: Moment,
+    pub(super) connection: &'r Connection<'r>,
+    /// What it was: goes on behind "when".
+    pub(super) what: &'static str,
+    /// How many other connections moved at the same time.
+    pub(super) others: usize,
+}
+
 /// The last move, at the signal or after it; none if nothing was open then and nothing moved.
-pub(super) fn last(run: &Judged, signal: Moment) -> Option<Moment> {
+pub(super) fn last<'r>(run: &'r Judged, signal: Moment) -> Option<LastMove<'r>> {
     let story = &run.story;
     let pod_end = story.gone().or(story.last)?;
     let moves = story.connections.iter().flat_map(|connection| {
-        let requests = counted(run, connection).flat_map(move |request| moves_of(run, connection, request, pod_end));
-        let open = is_open(run, connection, signal).then_some(signal);
-        let batches = batches_of(run, connection).filter(|batch| batch.ended.is_none_or(|ended| ended >= signal));
-        requests
-            .chain(open)
-            .chain(unheard(run, connection, pod_end))
-            .chain(cut_off(run, connection, signal))
-            .chain(greeting(run, connection))
-            .chain(connection.fed.iter().copied().filter(|fed| lasts(run, connection, *fed)))
-            // A stream that its worker began late.
-            .chain(connection.replicates.filter(|began| story.outages.of_worker(began.at, began.at)))
-            .chain(streamed(run, connection, pod_end))
-            .chain(vanished(connection, signal))
-            .chain(batches.flat_map(|batch| fed(run, connection, batch)).collect::<Vec<_>>())
+        let moves = moves_on(run, connection, signal, pod_end).filter(|(moment, _)| moment.at >= signal.at);
+        let last = moves.max_by_key(|(moment, _)| moment.at);
+        last.map(|(moment, what)| LastMove { moment, connection, what, others: 0 })
     });
-    moves.filter(|moment| moment.at >= signal.at).max_by_key(|moment| moment.at)
+    moves.reduce(|last, next| match next.moment.at.cmp(&last.moment.at) {
+        Ordering::Less => last,
+        Ordering::Equal => LastMove { others: last.others + 1, ..next },
+        Ordering::Greater => next,
+    })
+}
+
+/// When something moved on a connection, and what it was.
+fn moves_on<'r>(
+    run: &'r Judged,
+    connection: &'r Connection,
+    signal: Moment,
+    pod_end: Moment,
+) -> impl Iterator<Item = (Moment, &'static str)> {
+    let was = |what: &'static str| move |moment: Moment| (moment, what);
+    let requests = counted(run, connection).flat_map(move |request| moves_of(run, connection, request, pod_end));
+    let open = is_open(run, connection, signal).then_some(signal);
+    let batches = batches_of(run, connection).filter(move |batch| batch.ended.is_none_or(|ended| ended >= signal));
+    let late = connection.replicates.filter(|began| run.story.outages.of_worker(began.at, began.at));
+    let parts = connection.fed.iter().copied().filter(|fed| lasts(run, connection, *fed));
+    requests
+        .chain(open.map(was("a transaction, a statement, a batch or an answer of it was open")))
+        .chain(unheard(run, connection, pod_end).map(was("its worker may still have been executing")))
+        .chain(cut_off(run, connection, signal).map(was("the network cut it off")))
+        .chain(greeting(run, connection).map(was("its worker greeted it")))
+        .chain(parts.map(was("it sent a part of a request")))
+        .chain(late.map(was("its stream began")))
+        .chain(streamed(run, connection, pod_end).map(was("it took what was streamed to it")))
+        .chain(vanished(connection, signal).map(was("its machine had vanished")))
+        .chain(batches.flat_map(|batch| fed(run, connection, batch)).map(was("its batch went on")))
 }
 
 /// Whether a statement that counts was running at this moment.
@@ -118,9 +148,18 @@ fn moves_of<'r>(
     connection: &'r Connection,
     request: &'r Request,
     pod_end: Moment,
-) -> impl Iterator<Item = Moment> {
+) -> impl Iterator<Item = (Moment, &'static str)> {
+    let was = |what: &'static str| move |moment: Moment| (moment, what);
     let until = waited_for(run, connection, pod_end);
-    let executed = run.story.statements_of(request).map(move |statement| executed(connection, statement, until));
+    let executed = run.story.statements_of(request).map(move |statement| {
+        let moved = executed(connection, statement, until);
+        let what = match statement.end {
+            Some((end, _)) if end == moved => "its statement ended",
+            _ if moved == until => "its worker was executing",
+            _ => "the last byte of its statement moved",
+        };
+        (moved, what)
+    });
     let end = request.end().map(|(end, _)| end);
     let answered = request.end().filter(|(end, outcome)| {
         // Whatever its worker said was on its way for longer, and its end was not the pod's to decide.
@@ -138,11 +177,11 @@ fn moves_of<'r>(
     // Of one that needs no statement, and whose answer nobody reads, no more is known.
     let unread = (request.end().is_none() && connection.deaf_at(until).is_some()).then_some(request.sent);
     executed
-        .chain(unread)
-        .chain(read)
-        .chain(answered.map(|(end, _)| end))
-        .chain(reading)
-        .map(move |moment| moment.min(until))
+        .chain(unread.map(was("it asked")))
+        .chain(read.map(was("it stopped reading, or read on")))
+        .chain(answered.map(|(end, _)| end).map(was("it had its answer")))
+        .chain(reading.map(was("it was reading its answer")))
+        .map(move |(moment, what)| (moment.min(until), what))
 }
 
 /// Until when a worker executed a statement, or bytes of it moved, up to `until`.
