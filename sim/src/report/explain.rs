@@ -18,7 +18,6 @@ use super::summary::{Summary, cause, heard, mostly, span, why};
 use crate::cast::pod::Pod;
 use crate::cast::pod::report::{Activity, EndReason};
 use crate::cast::run::{EngineName, Run};
-use crate::judge::bounded_exit;
 use crate::scenario::ScenarioFile;
 use crate::story::stays::Stay;
 use crate::story::{Connection, Story, timeline};
@@ -128,12 +127,11 @@ impl Explained {
         again: Option<String>,
     ) -> Explained {
         let shown = Shown::of(pod, file, run, seed, engine);
-        let Summary { broken, verdict, course, .. } = Summary::of(&file.scenario, &shown.judged, &[]);
+        let Summary { broken, verdict, course, bound, .. } = Summary::of(&file.scenario, &shown.judged, &[]);
         let story = &shown.judged.story;
         let told = story.told().map(|told| told.at);
         let zero = told.unwrap_or(Time::EPOCH);
         let (held_by, others) = told.map_or((Vec::new(), None), |told| held(story, told));
-        let bound = bounded_exit::bound(&shown.judged);
         Explained {
             file: shown.path(),
             title: file.scenario.title.clone(),

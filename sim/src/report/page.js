@@ -1,14 +1,18 @@
-// Shows the details of what is pointed at, tapped or reached with the keyboard. Each lane is one stop of Tab; inside it the
-// arrow keys go from thing to thing, and up and down to the nearest thing of the next lane.
+// Shows the details of what is pointed at, tapped or reached with the keyboard, beside it and never over it. Each lane is one
+// stop of Tab; inside it the arrow keys go from thing to thing, and up and down to the nearest thing of the next lane.
 "use strict";
 
 const panel = document.getElementById("details");
+const narrow = matchMedia("(max-width: 860px)");
 let kept = null;
 
 function show(item) {
   document.querySelectorAll(".i.shown").forEach((other) => other.classList.remove("shown"));
   const title = item && item.querySelector("title");
-  if (!title) return;
+  if (!title) {
+    panel.replaceChildren();
+    return;
+  }
   item.classList.add("shown");
   const [when, who, ...what] = title.textContent.split("\n");
   const line = (name, text) => {
@@ -22,6 +26,36 @@ function show(item) {
   const second = document.createElement("p");
   second.append(line("what", what.join(" ")));
   panel.replaceChildren(first, second);
+  place(item.getBoundingClientRect());
+}
+
+// Below the thing, above it, or beside it, whichever is the first with room in the window. On a narrow screen at the window's
+// lower edge, or at its upper one, if the thing lies there.
+function place(thing) {
+  const gap = 8;
+  panel.style.left = panel.style.top = "";
+  panel.classList.remove("above");
+  if (narrow.matches) {
+    panel.classList.toggle("above", thing.bottom + gap > panel.getBoundingClientRect().top);
+    return;
+  }
+  panel.style.left = panel.style.top = "0";
+  const box = panel.getBoundingClientRect();
+  const [wide, high] = [document.documentElement.clientWidth, innerHeight];
+  const within = (at, size, all) => Math.max(gap, Math.min(at, all - size - gap));
+  const left = within(thing.left, box.width, wide);
+  const top = within(thing.top, box.height, high);
+  const places = [
+    [left, thing.bottom + gap],
+    [left, thing.top - gap - box.height],
+    [thing.right + gap, top],
+    [thing.left - gap - box.width, top],
+  ];
+  const fits = ([x, y]) => x >= 0 && y >= 0 && x + box.width <= wide && y + box.height <= high;
+  const [x, y] = places.find(fits) || places[0];
+  // Relative to where the panel lies at 0, 0, however far the page has moved.
+  panel.style.left = `${x - box.left}px`;
+  panel.style.top = `${y - box.top}px`;
 }
 
 function keep(item) {
@@ -74,9 +108,10 @@ for (const picture of document.querySelectorAll("svg.picture")) {
       End: () => go(lane, lanes[lane].length - 1),
       Enter: () => keep(item),
       " ": () => keep(item),
+      // Once lets go of what was kept, twice of everything.
       Escape: () => {
+        show(kept && kept !== item ? item : null);
         letGo();
-        show(item);
       },
     };
     if (!moves[event.key]) return;
@@ -87,13 +122,23 @@ for (const picture of document.querySelectorAll("svg.picture")) {
     const item = event.target.closest(".i");
     if (item && !kept) show(item);
   });
+  picture.addEventListener("focusout", () => {
+    if (!kept) show(null);
+  });
+  // What the pointer has left is shown no longer; what the keyboard is on is.
   picture.addEventListener("pointerover", (event) => {
-    const item = event.target.closest(".i");
-    if (item && !kept) show(item);
+    if (!kept) show(event.target.closest(".i") || document.activeElement.closest(".i"));
+  });
+  picture.addEventListener("pointerleave", () => {
+    if (!kept) show(document.activeElement.closest(".i"));
   });
   picture.addEventListener("click", (event) => {
     const item = event.target.closest(".i");
-    if (item) keep(item);
-    else letGo();
+    if (item) {
+      keep(item);
+    } else {
+      letGo();
+      show(null);
+    }
   });
 }

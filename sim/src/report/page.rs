@@ -13,6 +13,10 @@ use crate::story::{Story, timeline};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// How a picture with folds is to be read.
+const FOLDED: &str =
+    "Where it is torn, time is left out, as much as stands in the gap: compare lengths there by what is written. ";
+
 /// The most rows of the table of events.
 const MOST_ROWS: usize = 2_000;
 
@@ -25,13 +29,16 @@ pub(super) fn page(shown: &Shown, summary: &Summary, picture: &Picture) -> Strin
     heading(&mut body, shown, summary);
     words(&mut body, shown, summary);
     guests(&mut body, shown, summary);
-    body += "<section aria-labelledby=\"picture\"><h2 id=\"picture\">The picture</h2>\n\
-             <p class=\"hint\">A lane for the pod, each client and the worker, from left to right in time; time that is \
-             folded lies between wavy lines, which say how long it is. Point at anything, tap it, or go there with Tab and the arrow keys: its details appear \
-             below. Enter keeps them, Escape lets them go.</p>\n<div class=\"frame\">\n";
+    let folded = if picture.axis.folds().next().is_some() { FOLDED } else { "" };
+    let _ = writeln!(
+        body,
+        "<section aria-labelledby=\"picture\"><h2 id=\"picture\">The picture</h2>\n<p class=\"hint\">A lane for the pod, each client \
+         and the worker, from left to right in time. {folded}Point at anything, tap it, or go there with Tab and the arrow keys: its \
+         details appear beside it. Enter keeps them, Escape lets them go.</p>\n<div class=\"frame\">"
+    );
     body += &svg::part(picture, WIDE);
     body += &svg::part(picture, NARROW);
-    body += "</div>\n<div id=\"details\" role=\"status\" aria-live=\"polite\"><p class=\"empty\">Details of what you point at stand here.</p></div>\n</section>\n";
+    body += "</div>\n<div id=\"details\" role=\"status\" aria-live=\"polite\"></div>\n</section>\n";
     events(&mut body, shown);
     document(&shown.file.scenario.title, &body, SCRIPT)
 }
@@ -66,9 +73,13 @@ fn heading(body: &mut String, shown: &Shown, summary: &Summary) {
     }
     let _ = writeln!(
         body,
-        "<p class=\"verdict {class}\"><strong>{word}</strong> {}</p>\n</header>",
+        "<div class=\"verdict {class}\"><p><strong>{word}</strong> {}</p>\n<ul class=\"banner\">",
         Escaped(&summary.verdict)
     );
+    for sentence in &summary.banner {
+        let _ = writeln!(body, "<li>{}</li>", Escaped(sentence));
+    }
+    *body += "</ul></div>\n</header>\n";
 }
 
 fn words(body: &mut String, shown: &Shown, summary: &Summary) {

@@ -16,7 +16,7 @@ use lastcall_core::{Phase, Time};
 
 use self::axis::Axis;
 use crate::cast::pod::report::Activity;
-use crate::judge::{Judged, bounded_exit};
+use crate::judge::bounded_exit::Bound;
 use crate::story::Story;
 use crate::story::timeline::{self, Speaker, Who};
 
@@ -76,6 +76,13 @@ pub(crate) enum RuleKind {
     Broken,
 }
 
+impl RuleKind {
+    /// Whether its line lies over the lanes. What only begins lies behind them.
+    pub(crate) fn is_over(self) -> bool {
+        self != RuleKind::Due
+    }
+}
+
 /// A line of the picture.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -92,6 +99,17 @@ pub(crate) struct Lane {
     pub(crate) traffic: Vec<Mark>,
     /// It has its part in something that broke.
     pub(crate) is_broken: bool,
+    /// Its owner left last.
+    pub(crate) held: Option<Held>,
+}
+
+/// For how long the one that left last was waited for, since the process was told to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) from: Time,
+    pub(crate) to: Time,
+    /// Whether that was longer than an idle client may stay.
+    pub(crate) words: &'static str,
 }
 
 /// What a lane shows over time.
@@ -149,6 +167,11 @@ impl Paint {
             Paint::NotReady => "not ready",
             Paint::Work => "worker runs a statement",
         }
+    }
+
+    /// Its class in the picture.
+    pub(crate) fn class(self) -> String {
+        format!("b-{}", self.name().replace(' ', "-"))
     }
 
     /// Whom the connection waits for, where it waits for somebody.
@@ -232,17 +255,15 @@ pub(crate) struct Break {
 }
 
 impl Picture {
-    /// That of a run of which this does not hold.
-    pub(crate) fn of(judged: &Judged, broken: &[Broken]) -> Picture {
-        let story = &judged.story;
+    /// That of a run of which this does not hold, and which had to be over by then.
+    pub(crate) fn of(story: &Story, broken: &[Broken], bound: Option<&Bound>) -> Picture {
         let blamed = blamed(story, broken);
-        let bound = bounded_exit::bound(judged);
         let mut rules = rules(story, broken);
-        if let Some(bound) = &bound {
+        if let Some(bound) = bound {
             rules.push(Rule {
                 at: bound.at,
                 kind: RuleKind::Bound,
-                label: "bound".to_owned(),
+                label: format!("bound {}", briefly(story, bound.at)),
                 note: Note::at(
                     story,
                     bound.at,
@@ -335,16 +356,18 @@ fn rules(story: &Story, broken: &[Broken]) -> Vec<Rule> {
         add(
             wall,
             RuleKind::Wall,
-            "wall",
+            &format!("wall {}", briefly(story, wall)),
             "drain",
             "what still runs is cancelled at its worker, and recorded".to_owned(),
         );
     }
     if let Some((exit, code)) = story.exit {
-        add(exit.at, RuleKind::Exit, &format!("exit {code}"), "pod", format!("the process exits with code {code}"));
+        let label = format!("exit {code} {}", briefly(story, exit.at));
+        add(exit.at, RuleKind::Exit, &label, "pod", format!("the process exits with code {code}"));
     }
     if let Some(killed) = story.killed {
-        add(killed.at, RuleKind::Killed, "SIGKILL", "kubelet", "sends SIGKILL: the process is gone at once".to_owned());
+        let label = format!("SIGKILL {}", briefly(story, killed.at));
+        add(killed.at, RuleKind::Killed, &label, "kubelet", "sends SIGKILL: the process is gone at once".to_owned());
     }
     for (number, broken) in broken.iter().enumerate() {
         let Some(first) = broken.times.first() else { continue };
@@ -443,8 +466,7 @@ mod tests {
 
     fn names(history: &History, broken: &[Broken]) -> Vec<String> {
         let settings = Settings::default();
-        let judged = Judged::new(&[], history, &settings, Duration::from_secs(86_400), Duration::from_millis(1));
-        Picture::of(&judged, broken).lanes.into_iter().map(|lane| lane.name).collect()
+        Picture::of(&Story::of(history, &settings), broken, None).lanes.into_iter().map(|lane| lane.name).collect()
     }
 
     #[test]
@@ -464,13 +486,12 @@ mod tests {
     fn what_is_broken_is_marked_at_its_moment() {
         let history = crowd(1);
         let settings = Settings::default();
-        let judged = Judged::new(&[], &history, &settings, Duration::from_secs(86_400), Duration::from_millis(1));
         let once = |evidence| Break { sentence: "it was".to_owned(), evidence };
         let broken = [
             Broken { what: "never-cut".to_owned(), times: vec![once(vec![1, 3]), once(vec![])] },
             Broken { what: "nothing-leaks".to_owned(), times: vec![once(vec![])] },
         ];
-        let picture = Picture::of(&judged, &broken);
+        let picture = Picture::of(&Story::of(&history, &settings), &broken, None);
         let marks = picture.rules.iter().filter(|rule| rule.kind == RuleKind::Broken);
         let marks: Vec<(&str, Time)> = marks.map(|rule| (rule.label.as_str(), rule.at)).collect();
         assert_eq!(marks, [("✗ 1", at(60)), ("✗ 2", at(3_660))]);

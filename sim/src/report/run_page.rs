@@ -85,7 +85,7 @@ fn show(
         .collect();
     let shown = Shown::of(pod, file, &run, seed, engine);
     let summary = Summary::of(scenario, &shown.judged, &more);
-    let picture = Picture::of(&shown.judged, &summary.broken);
+    let picture = Picture::of(&shown.judged.story, &summary.broken, summary.bound.as_ref());
     draw(&shown, &summary, &picture)
 }
 
@@ -131,6 +131,10 @@ mod tests {
         ));
         for said in [
             "<strong>pass</strong> Everything holds",
+            "<li>Exit code 0, 9m 59s after SIGTERM.</li>",
+            "<li>Held by etl (executing), until 9m 59s",
+            "<li>5m 5s to spare: it had to be gone 15m 4s after SIGTERM.</li>",
+            "(the last move was that of etl, 9m 59s",
             "SIGTERM came 1s into the run; 2 clients were connected.",
             "The pod was held longest by etl, until 9m 59s",
             "It was executing for most of that time.",
@@ -142,6 +146,33 @@ mod tests {
         }
         let place = |name: &str| page.find(&format!("<bdi>{name}</bdi></th>")).unwrap();
         assert!(place("etl") < place("dashboard"), "the last to leave comes first");
+    }
+
+    #[test]
+    fn a_banner_says_how_it_went_who_held_it_and_how_much_time_there_was() {
+        let banner = |drain: &str, steps: &str| {
+            let client =
+                if steps.is_empty() { String::new() } else { format!("[[client]]\nname = \"a\"\nsteps = {steps}\n") };
+            let page = page(&format!("title = \"t\"\n{drain}\n{client}{SIGTERM}[expect]\nexit = {{ code = 0 }}\n"));
+            let list = page.split_once("<ul class=\"banner\">").unwrap().1.split_once("</ul>").unwrap().0.to_owned();
+            list.replace("<li>", "").replace("</li>", "").trim().to_owned()
+        };
+        let idle = "[\"connect\", { idle = \"forever\" }]";
+        let due = banner("", idle);
+        assert!(due.contains("\nNobody held it: a was the last to leave, after "), "{due}");
+        assert!(due.contains(" to spare: it had to be gone 35s 108ms after SIGTERM."), "{due}");
+        let alone = banner("", "");
+        assert!(alone.contains("Exit code 0, 5s after SIGTERM.\nNobody held it.\n30s "), "{alone}");
+        let killed = banner("[pod]\ntermination_grace = \"2m\"\n[drain]\ndrain_policy = \"unbounded\"", idle);
+        assert_eq!(
+            killed,
+            "No exit: SIGKILL, 2m after SIGTERM.\nHeld by a (idle), until 2m after SIGTERM.\n\
+             1m 25s too late: it had to be gone 35s 108ms after SIGTERM."
+        );
+        let crowd = banner("", &format!("{idle}\ncount = 5"));
+        assert!(crowd.contains("\nNobody held it: a."), "{crowd}");
+        let works = banner("[pod]\ntermination_grace = \"2m\"", "[\"connect\", { query = \"1h\" }]");
+        assert!(works.contains("\nNot too late when it was killed: it had to be gone 7m 5s after SIGTERM."), "{works}");
     }
 
     #[test]

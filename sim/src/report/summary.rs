@@ -8,7 +8,8 @@ use lastcall_core::Time;
 use super::picture::{Break, Broken, owners, when};
 use crate::cast::history::Event;
 use crate::cast::pod::report::{Activity, EndReason};
-use crate::judge::{Judged, bounded_exit, check_expectations, check_promises};
+use crate::judge::bounded_exit::{self, Bound};
+use crate::judge::{Judged, check_expectations, check_promises};
 use crate::scenario::{Promise, Scenario};
 use crate::story::stays::Stay;
 use crate::story::{Connection, Drain, Ending, Story};
@@ -24,12 +25,16 @@ pub(crate) struct Summary {
     pub(crate) broken: Vec<Broken>,
     /// Everything holds, or how much does not.
     pub(crate) verdict: String,
+    /// How it went, who held it, and how near it came to its bound: a short sentence each.
+    pub(crate) banner: Vec<String>,
     /// What happened to the process: a few sentences.
     pub(crate) course: Vec<String>,
     /// Each client, the last to leave first.
     pub(crate) guests: Vec<Guest>,
     /// How many clients are not named.
     pub(crate) unnamed: usize,
+    /// By when it had to be gone.
+    pub(crate) bound: Option<Bound>,
 }
 
 /// All copies of a client.
@@ -40,6 +45,8 @@ pub(crate) struct Guest {
     pub(crate) connections: usize,
     /// When the last of them was gone; `None` where the pod does not say.
     pub(crate) until: Option<Time>,
+    /// Which of the story's connections that was.
+    last: Option<usize>,
     /// What that one did for most of its time since the process was told to go.
     pub(crate) doing: Option<Activity>,
     /// Why it ended; `None` if it was there to the end of the process.
@@ -78,21 +85,83 @@ impl Summary {
             many => format!("{} things do not hold: {}.", many.len(), many.join(", ")),
         };
         let mut guests = guests(story);
+        let bound = bounded_exit::bound(judged);
         let is_late = broken.iter().any(|broken| broken.what == Promise::BoundedExit.name());
-        let course = course(judged, &guests, is_late);
+        let course = course(story, holder(story, &guests), bound.as_ref(), is_late);
+        let banner = banner(story, holder(story, &guests), bound.as_ref(), is_late);
         let unnamed = guests.len().saturating_sub(MOST_CLIENTS);
         guests.truncate(MOST_CLIENTS);
-        Summary { broken, verdict, course, guests, unnamed }
+        Summary { broken, verdict, banner, course, guests, unnamed, bound }
     }
 }
 
+/// Who left last since the process was told to go, and when.
+fn holder<'g>(story: &Story, guests: &'g [Guest]) -> Option<(&'g Guest, Time)> {
+    let told = story.told()?.at;
+    let last = guests.iter().find(|guest| guest.is_at_signal)?;
+    last.until.filter(|until| *until > told).map(|until| (last, until))
+}
+
+/// The three things that one wants to know first.
+fn banner(story: &Story, holder: Option<(&Guest, Time)>, bound: Option<&Bound>, is_late: bool) -> Vec<String> {
+    let mut said = vec![match (story.exit, story.killed) {
+        (Some((exit, code)), _) => format!("Exit code {code}, {}.", moment(story, exit.at)),
+        (None, Some(killed)) => format!("No exit: SIGKILL, {}.", moment(story, killed.at)),
+        (None, None) => "No exit: it was still there when the run was stopped.".to_owned(),
+    }];
+    let Some(told) = story.told() else { return said };
+    said.push(match holder {
+        Some((last, until)) if story.grace_over().is_some_and(|over| until <= over) => {
+            format!(
+                "Nobody held it: {} was the last to leave, after {}.",
+                last_of(story, last),
+                span(until.since(told.at))
+            )
+        }
+        Some((last, until)) => {
+            let doing = last.doing.map_or(String::new(), |doing| format!(" ({doing})"));
+            format!("Held by {}{doing}, until {}.", last_of(story, last), moment(story, until))
+        }
+        None => "Nobody held it.".to_owned(),
+    });
+    said.extend(bound.map(|bound| margin(story, bound, is_late)));
+    said
+}
+
+/// How near the process came to its bound, or how far beyond it.
+fn margin(story: &Story, bound: &Bound, is_late: bool) -> String {
+    let by = moment(story, bound.at);
+    let end = story.gone().or(story.last).map_or(bound.at, |end| end.at);
+    let late = span(end.since(bound.at));
+    match (story.exit, story.killed) {
+        (None, None) if is_late => format!("{late} too late, and still there: it had to be gone {by}."),
+        _ if is_late => format!("{late} too late: it had to be gone {by}."),
+        _ if end > bound.at => format!("Not too late: its bound, {by}, moves with what still runs."),
+        (Some(_), _) => format!("{} to spare: it had to be gone {by}.", span(bound.at.since(end))),
+        (None, Some(_)) => format!("Not too late when it was killed: it had to be gone {by}."),
+        (None, None) => format!("Not too late yet: it had to be gone {by}."),
+    }
+}
+
+/// A time in words, from what told the process to go.
+fn moment(story: &Story, at: Time) -> String {
+    match story.told() {
+        Some(told) => format!("{} after {}", span(at.since(told.at)), cause(story)),
+        None => format!("{} into the run", span(at.since_epoch())),
+    }
+}
+
+/// A client, and which of its copies left last.
+fn last_of(story: &Story, guest: &Guest) -> String {
+    guest.last.map_or_else(|| guest.name.clone(), |last| story.name_of(&story.connections[last]))
+}
+
 /// How the process was told to go, who held it, and how it went.
-fn course(judged: &Judged, guests: &[Guest], is_late: bool) -> Vec<String> {
-    let story = &judged.story;
+fn course(story: &Story, holder: Option<(&Guest, Time)>, bound: Option<&Bound>, is_late: bool) -> Vec<String> {
     let mut course: Vec<String> = story.drains.iter().filter_map(taken_back).collect();
     let Some(told) = story.told() else {
         course.push("Nobody told the process to go: there was no signal and no request for a drain.".to_owned());
-        course.extend(end(judged, is_late));
+        course.extend(end(story, bound, is_late));
         return course;
     };
     let how = match &story.history.entries[told.index].event {
@@ -107,14 +176,8 @@ fn course(judged: &Judged, guests: &[Guest], is_late: bool) -> Vec<String> {
         many => format!("{many} clients were connected"),
     };
     course.push(format!("{how} {} into the run; {there}.", span(told.at.since_epoch())));
-    if let Some(last) =
-        guests.iter().find(|guest| guest.is_at_signal && guest.until.is_some_and(|until| until > told.at))
-    {
-        course.push(held(story, last, told.at));
-    } else {
-        course.push("Nobody held the pod.".to_owned());
-    }
-    course.extend(end(judged, is_late));
+    course.push(holder.map_or("Nobody held the pod.".to_owned(), |(last, until)| held(story, last, until)));
+    course.extend(end(story, bound, is_late));
     course
 }
 
@@ -129,36 +192,29 @@ fn taken_back(drain: &Drain) -> Option<String> {
     ))
 }
 
-/// Who was the last, what it did, and what let it go.
-fn held(story: &Story, last: &Guest, told: Time) -> String {
-    let until = last.until.unwrap_or(told);
+/// Who was the last, until when, what it did, and what let it go.
+fn held(story: &Story, last: &Guest, until: Time) -> String {
     let by = match last.reason {
         None => "it was still there when the process was gone".to_owned(),
         Some(reason) => why(reason).to_owned(),
     };
     let doing = last.doing.map_or(String::new(), |doing| format!(" It was {doing} for most of that time."));
-    let due = story.due_times().map(|(_, last)| last);
-    let when = format!("{} after {}", span(until.since(told)), cause(story));
-    let who = if last.connections > 1 { format!("a connection of {}", last.name) } else { last.name.clone() };
-    if due.is_some_and(|due| until <= due + story.settings.close_linger) {
+    let (who, when) = (last_of(story, last), moment(story, until));
+    if story.grace_over().is_some_and(|over| until <= over) {
         return format!("Nobody held the pod beyond its grace: {who} was the last to leave, {when}: {by}.{doing}");
     }
     format!("The pod was held longest by {who}, until {when}: {by}.{doing}")
 }
 
 /// How the process went, and by when it had to.
-fn end(judged: &Judged, is_late: bool) -> Vec<String> {
-    let story = &judged.story;
-    let when = |at: Time| match story.told() {
-        Some(told) => format!("{} after {}", span(at.since(told.at)), cause(story)),
-        None => format!("{} into the run", span(at.since_epoch())),
-    };
+fn end(story: &Story, bound: Option<&Bound>, is_late: bool) -> Vec<String> {
+    let when = |at: Time| moment(story, at);
     let mut said = vec![match (story.exit, story.killed) {
         (Some((exit, code)), _) => format!("The process exited {} with code {code}: {}.", when(exit.at), meaning(code)),
         (None, Some(killed)) => format!("The process was SIGKILLed {}: it had not gone by itself.", when(killed.at)),
         (None, None) => "The process was still there when the run was stopped.".to_owned(),
     }];
-    if let Some(bound) = bounded_exit::bound(judged) {
+    if let Some(bound) = bound {
         let had = match story.exit {
             _ if is_late => "It should have been gone",
             Some(_) => "It had to be gone, at the latest,",
@@ -229,6 +285,7 @@ fn guests(story: &Story) -> Vec<Guest> {
                 name: name.to_owned(),
                 connections: 0,
                 until: None,
+                last: None,
                 doing: None,
                 reason: None,
                 told: Vec::new(),
@@ -248,6 +305,7 @@ fn guests(story: &Story) -> Vec<Guest> {
             continue;
         };
         guest.until = Some(last.to);
+        guest.last = Some(owner);
         guest.doing = Some(mostly(stay, told_at).map_or(Activity::Closing, |(doing, _)| doing));
         guest.reason = stay.reason();
     }

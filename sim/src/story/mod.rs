@@ -148,6 +148,11 @@ impl<'a> Story<'a> {
         Some((signal + first, signal + idle_grace))
     }
 
+    /// Until when a connection that is idle, and does not read its FATAL, may stay in the drain that was not taken back.
+    pub(crate) fn grace_over(&self) -> Option<Time> {
+        self.due_times().map(|(_, last)| last + self.settings.close_linger)
+    }
+
     /// When the contract's wall stands in the drain that was not taken back, if it is set: work that still runs then may be
     /// ended.
     pub(crate) fn wall(&self) -> Option<Time> {

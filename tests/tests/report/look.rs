@@ -49,6 +49,119 @@ fn no_label_lies_on_another() {
 }
 
 #[test]
+fn every_phase_has_its_name() {
+    run(async |browser, pages| {
+        for width in WIDTHS {
+            browser.look(width, false).await;
+            for page in pages.runs() {
+                browser.open(&page).await;
+                let unnamed = "const shown = (element) => element.getBoundingClientRect().width > 0;
+                    const names = [...document.querySelectorAll('.picture .phase')].filter(shown).map((text) => text.textContent);
+                    const phases = [...document.querySelectorAll('.picture .i .strip')].filter(shown)
+                        .map((strip) => strip.classList.item(1).slice(2).replace('-', ' '));
+                    return [phases.length, phases.filter((phase) => !names.some((name) => name.startsWith(phase)))];";
+                let answer = browser.ask(unnamed).await;
+                assert!(answer[0].as_u64().unwrap() >= 1, "no phases: {} at {width}", page.display());
+                assert_eq!(answer[1], json!([]), "{} at {width}", page.display());
+            }
+        }
+    });
+}
+
+#[test]
+fn the_legend_explains_what_is_drawn_and_nothing_else() {
+    run(async |browser, pages| {
+        for width in [1280, 390] {
+            browser.look(width, false).await;
+            for page in pages.runs() {
+                browser.open(&page).await;
+                let unlike = "const svg = [...document.querySelectorAll('svg.picture')].find((svg) => svg.getBoundingClientRect().width > 0);
+                    const all = '[class^=b-], [class^=m-], [class=torn]';
+                    const isSeen = (shape) => { const box = shape.getBBox(); return !shape.matches('path[class^=b-]') && box.width * box.height >= 30; };
+                    const classes = (shapes) => new Set([...shapes].map((shape) => shape.getAttribute('class')));
+                    const explained = classes(svg.querySelectorAll('.legend :is(' + all + ')'));
+                    const drawn = [...svg.querySelectorAll('.lane :is(' + all + ')')];
+                    const [there, seen] = [classes(drawn), classes(drawn.filter(isSeen))];
+                    return [explained.size, [...explained].filter((name) => !there.has(name)), [...seen].filter((name) => !explained.has(name))];";
+                let answer = browser.ask(unlike).await;
+                assert!(answer[0].as_u64().unwrap() > 3, "{answer}");
+                assert_eq!([&answer[1], &answer[2]], [&json!([]), &json!([])], "{} at {width}", page.display());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bar_that_is_torn_says_how_long_it_is_and_each_gap_how_much_is_left_out() {
+    run(async |browser, pages| {
+        for width in [1280, 390] {
+            browser.look(width, false).await;
+            for page in pages.runs() {
+                browser.open(&page).await;
+                let silent = "const box = (element) => element.getBoundingClientRect();
+                    const middle = (element) => (box(element).left + box(element).right) / 2;
+                    let gaps = 0;
+                    const silent = [...document.querySelectorAll('svg.picture .lane')].filter((lane) => box(lane).width > 0).flatMap((lane) => {
+                        // The line of the worker's statements below a bar is none.
+                        const bars = [...lane.querySelectorAll('.i > rect[class^=b-]:not(.b-worker-runs-a-statement)')];
+                        const said = [...lane.querySelectorAll('.fold-time')];
+                        const torn = [...lane.querySelectorAll('.fold')].filter((fold) =>
+                            bars.some((bar) => box(bar).left < box(fold).left && box(bar).right > box(fold).right));
+                        gaps += torn.length;
+                        // The parts of a bar between gaps; in one of them is its length, if one is wide enough.
+                        const parts = (bar) => {
+                            const over = torn.map(box).filter((gap) => gap.left > box(bar).left && gap.right < box(bar).right);
+                            const begins = [box(bar).left, ...over.map((gap) => gap.right)];
+                            return over.length ? [...over.map((gap) => gap.left), box(bar).right].map((end, index) => end - begins[index]) : [];
+                        };
+                        const isSilent = (bar) => Math.max(0, ...parts(bar)) > 60 && !bar.parentNode.querySelector('text')?.textContent.match(/\\d/);
+                        return torn.filter((fold) => !said.some((text) =>
+                            text.textContent.match(/\\d/) && middle(text) > box(fold).left && middle(text) < box(fold).right))
+                            .concat(bars.filter(isSilent))
+                            .map(() => lane.ariaLabel);
+                    });
+                    return [gaps, silent];";
+                let answer = browser.ask(silent).await;
+                assert_eq!(answer[1], json!([]), "{} at {width}", page.display());
+                let gaps = answer[0].as_u64().unwrap();
+                assert!(page != pages.day() || gaps > 5, "only {gaps} gaps in a day at {width}");
+            }
+        }
+    });
+}
+
+/// Of the bar of who held the pod: how much higher it is than the highest of the others; the least contrast of its frame and of
+/// itself with what lies behind lanes.
+const HOLDER: &str = "
+    const height = (element) => element.getBoundingClientRect().height;
+    const svg = [...document.querySelectorAll('svg.picture')].find((svg) => height(svg) > 0);
+    const channel = (value) => { const part = value / 255; return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4; };
+    const light = (colour) => {
+        const [red, green, blue] = colour.match(/[\\d.]+/g).map(Number);
+        return 0.2126 * channel(red) + 0.7152 * channel(green) + 0.0722 * channel(blue);
+    };
+    const against = (one, other) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    const grounds = [...svg.querySelectorAll('.ground')].map((ground) => light(getComputedStyle(ground).fill));
+    const least = (colour) => Math.min(...grounds.map((ground) => against(light(colour), ground)));
+    const frame = svg.querySelector('.holds .held');
+    const others = [...svg.querySelectorAll('.lane:not(.holds) .i > rect[class^=b-]')].map(height);
+    const bar = getComputedStyle(svg.querySelector('.holds .b-idle')).fill;
+    return [height(frame) - Math.max(...others), least(getComputedStyle(frame).stroke), least(bar)];";
+
+#[test]
+fn the_bar_of_who_held_the_pod_stands_out_by_day_and_by_night() {
+    run(async |browser, pages| {
+        for (width, is_dark) in [(1280, false), (1280, true), (390, false), (390, true)] {
+            browser.look(width, is_dark).await;
+            browser.open(&pages.day()).await;
+            let holder = browser.ask(HOLDER).await;
+            let [higher, frame, bar] = [0, 1, 2].map(|index| holder[index].as_f64().unwrap());
+            assert!(higher > 2.0 && frame >= 7.0 && bar >= 4.5, "{holder} at {width} where dark is {is_dark}");
+        }
+    });
+}
+
+#[test]
 fn one_picture_is_shown_and_it_is_the_one_for_the_width() {
     run(async |browser, pages| {
         browser.open(&pages.whole()).await;

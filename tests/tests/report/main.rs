@@ -39,6 +39,66 @@ exit = { within = "11m", code = 0 }
 client.etl = { answered = "all" }
 "#;
 
+/// A client that sleeps holds the pod for a day, under an old policy: most of it is left out of the picture.
+const DAY: &str = r#"
+title = "A client that sleeps holds the pod for a day"
+[pod]
+termination_grace = "24h"
+[drain]
+idle_timeout = "0"
+drain_policy = "unbounded"
+[[client]]
+name = "silent"
+steps = ["connect", { query = "20ms" }, { idle = "forever" }]
+[[client]]
+name = "nightly"
+start = "358m"
+steps = ["connect", { query = "2m" }, "disconnect"]
+[[client]]
+name = "web"
+count = 12
+start = "359m"
+stagger = "300ms"
+steps = ["connect", { repeat = 40, steps = [{ query = "20ms" }, { think = "5s" }] }, "disconnect"]
+[[event]]
+at = "6h"
+do = "sigterm"
+[expect]
+exit = { within = "25h", code = 0 }
+"#;
+
+/// A pool that comes back, what runs for minutes, who forgets its transaction, and who comes late.
+const ROLLOUT: &str = r#"
+title = "A rollout at noon"
+[pod]
+termination_grace = "1h"
+[[client]]
+name = "web-pool"
+count = 60
+stagger = "40ms"
+reconnect = { backoff = "500ms", retries = 3 }
+steps = ["connect", { repeat = "forever", steps = [{ query = "15ms" }, { think = "4s" }] }]
+[[client]]
+name = "report"
+steps = ["connect", "begin", { query = "12m", rows = 5000 }, { think = "30s" }, { insert = 1 }, "commit", { idle = "forever" }]
+[[client]]
+name = "loader"
+start = "50s"
+steps = ["connect", { copy_in = 100, every = "2s" }, { idle = "forever" }]
+[[client]]
+name = "psql"
+steps = ["connect", "begin", { query = "20ms" }, { idle = "forever" }]
+[[client]]
+name = "late"
+start = "70s"
+steps = ["connect", { query = "20ms" }]
+[[event]]
+at = "1m"
+do = "sigterm"
+[expect]
+exit = { within = "20m", code = 0 }
+"#;
+
 /// The pages that are looked at.
 struct Pages {
     directory: TempDir,
@@ -64,9 +124,20 @@ impl Pages {
         self.path("folder/index.html")
     }
 
+    /// The page of a run of a day, most of which is left out.
+    fn day(&self) -> PathBuf {
+        self.path("day.html")
+    }
+
+    /// Every page of a run.
+    fn runs(&self) -> [PathBuf; 6] {
+        let [idle, faults, rollout] = ["idle.html", "faults.html", "rollout.html"].map(|name| self.path(name));
+        [self.whole(), self.broken(), idle, faults, self.day(), rollout]
+    }
+
     /// Every page there is.
-    fn all(&self) -> [PathBuf; 5] {
-        [self.whole(), self.broken(), self.path("idle.html"), self.path("faults.html"), self.index()]
+    fn all(&self) -> Vec<PathBuf> {
+        self.runs().into_iter().chain([self.index()]).collect()
     }
 }
 
@@ -75,8 +146,13 @@ fn pages() -> &'static Pages {
     static PAGES: OnceLock<Pages> = OnceLock::new();
     PAGES.get_or_init(|| {
         let pages = Pages { directory: TempDir::new().unwrap() };
-        let broken = pages.path("broken.toml");
-        std::fs::write(&broken, BROKEN).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = pages.path(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (broken, day, rollout) =
+            (file("broken.toml", BROKEN), file("day.toml", DAY), file("rollout.toml", ROLLOUT));
         let [whole, idle, faults] = [
             "scenarios/acceptance/every-activity-falls-silent.toml",
             "scenarios/acceptance/idle-clients-cannot-hold-the-pod.toml",
@@ -85,6 +161,8 @@ fn pages() -> &'static Pages {
         let write = |from: &str, to: &Path| sim(&["report", from, "-o", to.to_str().unwrap()]);
         write(whole, &pages.whole());
         write(broken.to_str().unwrap(), &pages.broken());
+        write(day.to_str().unwrap(), &pages.day());
+        write(rollout.to_str().unwrap(), &pages.path("rollout.html"));
         write(idle, &pages.path("idle.html"));
         write(faults, &pages.path("faults.html"));
         let folder = pages.path("folder");

@@ -22,6 +22,9 @@ fn a_page_says_in_words_what_came_of_the_run_and_draws_its_lanes() {
             "FAIL",
             "never-cut",
             "The pod was held longest by etl, until 2m",
+            "Exit code 3, 2m after SIGTERM.",
+            "Held by etl (executing), until 2m after SIGTERM.",
+            "to spare: it had to be gone",
             "The process exited 2m",
             "with code 3: a wall ended what was left.",
             "40 × 57P01 terminating connection",
@@ -99,6 +102,69 @@ fn a_tap_shows_the_details_on_a_telephone() {
         browser.tap(place[0].as_f64().unwrap(), place[1].as_f64().unwrap()).await;
         let details = browser.ask(DETAILS).await;
         assert!(details.as_str().unwrap().contains("read FATAL"), "{details}");
+    });
+}
+
+/// Goes to everything that has details, with it at the window's upper edge, in its middle and at its lower edge: how many there
+/// are, and those whose details lie on them or outside the window.
+const COVERED: &str = "
+    const panel = document.getElementById('details');
+    const on = (one, other) => Math.min(one.right, other.right) - Math.max(one.left, other.left) > 0
+        && Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 0;
+    const items = [...document.querySelectorAll('svg.picture .i')].filter((item) => item.getBoundingClientRect().width > 0);
+    const covered = (block) => items.filter((item) => {
+        item.scrollIntoView({ block });
+        item.focus({ preventScroll: true });
+        const [box, thing] = [panel.getBoundingClientRect(), item.getBoundingClientRect()];
+        const isInside = box.top >= 0 && box.left >= 0 && box.bottom <= innerHeight && box.right <= innerWidth;
+        return !panel.innerText || !isInside || on(box, thing);
+    });
+    return [items.length, ['start', 'center', 'end'].flatMap(covered).map((item) => item.querySelector('title').textContent)];";
+
+#[test]
+fn details_never_lie_on_what_they_explain() {
+    run(async |browser, pages| {
+        for width in [1280, 390] {
+            browser.look(width, false).await;
+            for page in pages.runs() {
+                browser.open(&page).await;
+                let answer = browser.ask(COVERED).await;
+                assert!(answer[0].as_u64().unwrap() > 10, "{answer}");
+                assert_eq!(answer[1], json!([]), "{} at {width}", page.display());
+            }
+        }
+    });
+}
+
+#[test]
+fn on_a_telephone_details_are_at_the_lower_edge_of_the_window() {
+    run(async |browser, pages| {
+        browser.look(390, false).await;
+        browser.open(&pages.whole()).await;
+        let place = "const item = document.querySelector('svg.narrow .lane .i');
+            item.scrollIntoView({ block: 'start' });
+            item.focus({ preventScroll: true });
+            const box = document.getElementById('details').getBoundingClientRect();
+            return [box.left, document.documentElement.clientWidth - box.right, innerHeight - box.bottom];";
+        assert_eq!(browser.ask(place).await, json!([0, 0, 0]));
+    });
+}
+
+#[test]
+fn details_go_with_the_pointer_and_with_escape() {
+    run(async |browser, pages| {
+        browser.look(1280, false).await;
+        browser.open(&pages.whole()).await;
+        let over = "const item = document.querySelector('svg.wide .lane .i');
+            item.dispatchEvent(new PointerEvent('pointerover', { bubbles: true }));
+            const shown = document.getElementById('details').innerText;
+            document.querySelector('svg.wide').dispatchEvent(new PointerEvent('pointerleave'));
+            return [shown.length > 0, document.getElementById('details').innerText];";
+        assert_eq!(browser.ask(over).await, json!([true, ""]));
+        browser.ask("document.querySelector('svg.wide .lane .i').focus()").await;
+        assert_ne!(browser.ask(DETAILS).await, json!(""));
+        browser.press("Escape").await;
+        assert_eq!(browser.ask(DETAILS).await, json!(""));
     });
 }
 

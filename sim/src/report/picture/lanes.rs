@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lastcall_core::Time;
 
-use super::{Band, Body, COPIES_APART, LONGEST, Lane, MOST_LANES, Mark, Note, Paint, Sign, briefly, owners};
+use super::{Band, Body, COPIES_APART, Held, LONGEST, Lane, MOST_LANES, Mark, Note, Paint, Sign, briefly, owners};
 use crate::cast::history::{Event, Outcome, StatementEnd};
 use crate::story::stays::Stay;
 use crate::story::timeline::{self, Speaker, Who};
@@ -15,6 +15,7 @@ pub(super) fn of(story: &Story, blamed: &BTreeSet<(String, u32)>) -> Vec<Lane> {
     let cast = Cast::of(story);
     let mut lanes = vec![pod(story, &cast.pod)];
     let mut clients = clients(story, &cast.clients, blamed);
+    mark_who_left_last(story, &mut clients);
     if clients.len() > MOST_LANES {
         let rest = clients.split_off(MOST_LANES - 1);
         clients.push((rest.last().and_then(|(until, _)| *until), together(rest)));
@@ -155,6 +156,7 @@ fn pod(story: &Story, entries: &[usize]) -> Lane {
         life,
         traffic: vec![],
         is_broken: false,
+        held: None,
     }
 }
 
@@ -184,8 +186,8 @@ fn clients(
         let mut ends: Vec<(Option<Time>, u32)> =
             copies.iter().map(|(number, copy)| (until(story, copy), *number)).collect();
         ends.sort_unstable_by(|one, other| other.cmp(one));
-        let grace = story.due_times().map(|(_, last)| last + story.settings.close_linger);
-        let late = ends.iter().filter(|(end, _)| end.zip(grace).is_some_and(|(end, grace)| end > grace));
+        let over = story.grace_over();
+        let late = ends.iter().filter(|(end, _)| end.zip(over).is_some_and(|(end, over)| end > over));
         let late: Vec<u32> = late.map(|(_, number)| *number).collect();
         if late.len() * 2 <= copies.len() {
             let new: Vec<u32> = late.into_iter().filter(|number| !apart.contains(number)).collect();
@@ -200,6 +202,18 @@ fn clients(
     // Stable: of equals, those first that the file names first.
     lanes.sort_by(|(one, a), (other, b)| b.is_broken.cmp(&a.is_broken).then(other.cmp(one)));
     lanes
+}
+
+/// Marks the lane of who left last since the process was told to go: its own rather than one that it shares.
+fn mark_who_left_last(story: &Story, clients: &mut [(Option<Time>, Lane)]) {
+    let Some(from) = story.told().map(|told| told.at) else { return };
+    let is_own = |lane: &Lane| matches!(lane.body, Body::Bands(_));
+    // Of equals, the first.
+    let last = clients.iter_mut().rev().max_by_key(|(until, lane)| (*until, is_own(lane)));
+    if let Some((Some(to), lane)) = last.filter(|(until, _)| until.is_some_and(|until| until > from)) {
+        let is_ordinary = story.grace_over().is_some_and(|over| *to <= over);
+        lane.held = Some(Held { from, to: *to, words: if is_ordinary { "last to leave" } else { "held the pod" } });
+    }
 }
 
 /// When the last of its connections was gone.
@@ -222,7 +236,7 @@ fn alone_lane(story: &Story, name: String, copy: &Copy) -> Lane {
     });
     let work = work.collect();
     let note = note(story, [copy]);
-    Lane { name, note, body: Body::Bands(bands(story, copy)), work, life, traffic, is_broken: false }
+    Lane { name, note, body: Body::Bands(bands(story, copy)), work, life, traffic, is_broken: false, held: None }
 }
 
 fn ended(end: &StatementEnd) -> String {
@@ -253,6 +267,7 @@ fn crowd<'c>(story: &Story, name: &str, copies: impl Iterator<Item = &'c Copy> +
         life,
         traffic: Vec::new(),
         is_broken: false,
+        held: None,
     }
 }
 
@@ -275,6 +290,7 @@ fn together(lanes: Vec<(Option<Time>, Lane)>) -> Lane {
         life,
         traffic: Vec::new(),
         is_broken: false,
+        held: None,
     }
 }
 
@@ -404,7 +420,16 @@ fn worker(story: &Story, entries: &[usize]) -> Option<Lane> {
     };
     let body = Body::Crowd { bands, what: "statements" };
     let life = faults(story, entries, "worker");
-    Some(Lane { name: "worker".to_owned(), note, body, work: vec![], life, traffic: vec![], is_broken: false })
+    Some(Lane {
+        name: "worker".to_owned(),
+        note,
+        body,
+        work: vec![],
+        life,
+        traffic: vec![],
+        is_broken: false,
+        held: None,
+    })
 }
 
 /// How many of these there are at a time, at most.
@@ -436,6 +461,7 @@ fn network(story: &Story, entries: &[usize]) -> Option<Lane> {
         life,
         traffic: vec![],
         is_broken: false,
+        held: None,
     };
     (!lane.life.is_empty()).then_some(lane)
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use lastcall_core::Time;
 
+use super::grid::Grid;
 use super::ink::{Ink, number};
-use super::{BAND, CROWD_HEIGHT, Layout};
+use super::{BAND, CROWD_HEIGHT};
 use crate::cast::pod::report::Activity;
 use crate::report::picture::axis::Drawn;
 use crate::report::picture::{Band, Lane, Note, Paint};
@@ -26,7 +27,8 @@ const STACK: [Paint; 10] = [
 ];
 
 /// Draws how many of the lane do what over time.
-pub(super) fn draw(ink: &mut Ink, lane: &Lane, bands: &[Band], what: &str, drawn: &Drawn, layout: Layout, y: f64) {
+pub(super) fn draw(ink: &mut Ink, lane: &Lane, bands: &[Band], what: &str, grid: &Grid, y: f64) {
+    let (drawn, layout) = (&grid.drawn, grid.layout);
     let columns = layout.axis() as usize;
     let mut counts: BTreeMap<Paint, Vec<i64>> = BTreeMap::new();
     for band in bands {
@@ -69,12 +71,13 @@ pub(super) fn draw(ink: &mut Ink, lane: &Lane, bands: &[Band], what: &str, drawn
                 let (lower, upper) = (height(below[from]), height(below[from] + steps[from]));
                 let x = |column: usize| number(layout.begin() + column as f64);
                 path += &format!("M{} {}V{}H{}V{}z", x(from), number(lower), number(upper), x(column), number(lower));
+                ink.seen.bar(paint, (column - from) as f64, lower - upper);
             }
             from = column;
         }
         below.iter_mut().zip(steps).for_each(|(below, step)| *below += step);
         if !path.is_empty() {
-            shapes += &format!("<path class=\"b-{}\" d=\"{path}\"/>", paint.name().replace(' ', "-"));
+            shapes += &format!("<path class=\"{}\" d=\"{path}\"/>", paint.class());
         }
     }
     if shapes.is_empty() {
@@ -114,8 +117,9 @@ fn most_at_a_time(bands: &[Band], columns: usize, x: impl Fn(Time) -> f64) -> Ve
 }
 
 /// Bands that are at least a column wide: each column shows what lasted longest in it.
-pub(super) fn mostly(bands: &[Band], drawn: &Drawn, layout: Layout) -> Vec<Band> {
-    let columns = layout.axis() as usize;
+pub(super) fn mostly(bands: &[Band], grid: &Grid) -> Vec<Band> {
+    let drawn = &grid.drawn;
+    let columns = grid.layout.axis() as usize;
     let mut lasted: Vec<BTreeMap<Paint, f64>> = vec![BTreeMap::new(); columns];
     for band in bands {
         let (from, to) = (drawn.x(band.from), drawn.x(band.to));

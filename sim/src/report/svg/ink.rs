@@ -1,9 +1,10 @@
 //! What is drawn with: text in the making, things that have details, and room for words.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 use crate::report::html::{Escaped, short};
-use crate::report::picture::Note;
+use crate::report::picture::{Note, Paint, Sign};
 
 /// SVG in the making.
 #[derive(Debug)]
@@ -11,11 +12,33 @@ pub(super) struct Ink {
     text: String,
     /// Its things can be reached with a keyboard.
     is_live: bool,
+    /// What the legend has to explain.
+    pub(super) seen: Seen,
+}
+
+/// What was drawn large enough to be seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) paints: BTreeSet<Paint>,
+    pub(super) signs: BTreeSet<Sign>,
+    pub(super) folds: bool,
+}
+
+/// What covers less than this is a speck, in whatever colour.
+const VISIBLE: f64 = 20.0;
+
+impl Seen {
+    /// Something of this paint is so large.
+    pub(super) fn bar(&mut self, paint: Paint, wide: f64, high: f64) {
+        if wide * high >= VISIBLE {
+            self.paints.insert(paint);
+        }
+    }
 }
 
 impl Ink {
     pub(super) fn new(is_live: bool) -> Ink {
-        Ink { text: String::new(), is_live }
+        Ink { text: String::new(), is_live, seen: Seen::default() }
     }
 
     pub(super) fn into_text(self) -> String {

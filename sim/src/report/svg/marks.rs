@@ -1,23 +1,24 @@
 //! The marks of a lane: signs, of which those that would lie on one another are one, and a word beside them where there is room.
 
-use super::ink::{Ink, Slots, number, width_of_bold};
-use super::{Layout, MARGIN, WORD_SIZE};
+use super::grid::Grid;
+use super::ink::{Ink, number, width_of_bold};
+use super::{MARGIN, WORD_SIZE};
 use crate::report::html::{Escaped, short};
-use crate::report::picture::axis::Drawn;
 use crate::report::picture::{Body, Lane, Mark, Note, Sign};
 
 /// Marks of one row; those that are too near are one.
-pub(super) fn draw_marks(ink: &mut Ink, lane: &Lane, marks: &[Mark], drawn: &Drawn, layout: Layout, y: f64) {
+pub(super) fn draw_marks(ink: &mut Ink, lane: &Lane, marks: &[Mark], grid: &Grid, y: f64) {
+    let layout = grid.layout;
     let mut groups: Vec<(f64, Vec<&Mark>)> = Vec::new();
     for mark in marks {
-        let x = layout.begin() + drawn.x(mark.at);
+        let x = grid.x(mark.at);
         match groups.last_mut() {
             Some((first, group)) if x - *first < layout.near => group.push(mark),
             _ => groups.push((x, vec![mark])),
         }
     }
-    // A word must not run into the next mark, nor into another word: where there is no room it is left out.
-    let mut words = Slots::default();
+    // A word must not run into the next mark, nor into another word, a fold or a line: where there is no room it is left out.
+    let mut words = grid.row();
     groups.iter().for_each(|(x, _)| words.block(x - 5.0, x + 5.0));
     for (x, group) in groups {
         let Some(shown) = group.iter().max_by_key(|mark| mark.sign) else { continue };
@@ -55,6 +56,7 @@ pub(super) fn draw_marks(ink: &mut Ink, lane: &Lane, marks: &[Mark], drawn: &Dra
             number(layout.near),
             number(2.0 * half.min(8.0)),
         );
+        ink.seen.signs.insert(shown.sign);
         let shape = shape(shown.sign, x, y);
         ink.item(true, x, &together(lane, &group), format_args!("{hit}{shape}{label}"));
     }
