@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::html::Escaped;
 use super::run_page::page_of_gate;
-use super::{checked, counted, milliseconds, page, span, summary_line, unmet_by_all};
+use super::{checked, counted, is_green_with, milliseconds, page, span, summary_line, unmet_by_all};
 use crate::cast::pod::Pod;
-use crate::judge::coverage::{self, Mark};
+use crate::judge::coverage::{self, Coverage, Mark};
 use crate::judge::gate::{Failure, Judgement, Verdict};
 use crate::scenario::ScenarioFile;
 use crate::story::holders;
@@ -100,14 +100,15 @@ fn file_name(path: &str, seed: u64) -> String {
 
 fn index(lines: &[Line], (asked, wall): (Asked, Duration), pages: &[Page], sabotages: Option<&str>) -> String {
     let mut body = String::new();
-    let is_green = super::is_green(lines, asked);
+    let coverage = suite::coverage(lines);
+    let unmet = unmet_by_all(&coverage, lines, asked);
+    let is_green = is_green_with(&unmet, lines);
     let (class, word) = if is_green { ("pass", "pass") } else { ("fail", "FAIL") };
     let _ = writeln!(
         body,
         "<header>\n<h1>Last Call: every scenario</h1>\n<p class=\"verdict {class}\"><strong>{word}</strong> {}</p>\n</header>",
         Escaped(&summary_line(lines, asked, wall))
     );
-    let unmet = unmet_by_all(lines, asked);
     if !unmet.is_empty() {
         body += "<ul class=\"course\">\n";
         for unmet in unmet {
@@ -117,7 +118,7 @@ fn index(lines: &[Line], (asked, wall): (Asked, Duration), pages: &[Page], sabot
     }
     files(&mut body, lines, pages);
     slowest(&mut body, lines);
-    reached(&mut body, lines);
+    reached(&mut body, &coverage);
     if let Some(table) = sabotages {
         self::sabotages(&mut body, table);
     }
@@ -204,8 +205,7 @@ fn slowest(body: &mut String, lines: &[Line]) {
     *body += "</tbody>\n</table>\n</section>\n";
 }
 
-fn reached(body: &mut String, lines: &[Line]) {
-    let coverage = suite::coverage(lines);
+fn reached(body: &mut String, coverage: &Coverage) {
     let missing = coverage.missing();
     let all = Mark::all().len();
     let _ = writeln!(
@@ -220,7 +220,7 @@ fn reached(body: &mut String, lines: &[Line]) {
     }
     *body += "<details><summary>How often each</summary>\n<table>\n<caption>What the runs reached, and how often.</caption>\n\
               <thead><tr><th scope=\"col\">reached</th><th scope=\"col\" class=\"number\">times</th></tr></thead>\n<tbody>\n";
-    for one in coverage::json(&coverage) {
+    for one in coverage::json(coverage) {
         let _ = writeln!(
             body,
             "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td></tr>",

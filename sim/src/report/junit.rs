@@ -7,12 +7,12 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{across, counted, failed, html, is_green, unmet_by_all};
+use super::{across, counted, failed, html, is_green_with, unmet_by_all};
 use crate::across::{Across, OnEngine};
 use crate::explore::Explored;
 use crate::judge::gate::Verdict;
 use crate::scenario::Promise;
-use crate::suite::{Asked, Line};
+use crate::suite::{self, Asked, Line};
 
 /// The most characters of a failure's message. The text below it has everything.
 const MOST_MESSAGE: usize = 500;
@@ -77,9 +77,9 @@ const WHOLE: &str = "the suite as a whole";
 
 fn of_engine(lines: &[Line], asked: Asked, wall: Duration) -> Suite {
     let mut cases: Vec<Case> = lines.iter().map(|line| of_file(line, asked)).collect();
-    let mut unmet = unmet_by_all(lines, asked);
+    let mut unmet = unmet_by_all(&suite::coverage(lines), lines, asked);
     let has_failed = |case: &Case| matches!(case.outcome, Outcome::Failed(_));
-    if unmet.is_empty() && !is_green(lines, asked) && !cases.iter().any(has_failed) {
+    if unmet.is_empty() && !is_green_with(&unmet, lines) && !cases.iter().any(has_failed) {
         unmet.push("no file was judged".to_owned());
     }
     if asked.must_reach_all() || !unmet.is_empty() {
