@@ -16,6 +16,8 @@ use crate::judge::coverage::Mark;
 
 /// So many seeds are drawn from the same corpus.
 pub(super) const GENERATION: usize = 500;
+/// What took longer is not changed further: that takes as long each time.
+pub(super) const MAX_EVENTS: usize = 2_000;
 /// What a folder may hold; beyond these nothing is taken in.
 const MAX_FILES: usize = 10_000;
 

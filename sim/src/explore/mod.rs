@@ -160,6 +160,7 @@ impl<P: Fn(&Explored) + Sync> Search<'_, P> {
             let mut kept = kept.lock().expect("nothing panics in here");
             match tried {
                 Some((scenario, trial)) => {
+                    let corpus = corpus.filter(|_| trial.events <= corpus::MAX_EVENTS);
                     let new = corpus.map(|corpus| corpus.new_of(&trial.together)).filter(|new| !new.is_empty());
                     let candidate = new.map(|reached| Candidate { seed, text: text.clone(), reached });
                     let added = explored.add(Run { seed, text, scenario, trial }, self.out);

@@ -10,6 +10,8 @@ use crate::scenario::{Purpose, Span, Step, parse_for};
 
 /// At most so many changes at once.
 const CHANGES: u32 = 5;
+/// So many clients, or events, are enough.
+const MOST: usize = 6;
 /// Changes that don't fit together are thrown away, so many times.
 const ATTEMPTS: u32 = 4;
 
@@ -73,12 +75,15 @@ fn change(dice: &mut Dice, plan: &Plan, draft: &mut Draft, other: &Draft) {
     }
 }
 
-/// All that are times.
+/// All that are times, but for the grace, which a kubelet has and the process is told.
 fn spans<'v>(value: &'v mut Value, found: &mut Vec<&'v mut Value>) {
     match value {
         Value::String(text) if text.parse::<Span>().is_ok() => found.push(value),
         Value::Array(list) => list.iter_mut().for_each(|item| spans(item, found)),
-        Value::Table(table) => table.iter_mut().for_each(|(_, item)| spans(item, found)),
+        Value::Table(table) => {
+            let others = table.iter_mut().filter(|(key, _)| *key != "termination_grace");
+            others.for_each(|(_, item)| spans(item, found));
+        }
         _ => {}
     }
 }
@@ -95,6 +100,9 @@ fn take_from(dice: &mut Dice, draft: &mut Draft, other: &Draft, list: &str) {
     let Some(theirs) = other.0.get(list).and_then(Value::as_array).filter(|list| !list.is_empty()) else { return };
     let mut taken = theirs[dice.place(theirs.len())].clone();
     let Value::Array(ours) = draft.0.entry(list).or_insert_with(|| Value::Array(Vec::new())) else { return };
+    if ours.len() >= MOST {
+        return;
+    }
     if let Some(name) = taken.get_mut("name") {
         *name = format!("c{}", 1 + ours.len() + dice.place(90)).into();
     }

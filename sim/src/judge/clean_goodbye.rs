@@ -90,8 +90,9 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
             connection.began.is_none() && run.story.wall().is_some_and(|wall| startup.at + run.slack() >= wall);
         startup.at + run.slack() < given_up && !away && !walled
     });
-    let crossed =
-        late && end.zip(run.story.gone()).is_some_and(|(end, gone)| end.at + run.slack() + LATE_ONES >= gone.at);
+    // The last that it did: a process that is stopped then does not go, but has closed its listener all the same.
+    let done = run.story.gone().map(|gone| run.story.outages.stopped_at(gone.at).unwrap_or(gone.at));
+    let crossed = late && end.zip(done).is_some_and(|(end, done)| end.at + run.slack() + LATE_ONES >= done);
     let owed = in_time && !crossed || connection.began.is_some() || told.is_some();
     match (connection.eof, connection.reset) {
         (None, Some(reset)) if owed => Some(("was reset", reset)),

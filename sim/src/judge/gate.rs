@@ -92,6 +92,8 @@ pub struct Trial {
     pub seed: u64,
     /// How long it was, in simulated time.
     pub simulated: Duration,
+    /// How many events it had.
+    pub events: usize,
     /// What does not hold.
     pub failures: Vec<Failure>,
     /// What it reached.
@@ -178,7 +180,8 @@ pub fn trial(
     let story = &judged.story;
     let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
     let (occasions, together) = (Occasions::of(story), coverage::together(story));
-    Trial { seed, simulated: run.simulated(), failures, coverage, together, holders, facts, occasions }
+    let events = run.history.entries.len();
+    Trial { seed, simulated: run.simulated(), events, failures, coverage, together, holders, facts, occasions }
 }
 
 /// What one run of a file shows, without a judgement.

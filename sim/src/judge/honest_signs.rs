@@ -162,7 +162,10 @@ fn ended_by_wall(run: &Judged, request: &Request, wall: Time) -> Option<Moment> 
         };
         // What its client holds back does not run: its clock is another one, which may have been the first.
         let held_back = statement.waits.iter().any(|wait| {
-            !wait.for_input && wait.began.at <= wall && wait.went_on.is_none_or(|went_on| went_on.at > wall)
+            let from = run.story.drain().map_or(wait.began.at, |drain| drain.began.at.max(wait.began.at));
+            let stalled = from + run.settings.stall_grace <= wall + run.slack();
+            let holds = !wait.for_input || stalled;
+            holds && wait.began.at <= wall && wait.went_on.is_none_or(|went_on| went_on.at > wall)
         });
         ran && by_wall && stayed && !held_back
     });
@@ -192,7 +195,8 @@ fn report(run: &Judged, exit: Moment) -> Vec<Violation> {
     let mut wrong = Vec::new();
     // A request may have been first of which the answer is still on its way when the signal comes.
     let crossed = report.cause == Cause::Request && perhaps_asked(run, signal.at);
-    if report.cause != first && !crossed {
+    let perhaps = run.story.drain().and_then(|drain| drain.perhaps);
+    if report.cause != first && Some(report.cause) != perhaps && !crossed {
         wrong.push(format!("says that {} began the drain, but that was {first}", report.cause));
     }
     if report.policy != run.settings.drain_policy {
@@ -240,7 +244,11 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         // Nor can it be told when one was closed who does not read or can't be reached.
         let deaf = connection.deaf_at(signal).is_some();
         let away = story.outages.client_away_for(connection.conn, signal.at) + slack >= GIVEN_UP;
-        began && !decided && !deaf && !away && connection.ending().is_none_or(|(end, _)| end.at > after)
+        // Nor where neither its client nor its worker can say.
+        let unsaid = over.is_none()
+            && story.outages.of_client(connection.conn, signal.at, signal.at)
+            && story.outages.of_worker(signal.at, signal.at);
+        began && !decided && !deaf && !away && !unsaid && connection.ending().is_none_or(|(end, _)| end.at > after)
     });
     let at_most = connections.iter().filter(|connection| {
         // Who gave up may have been let in without knowing.

@@ -47,6 +47,8 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
     let (ended, saw, code) = match request.delivered() {
         Some((_, Outcome::Complete)) => return None,
         Some((ended, Outcome::Error(code))) => match story.refused_by_fatal(request) {
+            // Its own end is told with its batch's, which the FATAL came before.
+            Some(_) if cancelled(run, request, ended, CANCELLED) && is_cancelled(statement) => return None,
             Some(_) => (ended, format!("its client read FATAL {code}"), Some(code.as_str())),
             None if failed_by_itself(run, request, code) || cancelled(run, request, ended, code) => return None,
             None => (ended, format!("its client read ERROR {code}, which is not the statement's own"), None),
@@ -98,8 +100,9 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
             && story.garbled(connection, statement.began.at, ended.at)
         || (connection.garbage.is_some() || is_deaf || fatal.is_none_or(|fatal| fatal == WORKER_LOST))
             && story.outages.worker_lost(statement.began.at, ended.at)
-        || [over, ended]
+        || [Some(over), Some(ended), story.worker_let_go(connection)]
             .iter()
+            .flatten()
             .any(|end| story.outages.client_away_for(connection.conn, end.at) + run.slack() >= GIVEN_UP)
         || unknown && story.killed.is_none()
         || (fatal.is_some() || connection.unread.flatten().is_some() || is_deaf)
@@ -123,6 +126,10 @@ fn failed_by_itself(run: &Judged, request: &Request, code: &str) -> bool {
     run.story
         .statements_of(request)
         .any(|statement| matches!(statement.end, Some((_, StatementEnd::Failed(own))) if own == code))
+}
+
+fn is_cancelled(statement: &Statement) -> bool {
+    matches!(statement.end, Some((_, StatementEnd::Cancelled)))
 }
 
 /// Whether the error is what a cancel request of its session asked for: there was one for each statement that ended so.
@@ -199,6 +206,30 @@ mod tests {
 
     fn running() -> Log {
         Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query).term(60.0)
+    }
+
+    #[test]
+    fn a_statement_that_its_client_cancelled_is_not_cut_by_what_ends_its_batch() {
+        let ended = |end| {
+            let log = running().event(61.0, Event::CancelSent { conn: conn("etl.1"), tag: "etl.1/1".to_owned() });
+            let log = log.statement_ended(62.0, "etl.1/1", end).fatal(80.0, "etl.1", "57P01", None);
+            log.ended(80.0, "etl.1/1", error("57P01")).judge(check).len()
+        };
+        assert_eq!((ended(StatementEnd::Cancelled), ended(StatementEnd::Aborted)), (0, 1));
+    }
+
+    #[test]
+    fn a_client_that_was_given_up_while_it_was_away_was_not_cut_whatever_it_sees_later() {
+        let away = |given_up: f64| {
+            let fault = |what| Event::Fault { what };
+            let between = ["etl", "pod"].map(str::to_owned);
+            let log = running().statement_ended(62.0, "etl.1/1", StatementEnd::Complete);
+            let log = log.event(70.0, fault(Fault::Partition { between: between.clone() }));
+            let log = log.event(given_up, Event::WorkerSessionEnded { worker_session: 1 });
+            let log = log.event(180.0, fault(Fault::Heal { between }));
+            log.reset(300.0, "etl.1").ended(300.0, "etl.1/1", Outcome::Lost).judge(check).len()
+        };
+        assert_eq!((away(160.5), away(120.0)), (0, 1));
     }
 
     #[test]

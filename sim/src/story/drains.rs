@@ -18,6 +18,8 @@ pub(crate) struct Drain {
     pub(crate) asked: Moment,
     /// What began it.
     pub(crate) cause: Cause,
+    /// What came in the same instant, and may have been heard of first.
+    pub(crate) perhaps: Option<Cause>,
     /// When it was taken back, if it was.
     pub(crate) recalled: Option<Moment>,
     /// What walls there are, each with its time. A second SIGINT is one under every policy.
@@ -74,7 +76,7 @@ impl Drain {
         let grace = grace.map(|grace| grace.saturating_sub(settings.teardown_budget));
         let walls = [timeout.map(|wall| (wall, Wall::Timeout)), grace.map(|wall| (wall, Wall::TerminationGrace))];
         let walls = walls.into_iter().flatten().map(|(after, wall)| (began.at + after, wall)).collect();
-        Drain { began, asked: began, cause, recalled: None, walls }
+        Drain { began, asked: began, cause, perhaps: None, recalled: None, walls }
     }
 
     /// The wall that must fall first.
@@ -113,6 +115,8 @@ pub(super) struct Drains {
     /// The process is stopped: signals wait until it goes on, each once.
     waiting: Option<Vec<Signal>>,
     interrupts: u32,
+    /// When the first SIGINT came.
+    interrupted: Option<Moment>,
     /// When a drain was last asked for.
     asked: Option<Moment>,
     /// The first SIGTERM or SIGINT that it heard of: nothing is taken back behind it.
@@ -132,6 +136,7 @@ impl Drains {
                 if unheard.is_some() {
                     self.all.pop();
                     self.interrupts = 0;
+                    self.interrupted = None;
                     self.signalled = None;
                 }
                 *waiting = Some(unheard.into_iter().collect());
@@ -170,14 +175,17 @@ impl Drains {
         }
         self.signalled.get_or_insert((moment, signal));
         self.interrupts += u32::from(signal == Signal::Int);
+        let first = (signal == Signal::Int).then(|| *self.interrupted.get_or_insert(moment));
         // A SIGINT after a SIGTERM is a first one.
         let second = signal == Signal::Int && self.interrupts == 2;
         match self.open() {
             None => self.all.push(Drain::begun(moment, Cause::Signal(signal), settings)),
-            Some(drain) if second && drain.began.at == moment.at => {
+            // Two at once are one to the process, if it has not heard of the first yet.
+            Some(drain) if second && first.is_some_and(|first| first.at == moment.at) => {
                 drain.walls.push((moment.at, Wall::PerhapsSecondInterrupt));
             }
             Some(drain) if second => drain.walls.push((moment.at, Wall::SecondInterrupt)),
+            Some(drain) if drain.began.at == moment.at => drain.perhaps = Some(Cause::Signal(signal)),
             Some(_) => {}
         }
     }
@@ -313,6 +321,20 @@ mod tests {
         assert_eq!(began, Some((3, at(40))));
         let first = [(10, signal(Signal::Term)), (11, fault(Fault::PodStopped)), (40, fault(Fault::PodGoesOn))];
         assert_eq!(told(&first, |_| {}, |story| story.signal().map(|signal| signal.at)), Some(at(10)));
+    }
+
+    #[test]
+    fn of_what_comes_in_one_instant_nobody_knows_what_is_heard_first_nor_whether_two_sigints_are_two() {
+        let cause = |second| {
+            let events = [(60, signal(Signal::Int)), (second, signal(Signal::Term))];
+            told(&events, |_| {}, |story| story.drain().and_then(|drain| drain.perhaps))
+        };
+        assert_eq!([cause(60), cause(61)], [Some(Cause::Signal(Signal::Term)), None]);
+        let certain = |third| {
+            let events = [(60, signal(Signal::Term)), (70, signal(Signal::Int)), (third, signal(Signal::Int))];
+            told(&events, |_| {}, |story| story.drain().and_then(super::Drain::certain_wall))
+        };
+        assert_eq!([certain(70), certain(71)], [None, Some((at(71), Wall::SecondInterrupt))]);
     }
 
     #[test]

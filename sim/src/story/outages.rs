@@ -122,6 +122,11 @@ impl<'a> Outages<'a> {
         self.stops().map(|outage| outage.to.unwrap_or(end).since(outage.from.max(from))).sum()
     }
 
+    /// Since when the pod's process was stopped at this time, if it was.
+    pub(crate) fn stopped_at(&self, at: Time) -> Option<Time> {
+        self.stops().find(|stop| stop.lasts_at(at)).map(|stop| stop.from)
+    }
+
     /// How long the pod and this client had not been able to reach each other at this time.
     pub(crate) fn client_away_for(&self, conn: &Conn, at: Time) -> Duration {
         let away = self.network_of(conn).filter(|outage| outage.lasts_at(at));
