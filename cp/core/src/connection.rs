@@ -199,11 +199,12 @@ impl Connection {
     /// Moves what can be moved, and says what to do next.
     pub fn drive(&mut self, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> Next {
         let mut refreshed = false;
-        for _ in 0..ROUNDS {
+        for round in 1..=ROUNDS {
             self.send(Side::Backend, sockets, drain, now);
             self.send(Side::Frontend, sockets, drain, now);
-            let mut learned = self.read(Side::Backend, sockets, drain, now);
-            learned |= self.read(Side::Frontend, sockets, drain, now);
+            let heard = self.read(Side::Backend, sockets, drain, now);
+            let asked = self.read(Side::Frontend, sockets, drain, now);
+            let mut learned = heard || asked;
             learned |= self.watch_client(sockets, drain, now);
             if let Some(packet) = self.opened.take() {
                 return Next::Opened(packet);
@@ -217,6 +218,8 @@ impl Connection {
                     refreshed = true;
                     sockets.refresh();
                 }
+                // The rest of a message may have, too: it counts, and behind a worker's there is a place for the FATAL.
+                Verdict::CloseNow(_) if self.is_mid_message([asked, heard]) && round < ROUNDS => {}
                 Verdict::CancelNow => {
                     self.handle_cancelled(drain, now);
                     return Next::Cancel;
@@ -230,6 +233,11 @@ impl Connection {
             }
         }
         Next::Again
+    }
+
+    /// Whether part of a message has just come, and not all of it: from the client, or from the worker.
+    const fn is_mid_message(&self, [asked, heard]: [bool; 2]) -> bool {
+        asked && self.session.is_mid_request() || heard && self.session.is_mid_answer()
     }
 
     /// Does for this side what there is to do.

@@ -433,6 +433,35 @@ fn what_had_arrived_before_a_clock_was_read_counts() {
 }
 
 #[test]
+fn a_message_that_had_arrived_is_read_to_its_end_however_late_the_clock_was_read() {
+    // More than is read at once, so that its end is behind the first look.
+    let length = u32::try_from(CHUNK + 100).unwrap().to_be_bytes();
+    let notification = [b"A".as_slice(), &length, &[0; CHUNK + 96]].concat();
+    let mut relay = Relay::due();
+    relay.pass(60);
+    relay.sockets.worker.unheard = notification.clone();
+    relay.close(EndReason::Boundary);
+    assert_eq!(relay.told(Side::Frontend), [notification.clone(), fatal(EndReason::Boundary, None)].concat());
+
+    let mut relay = Relay::due();
+    relay.pass(60);
+    relay.sockets.worker.unheard = notification[..CHUNK + 50].to_vec();
+    relay.close(EndReason::Boundary);
+    assert_eq!(relay.told(Side::Frontend), notification[..CHUNK + 50], "its end has not come, and is not waited for");
+
+    let query = [b"Q".as_slice(), &length, &[b' '; CHUNK + 95], b"\0"].concat();
+    let mut relay = Relay::seated();
+    relay.client("Q");
+    relay.worker("C Z:T");
+    relay.signal();
+    relay.pass(600);
+    relay.sockets.client.unheard = query.clone();
+    relay.told(Side::Backend);
+    assert_eq!(relay.drive(), Next::Wait(None), "its transaction goes on");
+    assert_eq!(relay.told(Side::Backend), query);
+}
+
+#[test]
 fn a_statement_that_runs_at_the_wall_is_cancelled_and_its_client_told() {
     let mut relay = Relay::seated();
     relay.client("Q");
