@@ -50,6 +50,8 @@ struct Inner<W: World> {
     ahead: Inbox,
     /// The request that the library waits for.
     asked: Option<Asked>,
+    /// Requests that ended for the library before their ReadyForQuery, with an error: so many are still to come.
+    unready: u32,
     watch: Watch,
     startup: StartupWatch,
     pace: Pace,
@@ -86,6 +88,7 @@ impl<W: World> Tap<W> {
             stream,
             ahead: Inbox::default(),
             asked: None,
+            unready: 0,
             watch: Watch::default(),
             startup: StartupWatch::default(),
             pace: Pace::default(),
@@ -122,9 +125,12 @@ impl<W: World> Tap<W> {
         self.lock().asked = Some(Asked { tag, error: None });
     }
 
-    /// The request whose end the bytes did not say.
+    /// The request whose end the bytes did not say yet. Its ReadyForQuery is no other's.
     pub fn unanswered(&self) -> Option<Tag> {
-        self.lock().asked.take().map(|asked| asked.tag)
+        let mut inner = self.lock();
+        let asked = inner.asked.take()?;
+        inner.unready += 1;
+        Some(asked.tag)
     }
 
     /// Encryption was asked for: what is read next is one byte, and no message.
@@ -257,6 +263,7 @@ impl<W: World> Inner<W> {
                     asked.error.get_or_insert(code);
                 }
             }
+            Some(Said::Ready) if self.unready > 0 => self.unready -= 1,
             Some(Said::Ready) => {
                 if let Some(Asked { tag, error }) = self.asked.take() {
                     let outcome = error.map_or(Outcome::Complete, Outcome::Error);
@@ -331,7 +338,33 @@ mod tests {
     use super::*;
     use crate::cast::test_world::TestWorld;
     use lastcall_world::Listener;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn the_ready_for_query_behind_an_error_is_not_the_next_requests() {
+        const READY: &[u8] = b"Z\0\0\0\x05I";
+        const ERROR: &[u8] = b"E\0\0\0\x13SERROR\0C22012\0\0";
+        TestWorld::run(|world| async move {
+            let mut listener = world.bind("server:1").await.unwrap();
+            let stream = world.connect("server:1").await.unwrap();
+            let (mut far, _) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+            let (recorder, conn) = (Recorder::default(), Conn { client: "a".to_owned(), copy: 1, attempt: 1 });
+            let mut tap = Tap::new(world, recorder.clone(), conn.clone(), stream);
+            let mut read = Vec::new();
+            tap.asks("a.1/1".to_owned());
+            far.write_all(ERROR).await.unwrap();
+            tap.read_buf(&mut read).await.unwrap();
+            assert_eq!(tap.unanswered().as_deref(), Some("a.1/1"), "the library knows, before it is ready");
+            tap.asks("a.1/2".to_owned());
+            far.write_all(&[READY, ERROR, READY].concat()).await.unwrap();
+            while !read.ends_with(&[READY, ERROR, READY].concat()) {
+                tap.read_buf(&mut read).await.unwrap();
+            }
+            let events: Vec<Event> = recorder.history().entries.into_iter().map(|entry| entry.event).collect();
+            let outcome = Outcome::Error("22012".to_owned());
+            assert_eq!(events, [Event::RequestEnded { conn, tag: "a.1/2".to_owned(), outcome }]);
+        });
+    }
 
     #[test]
     fn a_reset_that_a_write_met_is_no_end_of_the_stream() {
