@@ -13,6 +13,7 @@ use lastcall_core::settings;
 use sim::cast::pod::last_call;
 use sim::cast::pod::log::LogLevel;
 use sim::cast::run::{self, EngineName};
+use sim::explore::variants::{self, Compared, Tries, Variant};
 use sim::judge::gate::Shows;
 use sim::replay::Wanted;
 use sim::report::explain::Explained;
@@ -63,6 +64,9 @@ enum Command {
     Run {
         /// Scenario files, or folders of them; all of `scenarios/` if none is given.
         files: Vec<PathBuf>,
+        /// Tell each file otherwise instead, and compare: what it decides must come out the same.
+        #[arg(long, value_enum, conflicts_with_all = ["seeds", "engine", "reports", "format"])]
+        variant: Option<Variant>,
         #[command(flatten)]
         options: RunOptions,
     },
@@ -172,9 +176,16 @@ struct ExploreOptions {
     /// Stop at the first find.
     #[arg(long)]
     first: bool,
-    /// Fail as well if some state was never reached, some word never drawn, or nothing was run: for CI.
+    /// Fail as well if some state was never reached, some word never drawn, some variant never compared, or nothing was run: for
+    /// CI.
     #[arg(long)]
     complete: bool,
+    /// One scenario in so many is also told otherwise, and must come out the same; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    variants: u64,
+    /// Tell it only in this way; may be given several times.
+    #[arg(long, value_enum)]
+    variant: Vec<Variant>,
     /// Where scenarios are kept that break a promise.
     #[arg(long, default_value = "scenarios/found")]
     out: PathBuf,
@@ -281,7 +292,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         None => run_files(&[], cli.options),
-        Some(Command::Run { files, options }) => run_files(&files, options),
+        Some(Command::Run { files, variant: Some(variant), options }) => run_variant(&files, variant, options.seed),
+        Some(Command::Run { files, variant: None, options }) => run_files(&files, options),
         Some(Command::Explore(options)) => explore(&options),
         Some(Command::Check { files }) => check_files(&files),
         Some(Command::Steps { word }) => steps(word.as_deref()),
@@ -359,6 +371,27 @@ fn run_across(files: &[ScenarioFile], asked: Asked, options: &RunOptions) -> Res
     Ok(if report::across::is_green(&across) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
 }
 
+/// Compares files with a variant of each.
+fn run_variant(files: &[PathBuf], variant: Variant, seed: Option<u64>) -> Result<ExitCode, Complaint> {
+    let mut differ = false;
+    for file in load_to_try(files)? {
+        let path = file.path.display();
+        let text =
+            std::fs::read_to_string(&file.path).map_err(|error| format!("error: cannot read {path}: {error}"))?;
+        let seed = seed.unwrap_or(1);
+        print(&match variants::compare(&last_call(), &text, seed, variant) {
+            Some(Compared::Alike { facts }) => format!("alike  {path}  {facts} facts\n"),
+            Some(Compared::Differs(failure)) => {
+                differ = true;
+                format!("DIFFERS  {path}\n{}", failure.evidence)
+            }
+            Some(Compared::Not(why)) => format!("not compared  {path}  {why}\n"),
+            None => format!("not compared  {path}  it has changed\n"),
+        })?;
+    }
+    Ok(if differ { ExitCode::from(BROKEN) } else { ExitCode::SUCCESS })
+}
+
 /// An engine that this program lacks is a mistake in how it was built, and never skipped.
 fn must_be_built(engines: Engines) -> Result<(), Complaint> {
     engines.list().into_iter().try_for_each(|engine| match engine.missing() {
@@ -378,6 +411,7 @@ fn explore(options: &ExploreOptions) -> Result<ExitCode, Complaint> {
         from: options.from,
         seeds: if options.time.is_some() { u64::MAX } else { options.seeds },
         shard: explore::shard(options.shard.as_deref(), std::env::var("JOB_COMPLETION_INDEX").ok().as_deref())?,
+        variants: Tries { one_in: options.variants, only: options.variant.clone() },
         out: options.out.clone(),
         corpus: options.corpus.clone(),
     };

@@ -1,14 +1,17 @@
 //! The explorer: what it draws can be run, a defect is found without a hint, and what is kept shows it again.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastcall_world::World;
+use lastcall_world::{Listener as _, World};
 use sim::cast::pod::{Pod, last_call};
+use sim::explore::variants::{self, Compared, Tries, Variant};
 use sim::explore::{self, Asked};
 use sim::scenario::{Purpose, Step, parse_for};
 use sim::{AnyWorld, Config};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A folder of this test's own, which is empty.
 fn folder(name: &str) -> PathBuf {
@@ -20,7 +23,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn asked(seeds: u64, out: PathBuf) -> Asked {
-    Asked { from: 1, seeds, shard: (0, 1), out, corpus: None }
+    Asked { from: 1, seeds, shard: (0, 1), variants: Tries::default(), out, corpus: None }
 }
 
 #[test]
@@ -64,6 +67,43 @@ fn a_defect_is_found_made_small_and_shown_again_by_the_file_that_is_kept() {
     let suite = sim::Suite::new(&find.path).seeds(sim::suite::Seeds::Only(find.shows_under));
     let again = suite.pod("deaf", deaf).run().expect("it is a good file");
     assert_eq!(again.column("deaf").on(sim::scenario::Promise::CleanGoodbye).broken.len(), 1, "{again}");
+}
+
+/// A control plane that turns everybody away, and without a word if the startup packet does not come at once.
+async fn hasty(world: AnyWorld, config: Config) -> u8 {
+    const FATAL: &[u8] = b"E\0\0\0\x3bSFATAL\0VFATAL\0C53300\0Msorry, too many clients already\0\0";
+    let mut listener = world.bind(&config.listen).await.expect("the address is free");
+    world.spawn("accept", async move {
+        while let Ok((mut stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await {
+            if stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 20) {
+                let _ = stream.write_all(FATAL).await;
+            }
+            let _ = stream.shutdown().await;
+        }
+    });
+    let _signal = world.next_signal().await;
+    0
+}
+
+#[test]
+fn a_scenario_that_comes_out_otherwise_when_it_is_told_otherwise_is_a_find_like_any_other() {
+    let pod: Arc<dyn Pod> = Arc::new(hasty);
+    let variants = Tries { one_in: 1, only: vec![Variant::Split] };
+    let asked = Asked { variants, ..asked(20, folder("hasty")) };
+    let mut explored = explore::explore(&pod, &asked, &|| false, |_| {}).expect("nothing is in the way");
+    assert!(explored.variants[&Variant::Split].compared > 0);
+    explored.finds.retain(|broke, _| broke == "variant-split");
+    explored.shrink(&pod, Duration::from_secs(20)).expect("it can be written");
+    let find = &explored.finds["variant-split"];
+    let kept = std::fs::read_to_string(&find.path).expect("it is kept");
+    let again = format!("# again: sim run {} --seed {} --variant split\n", find.path.display(), find.shows_under);
+    assert!(kept.contains("# breaks variant-split: ") && kept.contains(&again), "{kept}");
+    assert_eq!(explore::seed_of(&kept), Some(find.shows_under));
+    let scenario = parse_for(Purpose::Tried, "t.toml", &kept).expect("it is a scenario");
+    assert!(scenario.clients.len() == 1 && scenario.events.len() <= 1, "{kept}");
+    let again = variants::compare(&pod, &kept, find.shows_under, Variant::Split);
+    assert!(matches!(again, Some(Compared::Differs(_))), "{again:?}");
+    assert!(explored.text(Duration::ZERO, false).contains("--variant split\n"));
 }
 
 #[test]

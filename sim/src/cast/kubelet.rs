@@ -25,7 +25,7 @@ pub const NAME: &str = "kubelet";
 /// `terminationGracePeriodSeconds` of a pod that doesn't say: the production system's.
 pub const TERMINATION_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Kubernetes' own default period of a readiness probe.
-const READINESS_PERIOD: Duration = Duration::from_secs(10);
+pub const READINESS_PERIOD: Duration = Duration::from_secs(10);
 /// How often a metrics scraper asks over the connection that it keeps.
 const SCRAPE_PERIOD: Duration = Duration::from_secs(15);
 /// Negative answers behind the signal after which each pause is longer than the last.

@@ -8,6 +8,7 @@ mod draw;
 mod mutate;
 mod shrink;
 mod text;
+pub mod variants;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use self::corpus::{Candidate, Corpus};
 pub use self::draw::scenario as draw;
 pub use self::shrink::{Smaller, shrink};
+use self::variants::{Compared, Tally, Tries, Variant};
 use crate::cast::pod::Pod;
 use crate::cast::run::EngineName;
 use crate::judge::coverage::{self, Coverage, Mark};
@@ -38,6 +40,8 @@ pub struct Asked {
     pub seeds: u64,
     /// Which of how many shards this is, from 0.
     pub shard: (u64, u64),
+    /// Which seeds try a variant of their scenario, too.
+    pub variants: Tries,
     /// Where finds are kept.
     pub out: PathBuf,
     /// A folder of scenarios that reached something rare, to draw from and to add to; without it each is drawn afresh.
@@ -75,7 +79,9 @@ pub struct Explored {
     pub coverage: Coverage,
     /// In how many of them each promise could have been broken.
     pub occasions: Occasions,
-    /// What broke, by promise: the first, and how many more.
+    /// How often each variant was tried.
+    pub variants: BTreeMap<Variant, Tally>,
+    /// What broke, by promise or variant: the first, and how many more.
     pub finds: BTreeMap<String, Find>,
 }
 
@@ -102,6 +108,8 @@ struct Run {
     text: String,
     scenario: Scenario,
     trial: gate::Trial,
+    /// What a variant came to, if one was tried.
+    compared: Option<(Variant, Compared)>,
 }
 
 /// Runs `text` once.
@@ -125,7 +133,9 @@ pub fn explore(
     let (shard, shards) = asked.shard;
     let seeds = (asked.from..asked.from.saturating_add(asked.seeds)).filter(|seed| seed % shards == shard);
     let mut seeds = seeds.take_while(|_| !is_over());
-    let search = Search { pod, out: &asked.out, progress, explored: Mutex::default() };
+    let variants = asked.variants.variants().into_iter().map(|variant| (variant, Tally::default())).collect();
+    let explored = Mutex::new(Explored { variants, ..Explored::default() });
+    let search = Search { pod, asked, progress, explored };
     let Some(folder) = &asked.corpus else {
         search.run(seeds, None)?;
         return Ok(search.end());
@@ -144,7 +154,7 @@ pub fn explore(
 /// What goes on while seeds are run.
 struct Search<'a, P> {
     pod: &'a Arc<dyn Pod>,
-    out: &'a Path,
+    asked: &'a Asked,
     progress: P,
     explored: Mutex<Explored>,
 }
@@ -156,6 +166,8 @@ impl<P: Fn(&Explored) + Sync> Search<'_, P> {
         parallel::each_of(seeds, |seed| {
             let text = draw::beside(seed, corpus.map_or(&[], |corpus| &corpus.drafts));
             let tried = try_text(self.pod, &text, seed);
+            let compare = |variant| Some((variant, variants::compare(self.pod, &text, seed, variant)?));
+            let compared = self.asked.variants.of_seed(seed).and_then(compare);
             let mut explored = self.explored.lock().expect("nothing panics in here");
             let mut kept = kept.lock().expect("nothing panics in here");
             match tried {
@@ -163,7 +175,7 @@ impl<P: Fn(&Explored) + Sync> Search<'_, P> {
                     let corpus = corpus.filter(|_| trial.events <= corpus::MAX_EVENTS);
                     let new = corpus.map(|corpus| corpus.new_of(&trial.together)).filter(|new| !new.is_empty());
                     let candidate = new.map(|reached| Candidate { seed, text: text.clone(), reached });
-                    let added = explored.add(Run { seed, text, scenario, trial }, self.out);
+                    let added = explored.add(Run { seed, text, scenario, trial, compared }, &self.asked.out);
                     match (&mut *kept, added) {
                         (Ok(kept), Ok(())) => kept.extend(candidate),
                         (Ok(_), Err(error)) => *kept = Err(error),
@@ -184,7 +196,7 @@ impl<P: Fn(&Explored) + Sync> Search<'_, P> {
 
 impl Explored {
     fn add(&mut self, run: Run, out: &Path) -> io::Result<()> {
-        let Run { seed, text, scenario, trial } = run;
+        let Run { seed, text, scenario, mut trial, compared } = run;
         self.runs += 1;
         self.simulated += trial.simulated;
         self.coverage.add(&trial.coverage);
@@ -193,6 +205,10 @@ impl Explored {
         let events = scenario.events.iter().map(|event| event.action.name());
         for word in steps.chain(events) {
             *self.words.entry(word).or_default() += 1;
+        }
+        if let Some((variant, compared)) = compared {
+            self.variants.entry(variant).or_default().add(&compared);
+            trial.failures.extend(compared.into_failure());
         }
         for failure in trial.failures {
             let known = self.finds.get_mut(&failure.broke);
@@ -241,7 +257,7 @@ impl Explored {
         for (broke, find) in &self.finds {
             let _ = writeln!(out, "BROKEN  {broke}: {}", find.failure.what);
             let _ = writeln!(out, "        {}; {} more runs broke it", find.path.display(), find.more);
-            let _ = writeln!(out, "        again: sim run {} --seed {}\n", find.path.display(), find.shows_under);
+            let _ = writeln!(out, "        again: {}\n", again(&find.path, broke, find.shows_under));
             out.extend(find.text.lines().map(|line| format!("        {line}\n")));
             let _ = writeln!(out, "\n{}\n", find.failure.evidence.trim_end());
         }
@@ -249,6 +265,12 @@ impl Explored {
         let _ = writeln!(out, "at stake in so many runs");
         for promise in Promise::of_one_run() {
             let _ = writeln!(out, "  {:<20}  {:>9}", promise.name(), self.occasions.of_promise(promise));
+        }
+        if !self.variants.is_empty() {
+            let _ = writeln!(out, "\nvariants, compared and not");
+        }
+        for (variant, tally) in &self.variants {
+            let _ = writeln!(out, "  {:<20}  {:>9}  {:>9}", variant.name(), tally.compared, tally.not_compared);
         }
         let unused = self.unused();
         if !unused.is_empty() {
@@ -279,6 +301,10 @@ impl Explored {
             })
         });
         let stake = Promise::ALL.into_iter().map(|promise| (promise.to_string(), self.occasions.of_promise(promise)));
+        let variants = self.variants.iter().map(|(variant, tally)| {
+            let tally = serde_json::json!({ "compared": tally.compared, "not_compared": tally.not_compared });
+            (variant.name(), tally)
+        });
         let json = serde_json::json!({
             "runs": self.runs,
             "wall_ms": wall.as_secs_f64() * 1e3,
@@ -287,6 +313,7 @@ impl Explored {
             "words": self.words,
             "never_drawn": self.unused(),
             "at_stake": stake.collect::<BTreeMap<_, _>>(),
+            "variants": variants.collect::<BTreeMap<_, _>>(),
             "coverage": coverage::json(&self.coverage),
         });
         format!("{json:#}\n")
@@ -295,12 +322,14 @@ impl Explored {
     /// What a search that is complete has come upon, and this one has not; none if it is complete.
     pub fn lacks(&self) -> Option<String> {
         let unjudged = Promise::of_one_run().filter(|promise| self.occasions.of_promise(*promise) == 0);
+        let uncompared = self.variants.iter().filter(|(_, tally)| tally.compared == 0);
         let never: Vec<String> = (self.runs == 0)
             .then(|| "no scenario was run".to_owned())
             .into_iter()
             .chain(self.coverage.missing().into_iter().map(|mark| format!("never reached: {}", mark.name())))
             .chain(self.unused().into_iter().map(|word| format!("never drawn: {word}")))
             .chain(unjudged.map(|promise| format!("never at stake: {promise}")))
+            .chain(uncompared.map(|(variant, _)| format!("never compared: {}", variant.name())))
             .collect();
         (!never.is_empty()).then(|| never.join("; "))
     }
@@ -316,6 +345,12 @@ impl Explored {
 /// SIGKILL cuts what runs, and a file would have to say whom: it proves nothing here.
 const NEVER_DRAWN: [&str; 1] = ["sigkill"];
 
+/// The command that shows a find again.
+pub(crate) fn again(path: &Path, broke: &str, seed: u64) -> String {
+    let variant = Variant::of_find(broke).map_or(String::new(), |variant| format!(" --variant {}", variant.name()));
+    format!("sim run {} --seed {seed}{variant}", path.display())
+}
+
 /// The seed under which a find shows what it was kept for, of the file's head; `None` if it is no find.
 pub fn seed_of(text: &str) -> Option<u64> {
     let again = text.lines().find(|line| line.starts_with("# again: sim run "))?;
@@ -329,7 +364,7 @@ pub(crate) fn keep(path: &Path, text: &str, failure: &Failure, seed: u64) -> io:
         fs::create_dir_all(folder)?;
     }
     let what = failure.what.replace('\n', " ");
-    let head = format!("# breaks {}: {what}\n# again: sim run {} --seed {seed}\n", failure.broke, path.display());
+    let head = format!("# breaks {}: {what}\n# again: {}\n", failure.broke, again(path, &failure.broke, seed));
     // Under another name first: whoever is killed here leaves no half of a file.
     let unfinished = path.with_extension("unfinished");
     let (schema, rest) = text.split_once('\n').unwrap_or((text, ""));

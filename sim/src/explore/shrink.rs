@@ -1,4 +1,4 @@
-//! A failing scenario made smaller, while the same promise still breaks.
+//! A failing scenario made smaller, while the same promise still breaks, or the same variant of it still differs.
 //!
 //! Tries, again and again, to leave something out (a client, an event, a step, a key, a setting), to put what a step holds in
 //! its place, and to make numbers and times smaller; keeps what still fails. What can't be read is no scenario, and is left.
@@ -9,6 +9,7 @@ use toml::Value;
 
 use super::text::Draft;
 use super::try_text;
+use super::variants::{self, Variant};
 use crate::cast::pod::Pod;
 use crate::judge::gate::Failure;
 use crate::scenario::Span;
@@ -63,6 +64,9 @@ pub fn shrink(pod: &Arc<dyn Pod>, text: &str, failure: &Failure, seed: u64, goes
 }
 
 fn breaks(pod: &Arc<dyn Pod>, text: &str, broke: &str, seed: u64) -> Option<Failure> {
+    if let Some(variant) = Variant::of_find(broke) {
+        return variants::compare(pod, text, seed, variant)?.into_failure();
+    }
     let (_, trial) = try_text(pod, text, seed)?;
     trial.failures.into_iter().find(|failure| failure.broke == broke)
 }

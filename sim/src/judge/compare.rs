@@ -19,14 +19,16 @@
 //! judged on each engine by themselves.
 //!
 //! Of a client that reads late, which error its request ends with hangs on what the buffers on the way hold just then: whether the
-//! worker's own error still fits before the FATAL. That it was an error is compared.
+//! worker's own error still fits before the FATAL. That it was an error is compared. And a request that was refused with its
+//! connection, before any worker heard of it, is none of its client's requests: whether it still asks hangs on which packets
+//! the answer before and the FATAL come in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::cast::history::{Outcome, StatementEnd};
 use crate::scenario::{Client, Scenario, Step, Times};
-use crate::story::{Ending, Story};
+use crate::story::{Ending, Request, Story};
 
 /// What a run shows, by what it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,11 +73,14 @@ pub struct Difference {
     pub came: Option<String>,
 }
 
+/// Whom a fact is about that is about no client: no client has such a name.
+const PROCESS: &str = "the process";
+
 impl Facts {
     /// What this run of the scenario shows.
     pub fn of(scenario: &Scenario, story: &Story) -> Facts {
         let mut facts = BTreeMap::new();
-        facts.insert(About { who: "the process".to_owned(), copy: None, what: "at its end" }, exit(story));
+        facts.insert(About { who: PROCESS.to_owned(), copy: None, what: "at its end" }, exit(story));
         for client in &scenario.clients {
             let list = if is_endless(&client.steps) { kinds } else { sequence };
             for copy in 1..=client.count {
@@ -83,6 +88,28 @@ impl Facts {
             }
         }
         Facts(facts)
+    }
+
+    /// The same, and one more of the process.
+    pub fn with(mut self, what: &'static str, fact: String) -> Facts {
+        self.0.insert(About { who: PROCESS.to_owned(), copy: None, what }, fact);
+        self
+    }
+
+    /// The same of clients that go by other names.
+    ///
+    /// Of whom `name` does not know there are none.
+    pub fn called(self, name: impl Fn(&str) -> Option<String>) -> Facts {
+        let renamed = |(about, fact): (About, String)| match about.copy {
+            None => Some((about, fact)),
+            Some(_) => Some((About { who: name(&about.who)?, ..about }, fact)),
+        };
+        Facts(self.0.into_iter().filter_map(renamed).collect())
+    }
+
+    /// Whether one of them has this word.
+    pub fn any_says(&self, word: &str) -> bool {
+        self.0.values().any(|fact| fact.contains(word))
     }
 }
 
@@ -103,8 +130,10 @@ fn of_copy(story: &Story, client: &Client, copy: u32, list: fn(Vec<&str>) -> Str
         (0..story.connections.len()).filter(mine)
     };
     let requests = || connections().flat_map(|index| story.requests_of(&story.connections[index]));
+    // Whether a client still asks between an answer and the FATAL behind it hangs on whether they come in one packet.
+    let asked = || requests().filter(|request| !was_refused_at_the_end(story, request));
     let ends = connections().map(|index| ending(story.connections[index].ending().map(|(_, ending)| ending)));
-    let told = requests().map(|request| {
+    let told = asked().map(|request| {
         let word = outcome(request.delivered().map(|(_, outcome)| outcome));
         let late = story.connection_of(request).reads_late();
         if late && matches!(request.delivered(), Some((_, Outcome::Error(_)))) { "an error" } else { word }
@@ -124,6 +153,17 @@ fn of_copy(story: &Story, client: &Client, copy: u32, list: fn(Vec<&str>) -> Str
     ];
     let about = |what| About { who: client.name.clone(), copy: Some(copy), what };
     facts.into_iter().map(|(what, fact)| (about(what), fact)).collect()
+}
+
+/// Whether the end of its connection is all that became of it: no worker ever heard of it.
+fn was_refused_at_the_end(story: &Story, request: &Request) -> bool {
+    let end = story.connection_of(request).ending().map(|(_, ending)| ending);
+    let is_end = match (request.delivered(), end) {
+        (Some((_, Outcome::Error(code))), Some(Ending::Fatal(fatal))) => code == fatal,
+        (Some((_, Outcome::Lost)), Some(_)) => true,
+        _ => false,
+    };
+    is_end && story.statements_of(request).next().is_none()
 }
 
 fn is_endless(steps: &[Step]) -> bool {
@@ -204,6 +244,11 @@ impl Decided {
     /// How many facts that are.
     pub fn count(&self) -> usize {
         self.facts.0.len()
+    }
+
+    /// Whether this comes out under every seed, or never came up.
+    pub fn decides(&self, about: &About) -> bool {
+        !self.left_to_chance.contains(about)
     }
 
     /// How many more there are, which some seeds show otherwise.

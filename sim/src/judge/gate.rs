@@ -21,6 +21,7 @@ use crate::judge::coverage::{self, Coverage, Mark};
 use crate::judge::occasions::Occasions;
 use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
+use crate::stage::Ending;
 use crate::story::holders::{self, Holder};
 use crate::story::{Story, timeline};
 use crate::suite::{self, Asked, Scope, Seeds};
@@ -94,6 +95,8 @@ pub struct Trial {
     pub simulated: Duration,
     /// How many events it had.
     pub events: usize,
+    /// Whether it came to its end, and was not stopped.
+    pub ended: bool,
     /// What does not hold.
     pub failures: Vec<Failure>,
     /// What it reached.
@@ -181,7 +184,8 @@ pub fn trial(
     let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
     let (occasions, together) = (Occasions::of(story), coverage::together(story));
     let events = run.history.entries.len();
-    Trial { seed, simulated: run.simulated(), events, failures, coverage, together, holders, facts, occasions }
+    let ended = matches!(run.ending, Ending::Finished { .. }) && story.out_of_budget.is_none();
+    Trial { seed, simulated: run.simulated(), events, ended, failures, coverage, together, holders, facts, occasions }
 }
 
 /// What one run of a file shows, without a judgement.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{across, counted, failed, html, is_green_with, unmet_by_all};
 use crate::across::{Across, OnEngine};
-use crate::explore::Explored;
+use crate::explore::{self, Explored};
 use crate::judge::gate::Verdict;
 use crate::scenario::Promise;
 use crate::suite::{self, Asked, Line};
@@ -56,9 +56,17 @@ pub fn of_explored(explored: &Explored, wall: Duration) -> String {
             Case { name: promise.to_string(), time: None, outcome }
         })
         .collect();
+    cases.extend(explored.variants.iter().map(|(variant, tally)| {
+        let outcome = match tally.compared {
+            0 => Outcome::Skipped("never compared".to_owned()),
+            _ => Outcome::Passed,
+        };
+        Case { name: variant.find(), time: None, outcome }
+    }));
     for (broke, find) in &explored.finds {
         let path = find.path.display();
-        let again = format!("cargo run --release -p sim -- run {path} --seed {}", find.shows_under);
+        let again = explore::again(&find.path, broke, find.shows_under);
+        let again = again.replacen("sim", "cargo run --release -p sim --", 1);
         let more = counted(usize::try_from(find.more).unwrap_or(usize::MAX), "more run");
         let evidence = find.failure.evidence.trim_end();
         let text =

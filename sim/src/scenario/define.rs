@@ -45,6 +45,11 @@ impl Key {
         !self.optional && self.default.is_none()
     }
 
+    /// Its value where it is left out, if that is one that could be written.
+    pub fn default(&self) -> Option<Value> {
+        self.default.map(|default| default())
+    }
+
     /// What it means, and its default.
     pub fn help(&self) -> String {
         match self.default {
