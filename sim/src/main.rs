@@ -181,7 +181,7 @@ struct ExploreOptions {
     #[arg(long)]
     complete: bool,
     /// One scenario in so many is also told otherwise, and must come out the same; 0: none.
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 15)]
     variants: u64,
     /// Tell it only in this way; may be given several times.
     #[arg(long, value_enum)]

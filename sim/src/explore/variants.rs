@@ -142,8 +142,8 @@ impl Variant {
         match self {
             Variant::Renamed | Variant::Reordered => 1,
             Variant::Split => 2,
-            Variant::Engine => 3,
-            Variant::Bystander | Variant::Scaled => 4,
+            Variant::Engine | Variant::Scaled => 4,
+            Variant::Bystander => 7,
         }
     }
 

@@ -28,9 +28,12 @@ struct Guest {
     first: Time,
 }
 
+/// Whom a control plane likes.
+type Likes = fn(&Guest) -> bool;
+
 /// A control plane that turns everybody away, those whom it does not like with another word.
 struct TurnsAway {
-    likes: fn(&Guest) -> bool,
+    likes: Likes,
 }
 
 impl Pod for TurnsAway {
@@ -87,7 +90,7 @@ fn what_goes_by_a_name_an_order_a_number_a_time_or_a_packet_differs() {
     const FIRST: u16 = 49_152;
     /// And its machine's network.
     const NETWORK: [u8; 2] = [192, 168];
-    let cases: [(Variant, fn(&Guest) -> bool); 6] = [
+    let cases: [(Variant, Likes); 6] = [
         (Variant::Renamed, |guest| guest.packet < 80),
         (Variant::Reordered, |guest| guest.peer.port() == FIRST),
         (Variant::Bystander, |guest| guest.first > Time::from_epoch(Duration::from_secs(10))),
@@ -105,7 +108,7 @@ fn what_goes_by_a_name_an_order_a_number_a_time_or_a_packet_differs() {
 
 #[test]
 fn what_comes_out_so_now_and_then_is_chance() {
-    let coin: fn(&Guest) -> bool = |guest| !guest.at.since(Time::EPOCH).as_millis().is_multiple_of(3);
+    let coin: Likes = |guest| !guest.at.since(Time::EPOCH).as_millis().is_multiple_of(3);
     for variant in [Variant::Renamed, Variant::Reordered, Variant::Split] {
         let compared = compared(TurnsAway { likes: coin }, variant);
         assert!(matches!(compared, Compared::Alike { .. }), "{}: {compared:?}", variant.name());
