@@ -17,6 +17,15 @@ pub(crate) const TABLE: &str = "tests/sabotage/explored.md";
 /// A search and its build may take so long; one that takes longer has found nothing.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// What is asked of the explorer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// How many scenarios it draws at most.
+    pub(crate) seeds: u64,
+    /// From a corpus that is empty at first, or afresh each time.
+    pub(crate) steered: bool,
+}
+
 /// What `sim explore --format json` says, as much as is needed here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Explored {
@@ -36,10 +45,10 @@ struct Find {
 pub(crate) fn show(
     workshop: &Workshop,
     sabotages: &[&Sabotage],
-    seeds: u64,
+    asked: Asked,
     table: Option<&Path>,
 ) -> Result<bool, String> {
-    let first = |until| workshop.explore(seeds, until).map(|explored| explored.first());
+    let first = |until| workshop.explore(asked, until).map(|explored| explored.first());
     if let Some(Find { promise, drawn_from }) = first(Instant::now() + LIMIT)? {
         return Err(format!("without any sabotage seed {drawn_from} breaks {promise}"));
     }
@@ -57,8 +66,8 @@ pub(crate) fn show(
             rows += &format!("| {name} | {promise} | {drawn_from} |\n");
         } else {
             missed += 1;
-            anstream::println!("{}  {name:<widest$}  nothing in {seeds} seeds", "MISSED".red().bold());
-            rows += &format!("| {name} |  | over {seeds} |\n");
+            anstream::println!("{}  {name:<widest$}  nothing in {} seeds", "MISSED".red().bold(), asked.seeds);
+            rows += &format!("| {name} |  | over {} |\n", asked.seeds);
         }
     }
     anstream::println!("\n{} found, {missed} missed", sabotages.len() - missed);

@@ -59,6 +59,9 @@ struct Cli {
     /// Lets `sim explore` look for them in so many drawn scenarios instead of the suite, and says how many it needs.
     #[arg(long, value_name = "SEEDS", num_args = 0..=1, require_equals = true, default_missing_value = "20000")]
     explore: Option<u64>,
+    /// Lets it draw from a corpus that it makes itself, instead of afresh each time.
+    #[arg(long, requires = "explore", conflicts_with = "update")]
+    steered: bool,
     /// Writes the table that is kept beside the patches anew.
     #[arg(long, conflicts_with = "names")]
     update: bool,
@@ -101,7 +104,8 @@ fn show(cli: &Cli) -> Result<bool, Complaint> {
     let claims = Claims::load(root, &all)?;
     let workshop = Workshop::open(root).map_err(|error| format!("cannot copy the sources: {error}"))?;
     if let Some(seeds) = cli.explore {
-        return explored::show(&workshop, &chosen, seeds, cli.update.then(|| root.join(explored::TABLE)).as_deref());
+        let asked = explored::Asked { seeds, steered: cli.steered };
+        return explored::show(&workshop, &chosen, asked, cli.update.then(|| root.join(explored::TABLE)).as_deref());
     }
     let files = claims.of(&chosen);
     holds(&workshop, &chosen, &files)?;

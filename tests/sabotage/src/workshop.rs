@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::explored::Explored;
+use crate::explored::{Asked, Explored};
 use crate::report::Report;
 
 /// The two are built without debug information, which nobody reads, and without `debug_assert!`: the promises must catch a
@@ -141,16 +141,23 @@ impl Workshop {
     ///
     /// # Errors
     /// It does not build, or gave no report.
-    pub(crate) fn explore(&self, seeds: u64, until: Instant) -> Result<Explored, String> {
+    pub(crate) fn explore(&self, asked: Asked, until: Instant) -> Result<Explored, String> {
         let (what, mut cargo) = self.cargo(&SEARCH_PROFILE, &["build", "--release", "-p", "sim", "--bin", "sim"]);
         let status = self.run(&what, cargo.env("CARGO_INCREMENTAL", "1"), until)?;
         if !status.success() {
             return Err(self.failed(&what, status));
         }
+        let Asked { seeds, steered } = asked;
         let (seeds, what) = (seeds.to_string(), format!("sim explore --seeds {seeds} --first"));
         let mut sim = Command::new(self.build.join("release/sim"));
         sim.args(["explore", "--first", "--shrink", "0s", "--format", "json", "--seeds", &seeds]);
         sim.arg("--out").arg(self.build.join("found"));
+        if steered {
+            let corpus = self.build.join("corpus");
+            // There is none yet, or the last search's.
+            let _ = fs::remove_dir_all(&corpus);
+            sim.arg("--corpus").arg(corpus);
+        }
         let status = self.run(&what, &mut sim, until)?;
         let report = fs::read(&self.output).unwrap_or_default();
         serde_json::from_slice(&report).map_err(|_| self.failed(&what, status))
