@@ -13,7 +13,7 @@ use lastcall_world::Signal;
 use lastcall_world::watched::Watched;
 use serde::Serialize;
 
-use crate::cast::pod::report::{Activity, DrainReport, EndRecord, Left};
+use crate::cast::pod::report::{Activity, DrainReport, EndRecord, Left, Listed};
 use crate::scenario::{Rate, Span};
 
 /// The contract's DETAIL of a FATAL behind which a request was left.
@@ -245,6 +245,13 @@ pub enum Event {
     ReadinessProbed { ready: bool },
     /// The kubelet asked `/livez`.
     LivenessProbed { live: bool },
+    /// Somebody asked `GET /drain`; without an answer, or with one that can't be read, nothing is listed.
+    DrainListed {
+        #[serde(serialize_with = "debug")]
+        asked: Time,
+        #[serde(serialize_with = "debug")]
+        listed: Option<Listed>,
+    },
     /// The pod wrote an end record.
     Recorded {
         #[serde(serialize_with = "debug")]

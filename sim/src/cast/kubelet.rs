@@ -33,7 +33,7 @@ const NEGATIVES: u32 = 3;
 /// The longest pause between two probes.
 const LONGEST_PERIOD: Duration = Duration::from_secs(20 * 60);
 /// The largest answer of the admin port.
-const ANSWER: usize = 16 * 1024;
+const ANSWER: usize = 1024 * 1024;
 
 /// And in one read.
 const ANSWER_PIECE: usize = 1024;
@@ -119,6 +119,9 @@ async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
             if let Some(live) = says_ok(&world, "/livez").await {
                 recorder.record(world.now(), Event::LivenessProbed { live });
             }
+            if recorder.is_pod_signalled() {
+                list(&world, &recorder).await;
+            }
             if recorder.is_pod_signalled() && !ready {
                 negatives += 1;
             }
@@ -137,6 +140,15 @@ async fn says_ok<W: SimWorld>(world: &W, path: &str) -> Option<bool> {
     Some(answer.is_some_and(|answer| answer.contains(" 200 ")))
 }
 
+/// Asks who is here, as somebody does who wonders why the pod is still there; nothing where nobody listens.
+async fn list<W: SimWorld>(world: &W, recorder: &Recorder) {
+    let asked = world.now();
+    let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
+    let answer = ask_for(&mut connection, "GET", "/drain", "close", |_| false).await;
+    let listed = answer.and_then(|answer| serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok());
+    recorder.record(world.now(), Event::DrainListed { asked, listed });
+}
+
 /// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.
 async fn scrape<W: SimWorld>(world: W) {
     let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
@@ -151,8 +163,25 @@ async fn ask<S>(connection: &mut S, method: &str, path: &str, keep: &str) -> Opt
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-lastcall: drain\r\nconnection: {keep}\r\n\r\n");
+    let has_head = |answer: &[u8]| answer.windows(4).any(|bytes| bytes == b"\r\n\r\n");
+    ask_for(connection, method, path, keep, has_head).await
+}
+
+/// One request; the answer up to where `is_enough` says so, or to its end.
+async fn ask_for<S>(
+    connection: &mut S,
+    method: &str,
+    path: &str,
+    keep: &str,
+    is_enough: impl Fn(&[u8]) -> bool,
+) -> Option<String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\nx-lastcall: drain\r\nconnection: \
+         {keep}\r\n\r\n"
+    );
     connection.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     while answer.len() < ANSWER {
@@ -161,7 +190,7 @@ where
             Ok(0) | Err(_) => break,
             Ok(_) => {}
         }
-        if answer.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        if is_enough(&answer) {
             break;
         }
     }

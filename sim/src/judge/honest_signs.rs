@@ -2,6 +2,8 @@
 //!
 //! - **Readiness**: a probe sent after the signal must not find the pod ready, and one before it must not find it unready
 //!   once it has started. `/livez` says that it lives to its end: a kubelet kills what does not.
+//! - **Status**: from the signal to its end `GET /drain` answers, says that the signal has come, names each session that is
+//!   here, and nobody who never came.
 //! - **Exit code**: 131 after SIGQUIT; 3 exactly if a wall of this drain ended a running statement, whatever became of its client
 //!   then (where it fell on a session without one, 0 and 3 are both true); 0 otherwise, and never when a statement was cut or no signal was sent. `flat`'s cap
 //!   is a wall here: whatever ends running work must say so.
@@ -33,6 +35,9 @@ pub fn check(run: &Judged) -> Vec<Violation> {
     if run.has(Report::Readiness) {
         broken.extend(readiness(run));
         broken.extend(liveness(run));
+    }
+    if run.has(Report::Status) {
+        broken.extend(listed(run));
     }
     if let Some((moment, code)) = run.story.exit {
         broken.extend(exit_code(run, moment, code));
@@ -77,6 +82,55 @@ fn liveness(run: &Judged) -> Option<Violation> {
     let there = |at: Time| story.gone().is_none_or(|gone| at + run.slack() < gone.at);
     let probe = *story.dead.iter().find(|probe| there(probe.at) && !story.outages.of_kubelet(probe.at, probe.at))?;
     Some(violation(format!("/livez said dead {}", run.when(probe.at)), [probe]))
+}
+
+/// The first thing that `GET /drain` said wrong: whether a signal had come, and who is here.
+fn listed(run: &Judged) -> Option<Violation> {
+    let story = &run.story;
+    let wrong = story.listed.iter().find_map(|(asked, moment, listed)| {
+        let there = story.gone().is_none_or(|gone| moment.at + run.slack() < gone.at);
+        if !there || story.outages.of_kubelet(*asked, moment.at) {
+            return None;
+        }
+        let Some(listed) = listed else { return Some(("said nothing".to_owned(), *moment)) };
+        let signalled = story.signal().is_some_and(|signal| signal.at + run.slack() < *asked);
+        if signalled && !(listed.signalled && listed.cause.is_some()) {
+            return Some(("said nothing of the signal".to_owned(), *moment));
+        }
+        let names = || listed.clients.iter().filter_map(|client| client.application.as_deref());
+        let came = |name: &str| {
+            let mut connections = story.connections.iter().filter(|connection| connection.connecting < *moment);
+            connections.any(|connection| connection.conn.application() == name)
+        };
+        if let Some(nobody) = names().find(|name| !came(name)) {
+            return Some((format!("named {nobody}, who never came"), *moment));
+        }
+        let whole = listed.clients.len() == listed.connections;
+        let mut here = story.connections.iter().filter(|connection| whole && is_here(run, connection, *asked, *moment));
+        let missing = here.find(|connection| !names().any(|name| name == connection.conn.application()))?;
+        Some((format!("did not name {}", missing.conn), *moment))
+    });
+    wrong.map(|(what, moment)| violation(format!("GET /drain {what} {}", run.when(moment.at)), [moment]))
+}
+
+/// Whether a session was there all this time, whatever happened just before and behind it.
+fn is_here(run: &Judged, connection: &Connection, from: Time, to: Moment) -> bool {
+    let (story, slack) = (&run.story, run.slack());
+    let began = connection.began.is_some_and(|began| began.at + slack < from);
+    let ends = [
+        story.visible_end(connection).map(|(end, _)| end),
+        connection.ending().map(|(end, _)| end),
+        connection.half_closed,
+        connection.left.map(|(left, _)| left),
+        connection.fatals.first().map(|fatal| fatal.moment),
+        story.worker_let_go(connection),
+    ];
+    let stays = ends.into_iter().flatten().all(|end| end.at > to.at + slack);
+    // Who does not read, or can't be reached, may have been closed; so may who lost its worker.
+    let reads = !connection.reads_late();
+    let reached = !story.outages.of_client(connection.conn, connection.connecting.at, to.at + slack)
+        && !story.outages.of_worker(connection.connecting.at, to.at + slack);
+    began && stays && reads && reached
 }
 
 /// Whether a drain by request that was taken back, or perhaps was, ran then.
@@ -352,7 +406,7 @@ mod tests {
     use super::*;
     use crate::cast::history::RequestKind::Query;
     use crate::cast::history::{Event, Fault};
-    use crate::cast::pod::report::Left;
+    use crate::cast::pod::report::{Left, Listed, ListedClient};
 
     fn client() -> Log {
         Log::default().session(1.0, "a.1").ready(10.0, true).term(60.0).ready(70.0, false)
@@ -418,6 +472,30 @@ mod tests {
         let log = log.event(10.0, asked(true, 202)).recorded(15.0, "a.1", EndReason::Wall);
         let log = log.event(16.0, asked(false, 200)).term(60.0).exit(65.0, 3);
         assert_eq!(log.judge(check), ["exit code 3, but no wall fell on a session"]);
+    }
+
+    #[test]
+    fn who_is_here_is_named_and_nobody_else_and_that_a_signal_has_come_is_said() {
+        let said = |cause: Option<&str>, signalled, names: &[&str]| {
+            let clients = names.iter().map(|name| ListedClient { application: Some((*name).to_owned()) });
+            let clients: Vec<ListedClient> = clients.collect();
+            Listed { cause: cause.map(str::to_owned), signalled, connections: clients.len(), clients }
+        };
+        let judged = |listed: Option<Listed>| {
+            let asked = Time::from_epoch(Duration::from_secs(70));
+            let log = Log::default().session(1.0, "a.1").session(1.0, "b.1").term(60.0).goodbye(65.0, "b.1");
+            log.event(70.1, Event::DrainListed { asked, listed }).goodbye(80.0, "a.1").exit(80.0, 0).judge(check)
+        };
+        assert_eq!(judged(Some(said(Some("SIGTERM"), true, &["a.1"]))), [""; 0]);
+        assert_eq!(judged(Some(said(Some("SIGTERM"), true, &["a.1", "b.1"]))), [""; 0], "it may still be closing");
+        assert_eq!(
+            judged(Some(said(Some("SIGTERM"), true, &[]))),
+            ["GET /drain did not name a.1#1 10s 100ms after the signal"]
+        );
+        assert_eq!(judged(Some(said(Some("SIGTERM"), true, &["a.1", "c.1"]))).len(), 1);
+        assert_eq!(judged(Some(said(Some("POST /drain"), false, &["a.1"]))).len(), 1);
+        assert_eq!(judged(Some(said(None, true, &["a.1"]))).len(), 1);
+        assert_eq!(judged(None), ["GET /drain said nothing 10s 100ms after the signal"]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl<'a> Judged<'a> {
     pub fn lacks(promise: Promise, reports: &[Report]) -> Vec<Report> {
         let about: &[Report] = match promise {
             Promise::OneRecordEach => &[Report::EndRecords],
-            Promise::HonestSigns => &[Report::Readiness, Report::DrainReport],
+            Promise::HonestSigns => &[Report::Readiness, Report::Status, Report::DrainReport],
             _ => &[],
         };
         about.iter().copied().filter(|report| !reports.contains(report)).collect()

@@ -27,7 +27,7 @@ use self::outages::Outages;
 pub(crate) use self::stays::Stay;
 pub(crate) use self::work::{Batch, Request, Statement, Wait, WorkerSession};
 use crate::cast::history::{Conn, History, Outcome, StatementEnd};
-use crate::cast::pod::report::{DrainReport, EndRecord};
+use crate::cast::pod::report::{DrainReport, EndRecord, Listed};
 
 /// What one connection moves in a round trip: the window of the engine on `turmoil-net`.
 pub(crate) const ROUND_TRIP_BYTES: u64 = 32 * 1024;
@@ -75,6 +75,8 @@ pub struct Story<'a> {
     pub(crate) drain_requests: Vec<DrainRequest>,
     /// What `/readyz` said.
     pub(crate) readiness: Vec<(Moment, bool)>,
+    /// What `GET /drain` said: when it was asked, and when it had said so.
+    pub(crate) listed: Vec<(Time, Moment, Option<&'a Listed>)>,
     /// When `/livez` said no.
     pub(crate) dead: Vec<Moment>,
     /// The pod's connections, as it reports them.

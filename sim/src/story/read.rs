@@ -34,6 +34,7 @@ impl<'a> Story<'a> {
             phases: Phases::of(&[], settings),
             drain_requests: Vec::new(),
             readiness: Vec::new(),
+            listed: Vec::new(),
             dead: Vec::new(),
             stays: Vec::new(),
             panics: Vec::new(),
@@ -223,6 +224,7 @@ impl<'a> Story<'a> {
                 _ => self.drain_requests.push(DrainRequest { begin: *begin, asked: moment, answered: Some(moment) }),
             },
             Event::ReadinessProbed { ready } => self.readiness.push((moment, *ready)),
+            Event::DrainListed { asked, listed } => self.listed.push((*asked, moment, listed.as_ref())),
             Event::LivenessProbed { live: false } => self.dead.push(moment),
             Event::Panicked { task, message } => self.panics.push((moment, task, message)),
             Event::Killed => {

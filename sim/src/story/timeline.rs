@@ -99,6 +99,7 @@ fn tells(event: &Event) -> bool {
             | Event::PartSent { .. }
             | Event::BatchFed { .. }
             | Event::LivenessProbed { live: true }
+            | Event::DrainListed { listed: Some(_), .. }
             | Event::WorkerWaits { .. }
             | Event::WorkerGoesOn { .. }
     )
@@ -267,6 +268,7 @@ impl<'a> Speaker<'a> {
             | Event::DrainAnswered { .. }
             | Event::ReadinessProbed { .. }
             | Event::LivenessProbed { .. }
+            | Event::DrainListed { .. }
             | Event::Killed => Who::Kubelet,
             Event::Fault { what } => match what {
                 Fault::WorkerCrash | Fault::WorkerHang | Fault::WorkerDrain | Fault::WorkerBack => Who::Worker,
@@ -412,6 +414,8 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::SignalSent { signal } => format!("sends {signal}"),
         Event::ReadinessProbed { ready: true } => "finds it ready".to_owned(),
         Event::ReadinessProbed { ready: false } => "finds it not ready".to_owned(),
+        Event::DrainListed { listed: Some(listed), .. } => format!("is told of {} connections", listed.connections),
+        Event::DrainListed { listed: None, .. } => "is not told who is here".to_owned(),
         Event::LivenessProbed { live: true } => "finds it live".to_owned(),
         Event::LivenessProbed { live: false } => "finds it dead".to_owned(),
         Event::ActivityChanged { connection, activity } => format!("connection {connection} is {activity}"),

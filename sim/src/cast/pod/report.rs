@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lastcall_core::{DrainPolicy, Time};
 use lastcall_world::{Signal, World};
+use serde::Deserialize;
 
 use crate::cast::history::{Event, Login, Recorder};
 use crate::stage::AnyWorld;
@@ -20,13 +21,16 @@ pub enum Report {
     EndRecords,
     /// One report for each drain: [`Reporter::drained`].
     DrainReport,
+    /// Who is here: `GET /drain` at its admin address, as JSON.
+    Status,
     /// Whether it is ready and lives: `/readyz` and `/livez` at its admin address.
     Readiness,
 }
 
 impl Report {
     /// Everything.
-    pub const ALL: [Report; 4] = [Report::Activities, Report::EndRecords, Report::DrainReport, Report::Readiness];
+    pub const ALL: [Report; 5] =
+        [Report::Activities, Report::EndRecords, Report::DrainReport, Report::Status, Report::Readiness];
 
     /// What it is called where it is missing.
     pub const fn name(self) -> &'static str {
@@ -34,9 +38,30 @@ impl Report {
             Report::Activities => "activities",
             Report::EndRecords => "end records",
             Report::DrainReport => "drain report",
+            Report::Status => "status",
             Report::Readiness => "readiness",
         }
     }
+}
+
+/// Who is here, as `GET /drain` says: as much of it as others can know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub struct Listed {
+    /// What began the drain, in words; none where none runs.
+    pub cause: Option<String>,
+    /// Whether a signal has come.
+    pub signalled: bool,
+    /// How many are here.
+    pub connections: usize,
+    /// Those of them that are named.
+    pub clients: Vec<ListedClient>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub struct ListedClient {
+    /// `application_name` of its startup packet; none before that has come.
+    pub application: Option<String>,
 }
 
 /// Where a pod says what it does. Clones are one.
