@@ -28,6 +28,26 @@ const EVENTS: u32 = 4;
 /// When things begin, at the latest, in milliseconds.
 const SOON: u32 = 120_000;
 
+/// What belongs together, and what words drawn one by one hardly ever come to: `@T` is a moment, `@L` and `@S` are long and
+/// short times, and `@E` is an end of the client's own.
+const HABITS: [&[&str]; 7] = [
+    // Reads late what lies in the buffers.
+    &[
+        r#"{ read = "stop" }"#,
+        r#"{ query = "@S", rows = 150, row_bytes = 1000, wait = false }"#,
+        r#"{ wait_until = "@T" }"#,
+        r#"{ read = "resume" }"#,
+    ],
+    // A COPY fails before it has read the Sync behind it, and something long follows.
+    &[r#"{ copy_in = 3, protocol = "extended", into = "view" }"#, r#"{ query = "@L" }"#],
+    &[r#"{ execute = "@S" }"#, r#"{ partial = 3, query = "@S" }"#],
+    &[r#"{ query = "@S", wait = false }"#, "{ garbage = 3 }"],
+    &[r#"{ query = "@L", wait = false }"#, r#"{ wait_until = "@T" }"#, "@E"],
+    &[r#""begin""#, "{ insert = 1 }", r#"{ wait_until = "@T" }"#, r#""commit""#],
+    // As a driver's executemany does, which dies before its Sync.
+    &[r#""begin""#, "{ insert = 1 }", r#"{ execute = "@S" }"#, r#"{ wait_until = "@T" }"#, "@E"],
+];
+
 /// The scenario of this seed, as it stands in a file.
 pub fn scenario(seed: u64) -> String {
     anew(&mut Dice::new(seed), seed)
@@ -259,6 +279,12 @@ impl Plan {
 
     fn steps(&self, dice: &mut Dice, drawn: &mut Drawn) {
         for _ in 0..dice.below(STEPS) {
+            if dice.once_in(40) {
+                let habit = dice.one_of(&HABITS);
+                for step in habit {
+                    drawn.push(self.filled(dice, step));
+                }
+            }
             if dice.once_in(3) {
                 let until = Span(self.moment(dice));
                 drawn.push(format!("{{ wait_until = \"{until}\" }}"));
@@ -279,6 +305,14 @@ impl Plan {
         if dice.once_in(2) {
             drawn.push("{ idle = \"forever\" }".to_owned());
         }
+    }
+
+    /// A step of a habit, with what is drawn in it.
+    fn filled(&self, dice: &mut Dice, step: &str) -> String {
+        let [short, long] = [dice.millis(5_000), dice.millis(60_000) * 20].map(|time| Span(time).to_string());
+        let end = dice.one_of(&[r#""vanish""#, r#""close""#, r#""reset""#]);
+        let moment = Span(self.moment(dice)).to_string();
+        step.replace("@T", &moment).replace("@S", &short).replace("@L", &long).replace("@E", end)
     }
 
     fn events(&self, dice: &mut Dice, draft: &mut Draft) {

@@ -107,9 +107,16 @@ impl Bound {
                 (format!("a wall {wall}; teardown_budget {budget}"), None)
             }
         };
-        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run);
+        // A slow client's machine is looked at now and then: what it has taken is known as much later.
+        let looks = moved.filter(|last| last.connection.reads_late()).map_or(Duration::ZERO, |_| between_looks(rules));
+        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + looks;
         Bound { at, why, shown, waits: progress.wall.is_none() }
     }
+}
+
+/// What a stall clock is exact to.
+fn between_looks(rules: &Settings) -> Duration {
+    (rules.stall_grace / 256).clamp(Duration::from_millis(1), Duration::from_millis(250))
 }
 
 /// Whose the last move was, when, and what it was.
@@ -219,6 +226,16 @@ mod tests {
         };
         assert!(holds(&running(1_305.0)));
         assert!(!holds(&running(1_306.0)));
+    }
+
+    #[test]
+    fn a_slow_client_is_looked_at_four_times_a_second() {
+        let exit = |slow: bool, at: f64| {
+            let log = Log::default().session(1.0, "a.1");
+            let log = if slow { log.event(2.0, Event::ReadingSlowed { conn: conn("a.1") }) } else { log };
+            holds(&log.begun(5.0, "a.1/1", Query).term(60.0).complete(100.0, "a.1/1").goodbye(400.0, "a.1").exit(at, 0))
+        };
+        assert_eq!([exit(true, 405.3), exit(true, 405.4), exit(false, 405.3)], [true, false, false]);
     }
 
     #[test]

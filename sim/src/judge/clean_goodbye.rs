@@ -36,14 +36,18 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     let (what, shown) = flaw(run, connection)?;
     let linger = run.settings.close_linger + run.slack();
     // Who reads again when it has been given up finds what is left of the connection.
-    let given_up = !connection.fatals.is_empty()
-        && connection.deaf_before(shown).any(|(from, to)| to.at >= from.at + run.settings.close_linger);
+    let closed = run.story.worker_let_go(connection);
+    let given_up = connection.deaf_before(shown).any(|(from, to)| {
+        let then =
+            |closed: Moment| from.at <= closed.at && to.at + run.slack() >= closed.at + run.settings.close_linger;
+        let since = if connection.fatals.is_empty() { closed.or(run.story.gone()) } else { Some(from) };
+        since.is_some_and(then)
+    });
     // Nor does the wall wait for who reads slowly.
     let walled = connection.reads_late() && run.story.gone().is_some_and(|gone| run.at_wall(gone));
     let stopped = connection.deaf_at(shown).or(run.story.last.and_then(|last| connection.deaf_at(last)));
     let reads = stopped.is_none() && !given_up && !run.story.drew_a_reset(connection);
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
-    let closed = run.story.worker_let_go(connection);
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
         || closed.is_some_and(|closed| run.story.outages.of_client(connection.conn, closed.at, closed.at + linger))
         // Where it has no worker, or one that has hung, nobody says. But the process has lingered before it exited.
@@ -229,6 +233,16 @@ mod tests {
         let asked = || Log::default().event(60.0, Event::DrainAsked { begin: true });
         let asked = || asked().event(60.0, Event::DrainAnswered { begin: true, status: Some(202) });
         assert_eq!((started(asked(), 80.0, 90.0), started(asked(), 61.0, 80.0)), (0, 1));
+    }
+
+    #[test]
+    fn who_did_not_read_when_it_was_closed_has_been_given_up_when_it_reads_again() {
+        let reset = |stops: f64, resumes: f64| {
+            let log = client().event(stops, Event::ReadingStopped { conn: conn("a.1") });
+            let log = log.event(81.0, Event::WorkerSessionEnded { worker_session: 1 });
+            log.event(resumes, Event::ReadingResumed { conn: conn("a.1") }).reset(resumes, "a.1").judge(check).len()
+        };
+        assert_eq!((reset(70.0, 180.0), reset(70.0, 84.0)), (0, 1));
     }
 
     #[test]

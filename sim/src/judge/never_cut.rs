@@ -9,6 +9,9 @@
 //! A cancel request ends what its session runs when it arrives, which need not be the request that it was meant for; each
 //! ends one statement at most.
 //!
+//! An open transaction is running work as well, as long as its clocks are: whoever has all answers in it and is told to go
+//! before `transaction_grace` or `transaction_budget` is over, or for being idle, was cut.
+//!
 //! Excused is what the pod did not decide or was told to do:
 //!
 //! - the client left first; it half-closed, let `stall_grace` pass while a drain ran, or was out of reach for so long that its
@@ -19,6 +22,8 @@
 //! - SIGQUIT; or SIGKILL, if the file says that this client is killed, or the worker could say nothing then.
 //!
 //! A statement that still runs when the run is stopped was not cut. Before the signal the promise holds as well.
+
+use std::time::Duration;
 
 use super::{Judged, Violation, words};
 use crate::cast::history::{Outcome, RequestKind, StatementEnd};
@@ -31,12 +36,71 @@ const WORKER_LOST: &str = "08006";
 /// What the client reads when its worker has talked nonsense.
 const WORKER_MALFORMED: &str = "08P01";
 
+/// How a drain, and how `idle_timeout`, ends a session.
+const CLOSED: [&str; 2] = ["57P01", "57P05"];
+
 /// What a cancelled statement fails with.
 const CANCELLED: &str = "57014";
 
-/// One violation for each statement that was cut.
+/// One violation for each statement that was cut, and for each transaction.
 pub fn check(run: &Judged) -> Vec<Violation> {
-    run.story.requests.iter().filter_map(|request| cut(run, request)).collect()
+    let statements = run.story.requests.iter().filter_map(|request| cut(run, request));
+    let transactions = run.story.connections.iter().filter_map(|connection| cut_transaction(run, connection));
+    statements.chain(transactions).collect()
+}
+
+/// The violation, if a FATAL ended a transaction of this connection's whose client had all of its answers and whose clocks were
+/// not over.
+fn cut_transaction(run: &Judged, connection: &Connection) -> Option<Violation> {
+    let story = &run.story;
+    let fatal = connection.fatals.first().filter(|fatal| CLOSED.contains(&fatal.code))?;
+    let end = fatal.moment;
+    // What a batch or a stream is in, and what is seen late, has other clocks; a network or a worker that fails has its own rules.
+    let plain = connection.fed.is_empty() && connection.replicates.is_none() && !connection.reads_late();
+    let by_itself = connection.half_closed.is_none() && connection.garbage.is_none() && connection.left.is_none();
+    let excused = story.faulty() || story.quit().is_some() || run.at_wall(end) || !plain || !by_itself;
+    if excused || story.dismissed(connection, connection.connecting.at, end.at) {
+        return None;
+    }
+    let drain = story.drains.iter().rfind(|drain| drain.began < end).map(|drain| drain.began);
+    let (mut open, mut answered, mut paused) = (None, None, Duration::ZERO);
+    for request in story.requests_of(connection) {
+        if let (Some(_), Some(answered), Some(drain)) = (open, answered, drain) {
+            paused += pause(drain, answered, request.sent);
+        }
+        let (moment, outcome) = request.end().filter(|(moment, _)| *moment < end)?;
+        answered = Some(moment);
+        match request.kind {
+            RequestKind::Begin if *outcome == Outcome::Complete => open = Some(request.sent),
+            RequestKind::Commit | RequestKind::Rollback | RequestKind::Execute | RequestKind::ExecuteInsert => {
+                open = None
+            }
+            _ => {}
+        }
+    }
+    let (open, answered) = open.zip(answered)?;
+    // Before a drain nothing ends it.
+    let over = drain.is_some_and(|drain| {
+        let last = pause(drain, answered, end) + run.slack();
+        let budget = run.settings.transaction_budget;
+        let slacks = run.slack() * u32::try_from(connection.requests.len()).unwrap_or(u32::MAX);
+        last >= run.settings.transaction_grace || !budget.is_zero() && paused + last + slacks >= budget
+    });
+    (!over).then(|| {
+        let what = format!(
+            "the transaction of {} was cut {}: its client had paused for {} and read FATAL {}",
+            connection.conn,
+            run.when(end.at),
+            words(end.at - answered.at),
+            fatal.code
+        );
+        Violation::new(Promise::NeverCut, what, [open, answered, end])
+    })
+}
+
+/// How long a client paused in a drain.
+fn pause(drain: Moment, answered: Moment, next: Moment) -> Duration {
+    next.at.since(answered.at.max(drain.at))
 }
 
 /// The violation, if this request's statement was cut.
@@ -161,7 +225,7 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         let session = |statement: &Statement| story.worker_sessions.get(&statement.worker_session)?.ended;
         let given_up = story.statements_of(request).filter_map(session).filter(|moment| *moment < ended);
         let deaf = given_up.chain([ended]).any(|end| {
-            let since = connection.deaf_at(end);
+            let since = connection.deaf_near(end, run.slack());
             since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
         });
         goes_on && (kept_waiting || deaf || away + run.slack() >= stall_grace)
@@ -230,6 +294,41 @@ mod tests {
             log.reset(300.0, "etl.1").ended(300.0, "etl.1/1", Outcome::Lost).judge(check).len()
         };
         assert_eq!((away(160.5), away(120.0)), (0, 1));
+    }
+
+    #[test]
+    fn an_open_transaction_is_running_work_until_its_clocks_are_over() {
+        let ended = |last: RequestKind, at: f64, code: &str| {
+            let log = Log::default().session(1.0, "etl.1").answered(2.0, 2.1, "etl.1/1", RequestKind::Begin);
+            let log = log.answered(3.0, 3.1, "etl.1/2", last).term(60.0).fatal(at, "etl.1", code, None);
+            log.eof(at, "etl.1").judge(check)
+        };
+        use RequestKind::{Commit, Insert};
+        assert_eq!(
+            ended(Insert, 90.0, "57P01"),
+            [
+                "the transaction of etl.1#1 was cut 30s after the signal: its client had paused for 1m 26s 900ms and read FATAL 57P01"
+            ]
+        );
+        assert_eq!(ended(Insert, 90.0, "57P05").len(), 1);
+        assert_eq!(ended(Insert, 360.0, "57P01"), [""; 0]);
+        assert_eq!(ended(Commit, 90.0, "57P01"), [""; 0]);
+    }
+
+    #[test]
+    fn who_reads_again_just_when_its_clock_is_over_or_for_no_time_was_stalled() {
+        let event = |log: Log, at: f64, reads: bool| {
+            let conn = conn("etl.1");
+            log.event(at, if reads { Event::ReadingResumed { conn } } else { Event::ReadingStopped { conn } })
+        };
+        let cut = |resumed: f64, stops: bool| {
+            let log = event(running().statement_ended(60.0, "etl.1/1", StatementEnd::Complete), 61.0, false);
+            let log = event(log, resumed, true);
+            let log = if stops { event(log, resumed, false) } else { log };
+            let log = log.event(361.0, Event::WorkerSessionEnded { worker_session: 1 });
+            log.reset(450.0, "etl.1").ended(450.0, "etl.1/1", Outcome::Lost).judge(check).len()
+        };
+        assert_eq!([cut(360.99, false), cut(300.0, true), cut(300.0, false)], [0, 0, 1]);
     }
 
     #[test]

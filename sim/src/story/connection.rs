@@ -1,5 +1,7 @@
 //! One connection attempt, as its client saw it.
 
+use std::time::Duration;
+
 use lastcall_core::Time;
 
 use super::Moment;
@@ -125,8 +127,22 @@ impl<'a> Connection<'a> {
 
     /// Since when it had not been reading at this moment, if it was not.
     pub(crate) fn deaf_at(&self, moment: Moment) -> Option<Moment> {
-        let last = self.reading.iter().rev().find(|(changed, _)| *changed < moment)?;
-        (!last.1).then_some(last.0)
+        let mut since: Option<Moment> = None;
+        for (changed, reads) in self.reading.iter().rev().filter(|(changed, _)| *changed < moment) {
+            // Who reads for no time reads nothing.
+            match (reads, since) {
+                (true, Some(since)) if since.at == changed.at => {}
+                (true, _) => break,
+                (false, _) => since = Some(*changed),
+            }
+        }
+        since
+    }
+
+    /// The same, or until that shortly before: that it reads again is known a way later.
+    pub(crate) fn deaf_near(&self, moment: Moment, shortly: Duration) -> Option<Moment> {
+        let recent = self.deaf_before(moment).filter(|(_, to)| to.at + shortly >= moment.at).last();
+        self.deaf_at(moment).or(recent.map(|(from, _)| from))
     }
 
     /// From when to when it did not read, before this moment.
