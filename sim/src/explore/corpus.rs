@@ -81,3 +81,54 @@ impl Corpus {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::draw;
+    use super::*;
+    use crate::judge::coverage::Clock;
+
+    fn candidate(seed: u64, reached: &[Clock]) -> Candidate {
+        let reached = reached.iter().map(|clock| (Mark::Fired(*clock), Mark::Fired(*clock))).collect();
+        Candidate { seed, text: draw::scenario(seed), reached }
+    }
+
+    #[test]
+    fn what_reached_something_new_is_taken_in_in_the_order_of_the_seeds_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("corpus");
+        let mut corpus = Corpus::open(&folder).unwrap();
+        assert!(corpus.drafts.is_empty());
+        let candidates = || {
+            vec![
+                candidate(9, &[Clock::IdleGrace]),
+                candidate(7, &[Clock::IdleGrace, Clock::DueTime]),
+                candidate(8, &[Clock::CloseLinger]),
+            ]
+        };
+        corpus.take_in(candidates()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["seed-7.toml", "seed-8.toml"]);
+        let known = BTreeSet::from([(Mark::Fired(Clock::DueTime), Mark::Fired(Clock::DueTime))]);
+        assert!(corpus.new_of(&known).is_empty());
+        assert_eq!(Corpus::open(&folder).unwrap().drafts, corpus.drafts);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("bad.toml"), "[[client").unwrap();
+        fs::write(folder.path().join("notes.txt"), "anything").unwrap();
+        let error = Corpus::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("bad.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_the_suite_is_a_scene_without_what_it_expects() {
+        let text = "title = 't'\nwhy = 'w'\n[[event]]\nat = '1s'\ndo = 'sigkill'\n[[event]]\nat = '2s'\ndo = 'sigterm'\n\
+                    [expect]\nexit = { code = 0 }\n";
+        let scene = Draft::read(text).unwrap().scene().to_string();
+        assert!(scene.contains("sigterm") && !scene.contains("sigkill") && !scene.contains("expect"), "{scene}");
+    }
+}

@@ -108,3 +108,24 @@ fn take_from(dice: &mut Dice, draft: &mut Draft, other: &Draft, list: &str) {
     }
     ours.push(taken);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::draw;
+    use super::*;
+
+    #[test]
+    fn a_mutant_follows_from_its_seed_fits_together_and_is_another_scenario() {
+        let drafts: Vec<Draft> = (1..=20).map(|seed| Draft::read(&draw::scenario(seed)).unwrap()).collect();
+        let mutants = || (1..=200).map(|seed| mutant(&mut Dice::new(seed), &drafts)).collect::<Vec<_>>();
+        let some = mutants();
+        assert_eq!(some, mutants());
+        let some: Vec<String> = some.into_iter().flatten().collect();
+        assert!(some.len() > 180, "only {} of 200 fit together", some.len());
+        for text in &some {
+            parse_for(Purpose::Tried, "mutant", text).unwrap();
+        }
+        let same = some.iter().filter(|text| drafts.iter().any(|draft| draft.to_string() == **text)).count();
+        assert!(same < 20, "{same} are what they were made of");
+    }
+}

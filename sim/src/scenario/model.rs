@@ -260,7 +260,7 @@ choices! {
         OneRecordEach = "one-record-each",
         /// At exit no task, socket, worker session or registry entry is left.
         NothingLeaks = "nothing-leaks",
-        /// Readiness was false from the signal on; exit code and report tell what happened.
+        /// Readiness was false from the signal on; who asks is told who is here; exit code and report tell what happened.
         HonestSigns = "honest-signs",
         /// The same scenario and seed give the same event log, byte for byte, in another process.
         SameSeedSameRun = "same-seed-same-run",
