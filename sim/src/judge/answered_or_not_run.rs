@@ -66,6 +66,7 @@ fn unanswered(run: &Judged, request: &Request) -> Option<Violation> {
     let gone = story.gone().filter(|gone| *gone < request.sent);
     let unseen = connection.deaf_at(over).is_some()
         || story.drew_a_reset(connection)
+        || story.may_have_stalled(connection, over)
         || story.worker_let_go(connection).is_some_and(|closed| connection.deaf_near(closed, run.slack()).is_some())
         || gone.is_some_and(|gone| story.outages.of_client(connection.conn, connection.connecting.at, gone.at))
         || story.outages.of_client(connection.conn, request.sent.at, over.at)

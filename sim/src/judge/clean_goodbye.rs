@@ -46,7 +46,8 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     // Nor does the wall wait for who reads slowly.
     let walled = connection.reads_late() && run.story.gone().is_some_and(|gone| run.at_wall(gone));
     let stopped = connection.deaf_at(shown).or(run.story.last.and_then(|last| connection.deaf_at(last)));
-    let reads = stopped.is_none() && !given_up && !run.story.drew_a_reset(connection);
+    let stalled = connection.fatals.is_empty() && run.story.may_have_stalled(connection, shown);
+    let reads = stopped.is_none() && !given_up && !stalled && !run.story.drew_a_reset(connection);
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
         || closed.is_some_and(|closed| run.story.outages.of_client(connection.conn, closed.at, closed.at + linger))
@@ -243,6 +244,15 @@ mod tests {
             log.event(resumes, Event::ReadingResumed { conn: conn("a.1") }).reset(resumes, "a.1").judge(check).len()
         };
         assert_eq!((reset(70.0, 180.0), reset(70.0, 84.0)), (0, 1));
+    }
+
+    #[test]
+    fn who_did_not_read_for_a_stall_grace_in_a_drain_may_have_been_given_up_whatever_its_worker_says() {
+        let reset = |resumes: f64| {
+            let log = client().event(60.0, Event::ReadingStopped { conn: conn("a.1") });
+            log.event(resumes, Event::ReadingResumed { conn: conn("a.1") }).reset(resumes, "a.1").judge(check).len()
+        };
+        assert_eq!((reset(360.0), reset(359.0)), (0, 1));
     }
 
     #[test]

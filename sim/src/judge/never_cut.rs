@@ -58,7 +58,9 @@ fn cut_transaction(run: &Judged, connection: &Connection) -> Option<Violation> {
     // What a batch or a stream is in, and what is seen late, has other clocks; a network or a worker that fails has its own rules.
     let plain = connection.fed.is_empty() && connection.replicates.is_none() && !connection.reads_late();
     let by_itself = connection.half_closed.is_none() && connection.garbage.is_none() && connection.left.is_none();
-    let excused = story.faulty() || story.quit().is_some() || run.at_wall(end) || !plain || !by_itself;
+    // What was answered just now may not be acknowledged yet.
+    let is_hasty = run.settings.stall_grace <= run.slack();
+    let excused = story.faulty() || is_hasty || story.quit().is_some() || run.at_wall(end) || !plain || !by_itself;
     if excused || story.dismissed(connection, connection.connecting.at, end.at) {
         return None;
     }
@@ -311,6 +313,10 @@ mod tests {
             ]
         );
         assert_eq!(ended(Insert, 90.0, "57P05").len(), 1);
+        let hasty =
+            Log::default().with(|settings| settings.stall_grace = Duration::from_millis(1)).session(1.0, "etl.1");
+        let hasty = hasty.answered(2.0, 2.1, "etl.1/1", RequestKind::Begin).term(60.0);
+        assert_eq!(hasty.fatal(90.0, "etl.1", "57P01", None).eof(90.0, "etl.1").judge(check), [""; 0]);
         assert_eq!(ended(Insert, 360.0, "57P01"), [""; 0]);
         assert_eq!(ended(Commit, 90.0, "57P01"), [""; 0]);
     }

@@ -259,6 +259,15 @@ impl<'a> Story<'a> {
         connection.reads_late() && self.gone().is_some_and(|gone| sent.max().is_some_and(|sent| sent > gone))
     }
 
+    /// Whether a client let `stall_grace` pass in a drain without reading, before this moment: it may have been given up then.
+    pub(crate) fn may_have_stalled(&self, connection: &Connection<'a>, before: Moment) -> bool {
+        let now = connection.deaf_at(before).map(|from| (from, before));
+        connection.deaf_before(before).chain(now).any(|(from, to)| {
+            let mut drains = self.drains.iter().filter(|drain| drain.began.at <= to.at);
+            drains.any(|drain| from.at.max(drain.began.at) + self.settings.stall_grace <= to.at)
+        })
+    }
+
     /// The connection of a request.
     pub(crate) fn connection_of(&self, request: &Request<'a>) -> &Connection<'a> {
         &self.connections[request.connection]
