@@ -112,6 +112,7 @@ fn flaw(run: &Judged, connection: &Connection) -> Option<(&'static str, Moment)>
         (Some((eof, _)), _) if owed && told.is_none_or(|fatal| fatal.moment > eof) => {
             Some(("read the end of the stream without a FATAL", eof))
         }
+        (None, None) if connection.half_closed.is_some() && run.story.exit.is_some() => None,
         (None, None) if owed => unfinished(run, connection),
         _ => None,
     }
@@ -253,6 +254,13 @@ mod tests {
             log.event(resumes, Event::ReadingResumed { conn: conn("a.1") }).reset(resumes, "a.1").judge(check).len()
         };
         assert_eq!((reset(360.0), reset(359.0)), (0, 1));
+    }
+
+    #[test]
+    fn who_has_closed_its_side_is_owed_no_goodbye_by_a_process_that_exits() {
+        let half = client().event(80.0, Event::HalfClosed { conn: conn("a.1") });
+        assert_eq!(half.exit(80.1, 0).judge(check), [""; 0]);
+        assert_eq!(client().exit(80.1, 0).judge(check).len(), 1);
     }
 
     #[test]

@@ -390,7 +390,10 @@ fn last_out(run: &Judged, report: &DrainReport) -> Option<String> {
     if run.story.connections.iter().any(|it| it.reads_late() && it.conn.application() == record.application) {
         return None;
     }
-    let gone_by = run.story.outages.heard(record.ended + run.settings.close_linger, run.slack())? + run.slack();
+    let its = run.story.connections.iter().filter(|it| it.conn.application() == record.application);
+    let told = its.filter_map(|it| it.ending()).map(|(end, _)| end.at).max();
+    let ended = told.map_or(record.ended, |told| told.max(record.ended));
+    let gone_by = run.story.outages.heard(ended + run.settings.close_linger, run.slack())? + run.slack();
     let later = records().find(|record| record.ended > gone_by)?;
     Some(format!("says that {} left last, but {} left {}", last.who, later.application, run.when(later.ended)))
 }

@@ -150,7 +150,9 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
     let story = &run.story;
     let over = statement.end.map_or(ended, |(end, _)| end.min(ended));
     let condemning = run.killed.contains(connection.conn.client.as_str());
-    let is_deaf = connection.deaf_at(ended).is_some();
+    // At its end, or when it was closed.
+    let closed = story.worker_let_go(connection).filter(|closed| *closed < ended);
+    let is_deaf = [Some(ended), closed].into_iter().flatten().any(|moment| connection.deaf_at(moment).is_some());
     // Nobody looked into its machine.
     let unknown = connection.unread.is_none() && is_deaf && connection.ending().is_none();
     story.crashed(statement)
@@ -162,7 +164,7 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || run.at_wall(ended)
         || run.at_wall(over)
         || connection.garbage.is_some() && is_deaf
-        || fatal.or(connection.unread.flatten()) == Some(WORKER_MALFORMED)
+        || (is_deaf || fatal.or(connection.unread.flatten()) == Some(WORKER_MALFORMED))
             && story.garbled(connection, statement.began.at, ended.at)
         || (connection.garbage.is_some() || is_deaf || fatal.is_none_or(|fatal| fatal == WORKER_LOST))
             && story.outages.worker_lost(statement.began.at, ended.at)
@@ -319,6 +321,20 @@ mod tests {
         assert_eq!(hasty.fatal(90.0, "etl.1", "57P01", None).eof(90.0, "etl.1").judge(check), [""; 0]);
         assert_eq!(ended(Insert, 360.0, "57P01"), [""; 0]);
         assert_eq!(ended(Commit, 90.0, "57P01"), [""; 0]);
+    }
+
+    #[test]
+    fn who_did_not_read_when_its_worker_talked_nonsense_or_went_was_not_cut_by_the_pod() {
+        let lost = |what: Option<Fault>| {
+            let deaf = running().event(61.0, Event::ReadingStopped { conn: conn("etl.1") });
+            let log = deaf.statement_ended(62.0, "etl.1/1", StatementEnd::Complete);
+            let log = what.into_iter().fold(log, |log, what| log.event(63.0, Event::Fault { what }));
+            let log = log.event(63.1, Event::WorkerSessionEnded { worker_session: 1 });
+            let log = log.event(90.0, Event::ReadingResumed { conn: conn("etl.1") });
+            log.reset(100.0, "etl.1").ended(100.0, "etl.1/1", Outcome::Lost).judge(check).len()
+        };
+        let gone = Fault::Terminate { client: "etl".to_owned(), stays_open: false };
+        assert_eq!([lost(Some(gone)), lost(Some(Fault::Garbage { client: "etl".to_owned() })), lost(None)], [0, 0, 1]);
     }
 
     #[test]
