@@ -10,6 +10,7 @@
 
 use super::{Judged, Violation};
 use crate::scenario::model::Promise;
+use crate::story::GIVEN_UP;
 
 /// A cancel request opens a connection, is sent over it, and its answer comes back.
 const CANCELLED_WAYS: u32 = 4;
@@ -48,7 +49,15 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
         last.find(|statement| statement.worker_session == number && statement.began < exit)
             .is_some_and(|statement| statement.asked_in_vain().is_some())
     };
-    left.filter(|(number, _)| !busy(**number))
+    // What a client left running is cancelled when that is known; a worker that is out of reach then does not hear of it.
+    let unheard = |application: &str| {
+        let mut its = run.story.connections.iter().filter(|it| it.conn.application() == application);
+        its.any(|it| {
+            let left = it.left.map(|(left, _)| left.at);
+            left.is_some_and(|left| run.story.outages.of_worker(left, left + GIVEN_UP + run.slack()))
+        })
+    };
+    left.filter(|(number, session)| !busy(**number) && !unheard(session.application))
         .map(|(_, session)| {
             let what =
                 format!("the worker's session of {} outlived the exit {}", session.application, run.when(exit.at));
@@ -63,7 +72,7 @@ fn worker_sessions(run: &Judged) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Log;
+    use super::super::fixture::{Log, conn};
     use super::*;
     use crate::cast::history::{Event, Fault};
 
@@ -74,6 +83,19 @@ mod tests {
     #[test]
     fn nothing_is_left_when_every_session_and_task_is_over() {
         assert_eq!(client().goodbye(80.0, "a.1").exit(80.0, 0).judge(check), [""; 0]);
+    }
+
+    #[test]
+    fn a_worker_that_was_out_of_reach_when_a_client_left_did_not_hear_of_the_cancel() {
+        let outlived = |held: f64| {
+            let between = ["pod", "worker"].map(str::to_owned);
+            let log = Log::default().session(1.0, "a.1");
+            let log = log.event(held, Event::Fault { what: Fault::Partition { between: between.clone() } });
+            let log = log.event(held + 9.0, Event::Fault { what: Fault::Heal { between } });
+            let left = log.event(30.0, Event::ClientLeft { conn: conn("a.1"), how: "vanish" });
+            left.term(130.0).exit(400.0, 0).judge(check).len()
+        };
+        assert_eq!((outlived(20.0), outlived(2.0)), (0, 1));
     }
 
     #[test]
