@@ -299,7 +299,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
         let deaf = connection.deaf_at(signal).is_some();
         let away = story.outages.client_away_for(connection.conn, signal.at) + slack >= GIVEN_UP;
         // Nor where neither its client nor its worker can say.
-        let unsaid = over.is_none()
+        let unsaid = over.is_none_or(|over| over.at > after)
             && story.outages.of_client(connection.conn, signal.at, signal.at)
             && story.outages.of_worker(signal.at, signal.at);
         began && !decided && !deaf && !away && !unsaid && connection.ending().is_none_or(|(end, _)| end.at > after)
@@ -336,6 +336,9 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
     let lost = sent()
         .filter(|(request, at)| story.outages.of_client(story.connection_of(request).conn, *at, *at + slack))
         .count();
+    // And the wall may end one whose request has just come.
+    let walls = || story.drain().into_iter().flat_map(Drain::walls);
+    let walled = sent().filter(|(_, at)| walls().any(|wall| apart(wall, *at) <= slack)).count();
     for reason in EndReason::ALL.into_iter().filter(|_| run.has(Report::EndRecords)) {
         let ended: Vec<Time> = story
             .records
@@ -345,6 +348,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
             .collect();
         let least = ended.iter().filter(|ended| **ended > after).count();
         let most = ended.iter().filter(|ended| **ended >= before).count() + without_session + lost;
+        let most = most + if reason == EndReason::Wall { walled } else { 0 };
         let said = report.ended_by.get(reason.name()).copied().unwrap_or(0);
         compare(&format!("ended by {reason}"), said, least, most);
     }

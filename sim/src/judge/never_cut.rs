@@ -224,7 +224,10 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
             let end = statement.end.map_or(ended, |(end, _)| end.min(ended));
             waits_for_input_since(run, statement, end).is_some_and(long_ago)
         });
-        let away = story.outages.client_away_for(connection.conn, ended.at).min(ended.at.since(drain.began.at));
+        let away = |end: Moment| {
+            story.outages.client_away_for(connection.conn, end.at).min(end.at.since(drain.began.at)) + run.slack()
+        };
+        let was_away = story.worker_let_go(connection).into_iter().chain([ended]).any(|end| away(end) >= stall_grace);
         // Who reads again behind its end has been given up before: its worker knows when.
         let session = |statement: &Statement| story.worker_sessions.get(&statement.worker_session)?.ended;
         let given_up = story.statements_of(request).filter_map(session).filter(|moment| *moment < ended);
@@ -232,7 +235,7 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
             let since = connection.deaf_near(end, run.slack());
             since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
         });
-        goes_on && (kept_waiting || deaf || away + run.slack() >= stall_grace)
+        goes_on && (kept_waiting || deaf || was_away)
     })
 }
 
@@ -335,6 +338,22 @@ mod tests {
         };
         let gone = Fault::Terminate { client: "etl".to_owned(), stays_open: false };
         assert_eq!([lost(Some(gone)), lost(Some(Fault::Garbage { client: "etl".to_owned() })), lost(None)], [0, 0, 1]);
+    }
+
+    #[test]
+    fn who_was_away_for_a_stall_grace_when_it_was_closed_was_stalled_whatever_it_sees_later() {
+        let lost = |from: f64| {
+            let fault = |what| Event::Fault { what };
+            let between = ["etl", "pod"].map(str::to_owned);
+            let log = Log::default().with(|settings| settings.stall_grace = Duration::from_secs(10));
+            let log = log.session(1.0, "etl.1").begun(5.0, "etl.1/1", Query).term(60.0);
+            let log = log.event(from, fault(Fault::Partition { between: between.clone() }));
+            let log = log.statement_ended(88.0, "etl.1/1", StatementEnd::Complete);
+            let log = log.event(91.0, Event::WorkerSessionEnded { worker_session: 1 });
+            let log = log.event(95.0, fault(Fault::Heal { between }));
+            log.reset(190.0, "etl.1").ended(190.0, "etl.1/1", Outcome::Lost).judge(check).len()
+        };
+        assert_eq!((lost(80.0), lost(85.0)), (0, 1));
     }
 
     #[test]

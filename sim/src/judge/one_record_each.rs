@@ -230,7 +230,7 @@ fn quit_then(run: &Judged, record: &EndRecord) -> Option<Moment> {
 fn runs_on_to<'r>(run: &'r Judged, session: &'r Connection, left: Moment) -> impl Iterator<Item = Time> + use<'r> {
     let statements = run.story.requests_of(session).flat_map(|request| run.story.statements_of(request));
     let left_behind = statements.filter_map(|statement| statement.end).map(|(end, _)| end);
-    left_behind.filter(move |end| *end > left && end.at > left.at + run.slack()).map(|end| end.at)
+    left_behind.filter(move |end| *end > left).map(|end| end.at)
 }
 
 fn seen(ending: Ending) -> String {
