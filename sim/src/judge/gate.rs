@@ -182,7 +182,7 @@ pub fn trial(
     }
     let story = &judged.story;
     let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
-    let (occasions, together) = (Occasions::of(story), coverage::together(story));
+    let (occasions, together) = (Occasions::of(story), coverage::together(story, &coverage));
     let events = run.history.entries.len();
     let ended = matches!(run.ending, Ending::Finished { .. }) && story.out_of_budget.is_none();
     Trial { seed, simulated: run.simulated(), events, ended, failures, coverage, together, holders, facts, occasions }

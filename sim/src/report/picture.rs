@@ -103,6 +103,13 @@ pub(crate) struct Lane {
     pub(crate) held: Option<Held>,
 }
 
+impl Lane {
+    /// One without statements and requests of its own, and without a part in anything yet.
+    fn plain(name: String, note: String, body: Body, life: Vec<Mark>) -> Lane {
+        Lane { name, note, body, work: Vec::new(), life, traffic: Vec::new(), is_broken: false, held: None }
+    }
+}
+
 /// For how long the one that left last was waited for, since the process was told to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {

@@ -120,9 +120,7 @@ impl Workshop {
     /// # Errors
     /// It does not build.
     pub(crate) fn build(&self, until: Instant) -> Result<(), String> {
-        let (what, mut cargo) = self.cargo(&PROFILE, &["build", "-p", "sim", "--bin", "sim"]);
-        let status = self.run(&what, &mut cargo, until)?;
-        if status.success() { Ok(()) } else { Err(self.failed(&what, status)) }
+        self.build_by(self.cargo(&PROFILE, &["build", "-p", "sim", "--bin", "sim"]), until)
     }
 
     /// Runs what was built last.
@@ -143,10 +141,8 @@ impl Workshop {
     /// It does not build, or gave no report.
     pub(crate) fn explore(&self, asked: Asked, until: Instant) -> Result<Explored, String> {
         let (what, mut cargo) = self.cargo(&SEARCH_PROFILE, &["build", "--release", "-p", "sim", "--bin", "sim"]);
-        let status = self.run(&what, cargo.env("CARGO_INCREMENTAL", "1"), until)?;
-        if !status.success() {
-            return Err(self.failed(&what, status));
-        }
+        cargo.env("CARGO_INCREMENTAL", "1");
+        self.build_by((what, cargo), until)?;
         let Asked { seeds, steered } = asked;
         let (seeds, what) = (seeds.to_string(), format!("sim explore --seeds {seeds} --first"));
         let mut sim = Command::new(self.build.join("release/sim"));
@@ -169,12 +165,16 @@ impl Workshop {
     /// It does not build, or there is no such test.
     pub(crate) fn test(&self, arguments: &[&str], until: Instant) -> Result<bool, String> {
         let (what, mut cargo) = self.cargo(&PROFILE, arguments);
-        let built = self.run(&what, cargo.arg("--no-run"), until)?;
-        if !built.success() {
-            return Err(self.failed(&what, built));
-        }
+        cargo.arg("--no-run");
+        self.build_by((what, cargo), until)?;
         let (what, mut cargo) = self.cargo(&PROFILE, arguments);
         Ok(self.run(&what, &mut cargo, until)?.success())
+    }
+
+    /// Runs a command that builds.
+    fn build_by(&self, (what, mut cargo): (String, Command), until: Instant) -> Result<(), String> {
+        let status = self.run(&what, &mut cargo, until)?;
+        if status.success() { Ok(()) } else { Err(self.failed(&what, status)) }
     }
 
     /// A command of cargo's, with its name.

@@ -94,10 +94,9 @@ impl Mark {
     }
 }
 
-/// What came together in one run: of each connection all pairs of what it did and why it ended, and of the run all pairs of
-/// what was read, fired and raced.
-pub fn together(story: &Story) -> BTreeSet<(Mark, Mark)> {
-    let whole = Coverage::of(story);
+/// What came together in one run, which reached `whole`: of each connection all pairs of what it did and why it ended, and of the
+/// run all pairs of what was read, fired and raced.
+pub fn together(story: &Story, whole: &Coverage) -> BTreeSet<(Mark, Mark)> {
     let of_the_run = whole.counts.keys().copied().filter(|mark| !matches!(mark, Mark::Doing(..) | Mark::Ended(_)));
     let stays = story.stays.iter().map(|stay| {
         let mut stayed = Coverage::default();

@@ -148,16 +148,7 @@ fn pod(story: &Story, entries: &[usize]) -> Lane {
         (None, Some(killed)) => format!("SIGKILL at {}", briefly(story, killed.at)),
         (None, None) => "never went".to_owned(),
     };
-    Lane {
-        name: "pod".to_owned(),
-        note,
-        body: Body::Bands(bands),
-        work: vec![],
-        life,
-        traffic: vec![],
-        is_broken: false,
-        held: None,
-    }
+    Lane::plain("pod".to_owned(), note, Body::Bands(bands), life)
 }
 
 /// The clients' lanes: who broke something, then who was there longest. Each with the time until which it was there.
@@ -236,7 +227,7 @@ fn alone_lane(story: &Story, name: String, copy: &Copy) -> Lane {
     });
     let work = work.collect();
     let note = note(story, [copy]);
-    Lane { name, note, body: Body::Bands(bands(story, copy)), work, life, traffic, is_broken: false, held: None }
+    Lane { work, traffic, ..Lane::plain(name, note, Body::Bands(bands(story, copy)), life) }
 }
 
 fn ended(end: &StatementEnd) -> String {
@@ -259,16 +250,7 @@ fn crowd<'c>(story: &Story, name: &str, copies: impl Iterator<Item = &'c Copy> +
     }
     life.sort_by_key(|mark| mark.at);
     let count = copies.clone().count();
-    Lane {
-        name: format!("{name} ×{count}"),
-        note: note(story, copies),
-        body: Body::Crowd { bands, what: "connections" },
-        work: Vec::new(),
-        life,
-        traffic: Vec::new(),
-        is_broken: false,
-        held: None,
-    }
+    Lane::plain(format!("{name} ×{count}"), note(story, copies), Body::Crowd { bands, what: "connections" }, life)
 }
 
 /// Many lanes in one.
@@ -282,16 +264,12 @@ fn together(lanes: Vec<(Option<Time>, Lane)>) -> Lane {
         life.extend(lane.life);
     }
     life.sort_by_key(|mark| mark.at);
-    Lane {
-        name: format!("{count} more clients"),
-        note: "who left before these".to_owned(),
-        body: Body::Crowd { bands: all, what: "connections" },
-        work: Vec::new(),
+    Lane::plain(
+        format!("{count} more clients"),
+        "who left before these".to_owned(),
+        Body::Crowd { bands: all, what: "connections" },
         life,
-        traffic: Vec::new(),
-        is_broken: false,
-        held: None,
-    }
+    )
 }
 
 fn bands(story: &Story, copy: &Copy) -> Vec<Band> {
@@ -420,16 +398,7 @@ fn worker(story: &Story, entries: &[usize]) -> Option<Lane> {
     };
     let body = Body::Crowd { bands, what: "statements" };
     let life = faults(story, entries, "worker");
-    Some(Lane {
-        name: "worker".to_owned(),
-        note,
-        body,
-        work: vec![],
-        life,
-        traffic: vec![],
-        is_broken: false,
-        held: None,
-    })
+    Some(Lane::plain("worker".to_owned(), note, body, life))
 }
 
 /// How many of these there are at a time, at most.
@@ -453,16 +422,7 @@ fn at_a_time(bands: &[Band]) -> usize {
 fn network(story: &Story, entries: &[usize]) -> Option<Lane> {
     let life = faults(story, entries, "network");
     let body = Body::Bands(Vec::new());
-    let lane = Lane {
-        name: "network".to_owned(),
-        note: String::new(),
-        body,
-        work: vec![],
-        life,
-        traffic: vec![],
-        is_broken: false,
-        held: None,
-    };
+    let lane = Lane::plain("network".to_owned(), String::new(), body, life);
     (!lane.life.is_empty()).then_some(lane)
 }
 
