@@ -30,7 +30,7 @@ const SOON: u32 = 120_000;
 
 /// What belongs together, and what words drawn one by one hardly ever come to: `@T` is a moment, `@L` and `@S` are long and
 /// short times, and `@E` is an end of the client's own.
-const HABITS: [&[&str]; 7] = [
+const HABITS: [&[&str]; 8] = [
     // Reads late what lies in the buffers.
     &[
         r#"{ read = "stop" }"#,
@@ -38,8 +38,9 @@ const HABITS: [&[&str]; 7] = [
         r#"{ wait_until = "@T" }"#,
         r#"{ read = "resume" }"#,
     ],
-    // A COPY fails before it has read the Sync behind it, and something long follows.
+    // A COPY fails before it has read the Sync behind it, and something long follows, or nothing.
     &[r#"{ copy_in = 3, protocol = "extended", into = "view" }"#, r#"{ query = "@L" }"#],
+    &[r#"{ copy_in = 3, protocol = "extended", late_sync = false, into = "view" }"#, r#"{ wait_until = "@T" }"#],
     &[r#"{ execute = "@S" }"#, r#"{ partial = 3, query = "@S" }"#],
     &[r#"{ query = "@S", wait = false }"#, "{ garbage = 3 }"],
     &[r#"{ query = "@L", wait = false }"#, r#"{ wait_until = "@T" }"#, "@E"],

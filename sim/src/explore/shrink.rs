@@ -38,7 +38,10 @@ pub fn shrink(pod: &Arc<dyn Pod>, text: &str, failure: &Failure, seed: u64, goes
             let Some(change) = changes(&Value::Table(draft.0.clone())).nth(place) else { break };
             let Value::Table(table) = change else { break };
             let other = Draft(table);
-            match breaks(pod, &other.to_string(), &best.failure.broke, best.seed) {
+            let still = knows_its_grace(&other)
+                .then(|| breaks(pod, &other.to_string(), &best.failure.broke, best.seed))
+                .flatten();
+            match still {
                 Some(failure) => {
                     draft = other;
                     best = Smaller { text: draft.to_string(), failure, tries: best.tries + 1, ..best };
@@ -61,6 +64,12 @@ pub fn shrink(pod: &Arc<dyn Pod>, text: &str, failure: &Failure, seed: u64, goes
         }
     }
     best
+}
+
+/// Whether the pod is told how long the kubelet waits, if that is said: one that is not is killed, which breaks other things.
+fn knows_its_grace(draft: &Draft) -> bool {
+    let grace = |table: &str| draft.0.get(table)?.get("termination_grace");
+    grace("pod").is_none() || grace("pod") == grace("drain")
 }
 
 fn breaks(pod: &Arc<dyn Pod>, text: &str, broke: &str, seed: u64) -> Option<Failure> {

@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn who_left_as_the_network_broke_may_not_have_acknowledged_its_last_answer() {
+        let broke = |at: f64| {
+            let left =
+                Log::default().session(1.0, "a.1").answered(50.0, 50.0, "a.1/1", Query).left(50.0, "a.1", "reset");
+            let what = Fault::Partition { between: ["a".to_owned(), "pod".to_owned()] };
+            holds(&left.event(at, Event::Fault { what }).term(60.0).exit(364.0, 0))
+        };
+        assert_eq!((broke(50.0), broke(51.0)), (true, false));
+    }
+
+    #[test]
     fn a_commit_that_was_skipped_behind_an_error_ends_no_transaction() {
         let committed = |outcome: Outcome| {
             let begun = Log::default().session(1.0, "a.1").answered(2.0, 2.1, "a.1/1", Begin);

@@ -46,7 +46,8 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
     // Nor does the wall wait for who reads slowly.
     let walled = connection.reads_late() && run.story.gone().is_some_and(|gone| run.at_wall(gone));
     let stopped = connection.deaf_at(shown).or(run.story.last.and_then(|last| connection.deaf_at(last)));
-    let stalled = connection.fatals.is_empty() && run.story.may_have_stalled(connection, shown);
+    let stalled =
+        connection.fatals.is_empty() && (run.is_too_slow(connection) || run.story.may_have_stalled(connection, shown));
     let reads = stopped.is_none() && !given_up && !stalled && !run.story.drew_a_reset(connection);
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
@@ -271,6 +272,16 @@ mod tests {
         };
         let slow = client().event(70.0, Event::ReadingSlowed { conn: conn("a.1") });
         assert_eq!((reset(slow), reset(client())), (0, 1));
+    }
+
+    #[test]
+    fn who_reads_slowly_may_seem_to_read_nothing_for_a_short_stall_grace() {
+        let reset = |stall_grace: Duration| {
+            let log = client().with(|settings| settings.stall_grace = stall_grace);
+            let slow = log.event(61.0, Event::ReadingSlowed { conn: conn("a.1") });
+            slow.reset(80.0, "a.1").judge(check).len()
+        };
+        assert_eq!((reset(Duration::from_secs(10)), reset(Duration::from_secs(120))), (0, 1));
     }
 
     #[test]

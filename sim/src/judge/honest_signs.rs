@@ -187,8 +187,10 @@ fn by_drain(run: &Judged, exit: Moment, code: u8) -> Option<(String, Option<Mome
                     run.story.connections.iter().filter(|it| it.connecting.at <= at && !gone_before(run, it));
                 connections.any(|it| {
                     let seen = run.story.visible_end(it);
-                    // What a client leaves running is waited for.
-                    let runs_on = run.story.worker_session_of(it).map(|session| session.ended.unwrap_or(exit));
+                    // What a client leaves running is waited for, and so is the news of its end.
+                    let told = |over: &Moment| !run.story.outages.of_worker(over.at, over.at + run.slack());
+                    let runs_on =
+                        run.story.worker_session_of(it).map(|session| session.ended.filter(told).unwrap_or(exit));
                     let over = |end: Moment| runs_on.map_or(end.at, |over| over.at.max(end.at));
                     seen.is_none_or(|(end, _)| over(end) + run.slack() >= at)
                 })

@@ -58,7 +58,7 @@ mod fixture;
 
 pub use expect::{Unmet, check_expectations};
 
-use crate::story::{Moment, ROUND_TRIP_BYTES, Story};
+use crate::story::{Connection, Moment, ROUND_TRIP_BYTES, Story};
 
 /// A finished run, ready to be judged.
 #[derive(Debug)]
@@ -128,6 +128,9 @@ const LATE_ONES: Duration = Duration::from_millis(500);
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 const CANCEL_WAYS: u32 = 3;
 
+/// A machine opens its window again when half of its buffer is free: of 128 KiB, read at 5 KB/s.
+const BETWEEN_WINDOWS: Duration = Duration::from_secs(15);
+
 /// Accepted is who has been there, and back, and there again: two ticks each.
 const ACCEPT_WAYS: u32 = 3;
 const ACCEPT_TICKS: u32 = 6;
@@ -173,6 +176,16 @@ impl<'a> Judged<'a> {
     /// Whether a goodbye, which takes a way there and one back, has no time for that.
     fn is_hasty(&self) -> bool {
         self.settings.close_linger < self.slack()
+    }
+
+    /// Whether `stall_grace` has no time for a way there and one back: who reads may be given up as if it did not.
+    fn is_impatient(&self) -> bool {
+        self.settings.stall_grace <= self.slack()
+    }
+
+    /// Whether `stall_grace` may pass between two windows that a client's machine opens which reads slowly.
+    fn is_too_slow(&self, connection: &Connection) -> bool {
+        connection.reads_late() && self.settings.stall_grace <= BETWEEN_WINDOWS
     }
 
     /// Whether the worker is too far away for a cancel request.

@@ -28,7 +28,7 @@ use std::time::Duration;
 use super::{Judged, Violation, words};
 use crate::cast::history::{Outcome, RequestKind, StatementEnd};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, GIVEN_UP, Moment, Request, Statement};
+use crate::story::{Batch, Connection, GIVEN_UP, Moment, Request, Statement};
 
 /// What the client reads when its worker is lost or out of reach.
 const WORKER_LOST: &str = "08006";
@@ -56,11 +56,12 @@ fn cut_transaction(run: &Judged, connection: &Connection) -> Option<Violation> {
     let fatal = connection.fatals.first().filter(|fatal| CLOSED.contains(&fatal.code))?;
     let end = fatal.moment;
     // What a batch or a stream is in, and what is seen late, has other clocks; a network or a worker that fails has its own rules.
+    let by_batch = |request: &Request| matches!(request.kind, RequestKind::Execute | RequestKind::ExecuteInsert);
     let plain = connection.fed.is_empty() && connection.replicates.is_none() && !connection.reads_late();
     let by_itself = connection.half_closed.is_none() && connection.garbage.is_none() && connection.left.is_none();
     // What was answered just now may not be acknowledged yet.
-    let is_hasty = run.settings.stall_grace <= run.slack();
-    let excused = story.faulty() || is_hasty || story.quit().is_some() || run.at_wall(end) || !plain || !by_itself;
+    let excused =
+        story.faulty() || run.is_impatient() || story.quit().is_some() || run.at_wall(end) || !plain || !by_itself;
     if excused || story.dismissed(connection, connection.connecting.at, end.at) {
         return None;
     }
@@ -74,9 +75,9 @@ fn cut_transaction(run: &Judged, connection: &Connection) -> Option<Violation> {
         answered = Some(moment);
         match request.kind {
             RequestKind::Begin if *outcome == Outcome::Complete => open = Some(request.sent),
-            RequestKind::Commit | RequestKind::Rollback | RequestKind::Execute | RequestKind::ExecuteInsert => {
-                open = None
-            }
+            // The pauses of a batch count as well.
+            _ if by_batch(request) => return None,
+            RequestKind::Commit | RequestKind::Rollback => open = None,
             _ => {}
         }
     }
@@ -127,6 +128,7 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
     };
     if excused(run, connection, statement, ended, code)
         || half_closed(run, request, ended)
+        || owes_its_sync(run, request, statement, ended)
         || stalled(run, request, ended)
     {
         return None;
@@ -189,6 +191,17 @@ fn half_closed(run: &Judged, request: &Request, ended: Moment) -> bool {
     })
 }
 
+/// Whether a COPY was over, and its worker waited for the end of its batch: what ends that is no cut of the statement.
+fn owes_its_sync(run: &Judged, request: &Request, statement: &Statement, ended: Moment) -> bool {
+    let over = matches!(statement.end, Some((_, StatementEnd::Complete | StatementEnd::Failed(_))));
+    let copied = request.kind == RequestKind::Insert && over;
+    // A batch ends with its session, too.
+    let open = |batch: &&Batch| batch.ended.is_none_or(|end| end.at + run.slack() >= ended.at);
+    let its = |batch: &&Batch| batch.worker_session == statement.worker_session && batch.began <= statement.began;
+    let waits = || run.story.batches.iter().filter(its).next_back().as_ref().is_some_and(open);
+    copied && waits()
+}
+
 /// Whether the error is the one that the statement failed with at its worker.
 fn failed_by_itself(run: &Judged, request: &Request, code: &str) -> bool {
     run.story
@@ -212,7 +225,7 @@ fn cancelled(run: &Judged, request: &Request, ended: Moment, code: &str) -> bool
 
 /// Whether the client let `stall_grace` pass while a drain ran: the worker waited for it all that time, to send the data of
 /// a COPY; or it did not read, or was out of reach, and bytes of its answer were still on their way. A client that reads is
-/// never stalled, however slow.
+/// not stalled, however slow, unless its machine tells of that too seldom.
 fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
     let story = &run.story;
     let connection = story.connection_of(request);
@@ -231,10 +244,11 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         // Who reads again behind its end has been given up before: its worker knows when.
         let session = |statement: &Statement| story.worker_sessions.get(&statement.worker_session)?.ended;
         let given_up = story.statements_of(request).filter_map(session).filter(|moment| *moment < ended);
-        let deaf = given_up.chain([ended]).any(|end| {
-            let since = connection.deaf_near(end, run.slack());
-            since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
-        });
+        let deaf = run.is_too_slow(connection)
+            || given_up.chain([ended]).any(|end| {
+                let since = connection.deaf_near(end, run.slack());
+                since.is_some_and(|since| since.at.max(drain.began.at) + stall_grace <= end.at + run.slack())
+            });
         goes_on && (kept_waiting || deaf || was_away)
     })
 }
@@ -606,5 +620,18 @@ mod tests {
         let hangs = running().event(70.0, Event::Fault { what: Fault::WorkerHang });
         assert_eq!(hangs.killed(86_460.0).judge(check), [""; 0]);
         assert_eq!(running().killed(86_460.0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_copy_that_is_done_and_whose_sync_was_swallowed_is_not_cut_by_what_ends_its_batch() {
+        let told = |synced: bool| {
+            let log = Log::default().session(1.0, "a.1").event(5.0, Event::BatchBegan { worker_session: 1 });
+            let log = log.begun(5.0, "a.1/1", RequestKind::Insert).term(60.0);
+            let log = log.statement_ended(61.0, "a.1/1", StatementEnd::Complete);
+            let log = if synced { log.event(61.0, Event::BatchSynced { worker_session: 1 }) } else { log };
+            let log = log.fatal(90.0, "a.1", "57P01", None).ended(90.0, "a.1/1", error("57P01"));
+            log.judge(check).len()
+        };
+        assert_eq!((told(false), told(true)), (0, 1));
     }
 }

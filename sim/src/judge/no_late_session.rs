@@ -29,7 +29,10 @@ pub fn check(run: &Judged) -> Vec<Violation> {
 /// Somebody who was told that the process shuts down while it still had to serve new sessions.
 fn turned_away(run: &Judged, signal: Moment, connection: &Connection) -> Option<Violation> {
     let told = connection.fatals.iter().find(|fatal| fatal.code == "57P03")?.moment;
-    let is_late = run.story.drains.iter().any(|drain| told.at >= drain.serves_until(run.settings));
+    // One that was asked for may have begun, also when its answer was lost.
+    let asked = run.story.drain_requests.iter().filter(|request| request.begin);
+    let is_late = run.story.drains.iter().any(|drain| told.at >= drain.serves_until(run.settings))
+        || asked.map(|request| request.asked.at + run.settings.lame_duck).any(|over| told.at >= over);
     let of_worker = run.story.worker_refuses_within(connection.connecting.at, told.at);
     if is_late || of_worker || run.story.shot_before(told) {
         return None;
@@ -111,6 +114,16 @@ mod tests {
             signalled().session(66.0, "a.1").judge(check),
             ["a.1#1 started to connect 6s after the signal and had its session 6s after the signal"]
         );
+    }
+
+    #[test]
+    fn a_drain_whose_answer_was_lost_may_have_begun_and_its_lame_duck_be_over() {
+        let refused = |asked: f64| {
+            let log = Log::default().event(asked, Event::DrainAsked { begin: true });
+            let log = log.connecting(40.0, "a.1").fatal(40.0, "a.1", "57P03", None).eof(40.0, "a.1").term(60.0);
+            log.event(90.0, Event::DrainAnswered { begin: true, status: None }).judge(check).len()
+        };
+        assert_eq!((refused(1.0), refused(39.0)), (0, 1));
     }
 
     #[test]

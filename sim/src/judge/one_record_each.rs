@@ -302,7 +302,7 @@ fn closed_in_passing(run: &Judged, session: &Connection, record: &EndRecord) -> 
         return drains()
             .any(|drain| drain.walls().any(|wall| record.ended + run.resolution + drain.heard_late() >= wall));
     }
-    let draining = drains().any(|drain| record.ended >= drain.began.at + run.settings.lame_duck);
+    let draining = drains().any(|drain| record.ended >= drain.asked.at + run.settings.lame_duck);
     draining && record.reason.sqlstate() == Some("57P01")
 }
 
@@ -572,6 +572,16 @@ mod tests {
         let left = |at: f64| client().left(at, "a.1", "disconnect").recorded(at, "a.1", EndReason::Boundary);
         assert_eq!(left(70.0).judge(check), [""; 0]);
         assert_eq!(left(61.0).judge(check).len(), 1);
+    }
+
+    #[test]
+    fn a_drain_that_was_asked_for_may_close_who_leaves_before_it_is_known_to_have_begun() {
+        let left = |at: f64| {
+            let log = Log::default().session(1.0, "a.1").event(60.0, Event::DrainAsked { begin: true });
+            let log = log.event(61.0, Event::DrainAnswered { begin: true, status: Some(202) });
+            log.left(at, "a.1", "reset").recorded(at, "a.1", EndReason::Boundary).judge(check).len()
+        };
+        assert_eq!((left(65.0), left(64.9)), (0, 1));
     }
 
     #[test]

@@ -156,6 +156,9 @@ mod tests {
         assert_eq!(wrong(r#"{ copy_in = "50s" }"#).len(), 1);
         assert_eq!(wrong("{ copy_out = 2, every = \"1s\" }"), ["every: unknown key"]);
         assert_eq!(wrong("{ copy_in = 2, early_sync = false }"), ["false: there is none to send"]);
+        assert_eq!(wrong("{ copy_in = 2, late_sync = false }"), ["false: the only one"]);
+        let neither = r#"{ copy_in = 2, protocol = "extended", early_sync = false, late_sync = false }"#;
+        assert_eq!(wrong(neither), ["false: the only one"]);
         assert_eq!(wrong(r#"{ copy_in = 2, into = "veiw" }"#), [r#""veiw": did you mean `view`?"#]);
         assert_eq!(wrong(r#"{ copy_in = 2, into = "view", trigger = "1s" }"#), [r#""1s": works, but …"#]);
     }

@@ -98,14 +98,15 @@ impl<W: World> Copy<'_, W> {
         self.wait(None, |_| false).await
     }
 
-    /// Ends the batch. As libpq does it, a COPY that has begun has its CopyDone and Sync whatever became of it.
+    /// Ends the batch. As libpq does it, a COPY that has begun has its CopyDone and Sync whatever became of it; a driver that
+    /// knows of no COPY sends neither.
     fn sync(&mut self, step: &CopyIn, began: bool, failed: bool) {
-        if began && failed {
+        if began && failed && step.late_sync {
             put(&CopyDone::new(), self.link.out());
         }
         if !step.early_sync {
             put(&Sync::new(), self.link.out());
-        } else if began {
+        } else if began && step.late_sync {
             put(&Sync::new(), self.link.out());
             self.link.ledger().second_sync();
         }

@@ -13,6 +13,7 @@ fn copy_in(rows: u32, every: u64) -> CopyIn {
         cancel_after: None,
         protocol: Protocol::Simple,
         early_sync: true,
+        late_sync: true,
         into: CopyTarget::Table,
         trigger: None,
     }
@@ -124,6 +125,16 @@ fn a_copy_that_fails_before_it_reads_is_answered_and_so_is_the_next_request() {
             assert!(answers.contains(&&"1 a.1/2 Complete".to_owned()), "{log:#?}");
         }
     }
+}
+
+#[test]
+fn a_driver_that_knows_of_no_copy_is_answered_where_it_is_refused_and_waits_for_ever_where_it_is_not() {
+    let alone = |into| CopyIn { late_sync: false, into, ..extended(3, 1) };
+    let log = of(vec![Step::CopyIn(alone(CopyTarget::View)), Step::Query(query(1))]);
+    assert_eq!(log.last().unwrap(), "1 a.1/2 Complete", "{log:#?}");
+    let log = of(vec![Step::CopyIn(alone(CopyTarget::Table)), Step::Query(query(1))]);
+    assert!(log.contains(&"2 w a.1/1 Complete".to_owned()), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("a.1/2")), "{log:#?}");
 }
 
 #[test]

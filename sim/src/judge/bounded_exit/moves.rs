@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use lastcall_core::{Settings, Time};
 
-use crate::cast::history::{Outcome, RequestKind};
+use crate::cast::history::{Outcome, RequestKind, StatementEnd};
 use crate::judge::Judged;
 use crate::story::{Batch, Connection, GIVEN_UP, Moment, Request, Statement};
 
@@ -109,7 +109,11 @@ fn lasts(run: &Judged, connection: &Connection, began: Moment) -> bool {
 /// When the clock began of what a client did not acknowledge that could not be reached (then, or at the signal), or when its
 /// bytes came through.
 fn cut_off(run: &Judged, connection: &Connection, signal: Moment) -> Option<Moment> {
-    let began = run.story.outages.client_cut_off(connection.conn).filter(|from| connection.open_at(*from)).max()?;
+    // What was on its way then is not acknowledged either.
+    let under_way =
+        |from: Time| connection.ending().is_some_and(|(end, _)| end.at <= from && from <= end.at + run.slack());
+    let open = |from: &Time| connection.open_at(*from) || under_way(*from);
+    let began = run.story.outages.client_cut_off(connection.conn).filter(open).max()?;
     Some(Moment { index: signal.index, at: began.max(signal.at) })
 }
 
@@ -187,6 +191,10 @@ fn moves_of<'r>(
 /// Until when a worker executed a statement, or bytes of it moved, up to `until`.
 fn executed(connection: &Connection, statement: &Statement, until: Moment) -> Moment {
     let end = statement.end.map_or(until, |(end, _)| end.min(until));
+    // What it waited for had come.
+    if let Some((done, StatementEnd::Complete)) = statement.end {
+        return done.min(until);
+    }
     match (statement.waited_at(end), connection.deaf_at(end)) {
         (Some(wait), Some(stopped)) if !wait.for_input => wait.began.max(stopped),
         // It waits for a client that takes something all the time.

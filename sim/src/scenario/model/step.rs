@@ -195,6 +195,9 @@ steps! {
         /// behind CopyDone. A COPY that has begun to read swallows the first. `false`: a Flush, and the only Sync behind
         /// CopyDone.
         early_sync: bool = true,
+        /// In the extended protocol: send a Sync behind the data, as all do that mean to COPY. `false`, behind an early one: as a
+        /// driver that knows of no COPY. One that was refused before it read is answered by the first Sync, any other never.
+        late_sync: bool = true,
         /// What it copies into: a `"table"`; a `"view"`, which PostgreSQL refuses with 42809 behind CopyInResponse and before it
         /// reads a byte; or a `"missing"` one, refused with 42P01 and no CopyInResponse.
         into: CopyTarget = CopyTarget::Table,
@@ -214,6 +217,10 @@ steps! {
             let problem =
                 Problem::new(fields.place("early_sync"), "a simple Query has no Sync", "there is none to send");
             fields.problems().push(problem.help("`protocol = \"extended\"` beside it"));
+        }
+        if let (Some(true), Some(false)) = (early_sync.map(|early| !early || protocol == Some(Protocol::Simple)), late_sync) {
+            let problem = Problem::new(fields.place("late_sync"), "this COPY would have no Sync at all", "the only one");
+            fields.problems().push(problem.help("`protocol = \"extended\"` and an `early_sync` beside it"));
         }
         if into.is_some_and(|into| into != CopyTarget::Table) && fields.has("trigger") {
             let refuses = "… the worker refuses to copy into this before";
