@@ -30,7 +30,7 @@ const SOON: u32 = 120_000;
 
 /// What belongs together, and what words drawn one by one hardly ever come to: `@T` is a moment, `@L` and `@S` are long and
 /// short times, and `@E` is an end of the client's own.
-const HABITS: [&[&str]; 8] = [
+const HABITS: [&[&str]; 11] = [
     // Reads late what lies in the buffers.
     &[
         r#"{ read = "stop" }"#,
@@ -42,6 +42,12 @@ const HABITS: [&[&str]; 8] = [
     &[r#"{ copy_in = 3, protocol = "extended", into = "view" }"#, r#"{ query = "@L" }"#],
     &[r#"{ copy_in = 3, protocol = "extended", late_sync = false, into = "view" }"#, r#"{ wait_until = "@T" }"#],
     &[r#"{ execute = "@S" }"#, r#"{ partial = 3, query = "@S" }"#],
+    // A batch that ends when nothing new is taken any more.
+    &[r#"{ execute = "@S" }"#, r#"{ wait_until = "@T" }"#, r#""sync""#],
+    // A COPY whose client thinks for longer than many a timeout.
+    &[r#"{ copy_in = 2, every = "@L" }"#],
+    // Gone behind a request that is held back.
+    &[r#"{ query = "@L", wait = false }"#, r#"{ wait_until = "@T" }"#, r#"{ query = "@S", wait = false }"#, "@E"],
     &[r#"{ query = "@S", wait = false }"#, "{ garbage = 3 }"],
     &[r#"{ query = "@L", wait = false }"#, r#"{ wait_until = "@T" }"#, "@E"],
     &[r#""begin""#, "{ insert = 1 }", r#"{ wait_until = "@T" }"#, r#""commit""#],

@@ -8,6 +8,8 @@
 //!   statement that counts was still running and no wall was due: then the pod rightly waited. Nor if the SIGKILL or
 //!   the end of the run came before the bound: the pod was not given the time.
 //! - **SIGQUIT**: at once.
+//! - **Nobody there**: a drain is over as soon as it is, so the process is gone when everybody is who can have been there.
+//! - **A SIGKILL** of a process that knew when it comes breaks it, `teardown_budget` is there for that.
 //!
 //! A pod that exits too early breaks other promises, not this one.
 
@@ -16,7 +18,7 @@ mod moves;
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use lastcall_core::{Progress, Settings, Term, Time};
+use lastcall_core::{DrainPolicy, Progress, Settings, Term, Time};
 
 use self::moves::LastMove;
 use super::{Judged, Violation, words};
@@ -36,7 +38,8 @@ pub fn check(run: &Judged) -> Vec<Violation> {
         }
         None => {
             let end = story.killed.or(story.last).unwrap_or(told);
-            if end.at <= bound.at || bound.waits && moves::still_executing(run, end) {
+            let in_time = end.at <= bound.at && !expected(run, end);
+            if in_time || bound.waits && moves::still_executing(run, end) {
                 return Vec::new();
             }
             let how = if story.killed.is_some() { "was SIGKILLed" } else { "was still there when the run was stopped" };
@@ -45,6 +48,17 @@ pub fn check(run: &Judged) -> Vec<Violation> {
     };
     let evidence = [Some(told), bound.shown, Some(shown)];
     vec![Violation::new(Promise::BoundedExit, what, evidence.into_iter().flatten())]
+}
+
+/// Whether this is a SIGKILL that the process knew of, and had `teardown_budget` to be gone before.
+fn expected(run: &Judged, end: Moment) -> bool {
+    let (story, rules) = (&run.story, run.settings);
+    let grace = rules.termination_grace.filter(|grace| *grace <= run.termination_grace);
+    let comes = story.signal().zip(grace).map(|(signal, grace)| signal.at + grace);
+    let kubelets = story.killed == Some(end) && comes.is_some_and(|comes| end.at >= comes);
+    let stood_still = !story.outages.stopped_since(Time::EPOCH, end.at).is_zero();
+    let aware = rules.drain_policy == DrainPolicy::IdleAware;
+    kubelets && aware && !stood_still && rules.teardown_budget > rules.close_linger + run.slack() * 2
 }
 
 /// When the process has to be gone; none if it was never told to go.
@@ -85,6 +99,7 @@ impl Bound {
             wall: run.story.certain_wall(),
         };
         let bound = progress.bound(rules);
+        let emptied = emptied(run, signal).filter(|emptied| *emptied < bound.at);
         let linger = format!("close_linger {}, flush", words(rules.close_linger));
         let (why, shown) = match bound.term {
             Term::IdleGrace => (format!("idle_grace {}, {linger}", words(rules.idle_grace)), None),
@@ -107,9 +122,13 @@ impl Bound {
                 (format!("a wall {wall}; teardown_budget {budget}"), None)
             }
         };
+        let (by, why, shown) = match emptied {
+            Some(emptied) => (emptied, "the lame duck was over, and nobody was there any more".to_owned(), None),
+            None => (bound.at, why, shown),
+        };
         // A slow client's machine is looked at now and then: what it has taken is known as much later.
         let looks = moved.filter(|last| last.connection.reads_late()).map_or(Duration::ZERO, |_| between_looks(rules));
-        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + looks;
+        let at = by + may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + looks;
         Bound { at, why, shown, waits: progress.wall.is_none() }
     }
 }
@@ -158,6 +177,20 @@ fn late_ones(run: &Judged, signal: Moment) -> Duration {
     if late { super::LATE_ONES } else { Duration::ZERO }
 }
 
+/// When the lame duck was over and the last one gone who can have been there; none if that can't be said.
+fn emptied(run: &Judged, signal: Moment) -> Option<Time> {
+    let story = &run.story;
+    let mut last = signal.at + run.settings.lame_duck;
+    for connection in story.connections.iter().filter(|it| it.failed.is_none()) {
+        // Of who leaves before it has its session nobody says what it had begun.
+        let known = connection.began.is_some() || connection.left.is_none();
+        last = last.max(run.there_until(connection).filter(|_| known)?);
+    }
+    let cancels = story.requests.iter().flat_map(|request| &request.cancels);
+    let served = cancels.map(|cancel| cancel.at + super::CANCEL_PATIENCE + run.settings.close_linger);
+    Some(served.fold(last, Time::max))
+}
+
 /// A session that was let in and had no worker when the grace was over, and its startup packet.
 fn queued<'r>(run: &'r Judged, signal: Moment) -> Option<(&'r Connection<'r>, Moment)> {
     let Settings { lame_duck, idle_grace, .. } = *run.settings;
@@ -199,6 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_is_over_when_the_lame_duck_is_and_nobody_is_there() {
+        assert!(holds(&Log::default().term(60.0).exit(65.1, 0)));
+        assert!(!holds(&Log::default().term(60.0).exit(65.3, 0)));
+        let left = |at: f64| holds(&idle().left(70.0, "idle.1", "disconnect").goodbye(70.0, "idle.1").exit(at, 0));
+        assert_eq!((left(75.0), left(75.3)), (true, false));
+        // Nobody knows whether it is still there.
+        assert!(holds(&idle().left(70.0, "idle.1", "vanish").exit(94.0, 0)));
+    }
+
+    #[test]
+    fn a_sigkill_that_the_pod_knew_of_breaks_it() {
+        let killed = |known: bool| {
+            let log = Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query);
+            let log =
+                if known { log.with(|rules| rules.termination_grace = Some(Duration::from_secs(30))) } else { log };
+            holds(&log.term(60.0).killed(90.0))
+        };
+        assert_eq!((killed(true), killed(false)), (false, true));
+    }
+
+    #[test]
     fn a_pod_of_idle_clients_is_gone_after_idle_grace_and_linger() {
         assert!(holds(&idle().goodbye(90.0, "idle.1").exit(95.0, 0)));
         let late = idle().goodbye(90.0, "idle.1").exit(95.2, 0).judge(check);
@@ -222,7 +276,7 @@ mod tests {
         assert!(!holds(&drained(96.0)));
         let running = |exit| {
             let log = Log::default().session(1.0, "a.1").begun(5.0, "a.1/1", Query).term(60.0);
-            log.complete(1_000.0, "a.1/1").goodbye(1_000.0, "a.1").exit(exit, 0)
+            log.complete(1_000.0, "a.1/1").goodbye(1_300.0, "a.1").exit(exit, 0)
         };
         assert!(holds(&running(1_305.0)));
         assert!(!holds(&running(1_306.0)));

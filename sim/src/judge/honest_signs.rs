@@ -312,14 +312,7 @@ fn totals(run: &Judged, signal: Moment, exit: Moment, report: &DrainReport) -> V
             .failed
             .is_some_and(|failed| !story.outages.of_client(connection.conn, connection.connecting.at, failed.at));
         let there = connection.connecting.at <= after && !failed;
-        // A closed connection may be there until its linger is over, and a vanished one until somebody finds out.
-        let gone = story.visible_end(connection);
-        // What a client leaves running is waited for.
-        let told = |over: &Moment| !story.outages.of_worker(over.at, over.at + slack);
-        let runs_on =
-            story.worker_session_of(connection).map(|session| session.ended.filter(told).map_or(exit.at, |end| end.at));
-        let over = gone.map(|(end, _)| heard(end.at).max(runs_on.unwrap_or(end.at)));
-        there && over.is_none_or(|over| over + run.settings.close_linger >= before)
+        there && run.there_until(connection).is_none_or(|over| over >= before)
     });
     let mut wrong = Vec::new();
     let mut compare = |what: &str, said: u64, least: usize, most: usize| {

@@ -188,6 +188,21 @@ impl<'a> Judged<'a> {
         connection.reads_late() && self.settings.stall_grace <= BETWEEN_WINDOWS
     }
 
+    /// Until when a connection may have been there at most, its linger included: its end has its way, what a client leaves
+    /// running is waited for, and so is the news of that. `None`: nobody can say.
+    fn there_until(&self, connection: &Connection) -> Option<Time> {
+        let story = &self.story;
+        let (end, _) = story.visible_end(connection)?;
+        // A process that is stopped sees an end when it goes on.
+        let heard = story.outages.heard(end.at, self.slack())?;
+        let told = |over: &Moment| !story.outages.of_worker(over.at, over.at + self.slack());
+        let worked = match story.worker_session_of(connection) {
+            Some(session) => session.ended.filter(told)?.at,
+            None => heard,
+        };
+        Some(heard.max(worked) + self.settings.close_linger)
+    }
+
     /// Whether the worker is too far away for a cancel request.
     fn is_far(&self) -> bool {
         CANCEL_WAYS * self.story.latency >= CANCEL_PATIENCE

@@ -19,7 +19,8 @@
 //! - the worker crashed, ended its session with a FATAL of its own, talked nonsense and its client read 08P01, or was out of
 //!   reach and its client read 08006;
 //! - a wall that is set was reached, in a drain that was taken back later too; `flat`'s cap is not such a wall;
-//! - SIGQUIT; or SIGKILL, if the file says that this client is killed, or the worker could say nothing then.
+//! - SIGQUIT; or SIGKILL, if the file says that this client is killed, the worker could say nothing then, or the process stood
+//!   still when it was told to go and knew too late.
 //!
 //! A statement that still runs when the run is stopped was not cut. Before the signal the promise holds as well.
 
@@ -151,6 +152,13 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
 fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: Moment, fatal: Option<&str>) -> bool {
     let story = &run.story;
     let over = statement.end.map_or(ended, |(end, _)| end.min(ended));
+    // A process that stood still when the signal came has its wall too late.
+    let late = |killed: Moment| {
+        let known = run.settings.termination_grace.filter(|grace| *grace <= run.termination_grace);
+        let told = story.signals.first().map(|(signal, _)| signal.at);
+        let kubelets = told.zip(known).is_some_and(|(told, grace)| told + grace <= killed.at);
+        kubelets && story.certain_wall().is_some_and(|wall| wall > killed.at)
+    };
     let condemning = run.killed.contains(connection.conn.client.as_str());
     // At its end, or when it was closed.
     let closed = story.worker_let_go(connection).filter(|closed| *closed < ended);
@@ -160,11 +168,11 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
     story.crashed(statement)
         || story.quit().is_some_and(|quit| quit < ended)
         || story.killed.is_some_and(|killed| killed <= ended && story.outages.of_worker(killed.at, killed.at))
+        || story.killed.is_some_and(|killed| killed <= ended && late(killed))
         || condemning && story.killed.is_some_and(|killed| killed <= ended)
         || connection.left_before(ended)
         || story.drew_a_reset(connection)
-        || run.at_wall(ended)
-        || run.at_wall(over)
+        || (run.at_wall(ended) || run.at_wall(over)) && !closed_over(run, connection, statement, fatal)
         || connection.garbage.is_some() && is_deaf
         || (is_deaf || fatal.or(connection.unread.flatten()) == Some(WORKER_MALFORMED))
             && story.garbled(connection, statement.began.at, ended.at)
@@ -177,6 +185,20 @@ fn excused(run: &Judged, connection: &Connection, statement: &Statement, ended: 
         || unknown && story.killed.is_none()
         || (fatal.is_some() || connection.unread.flatten().is_some() || is_deaf)
             && story.dismissed(connection, statement.began.at, ended.at)
+}
+
+/// Whether the wall ended a session with a FATAL although its statement had obeyed the cancel in time: the statement's own error
+/// comes first. Told only of a whole network and a client that reads.
+fn closed_over(run: &Judged, connection: &Connection, statement: &Statement, fatal: Option<&str>) -> bool {
+    let Some((end, StatementEnd::Cancelled)) = statement.end else { return false };
+    let patience = run.settings.wall_patience();
+    let walls = || run.story.drains.iter().flat_map(|drain| drain.walls());
+    let in_time = walls().any(|wall| statement.began.at + run.slack() < wall && end.at + run.slack() < wall + patience);
+    let of_it = statement.request.map(|request| &run.story.requests[request]);
+    let plain = of_it.is_some_and(|request| request.kind == RequestKind::Query && request.cancels.is_empty());
+    let stays = connection.half_closed.is_none() && connection.left.is_none() && connection.garbage.is_none();
+    let told = fatal.is_some_and(|code| CLOSED.contains(&code));
+    told && in_time && plain && stays && statement.waits.is_empty() && !run.story.faulty() && !connection.reads_late()
 }
 
 /// Whether the client had closed its side, so that the worker, whom the end is passed on to, threw an answer away that it held
@@ -198,7 +220,7 @@ fn owes_its_sync(run: &Judged, request: &Request, statement: &Statement, ended: 
     // A batch ends with its session, too.
     let open = |batch: &&Batch| batch.ended.is_none_or(|end| end.at + run.slack() >= ended.at);
     let its = |batch: &&Batch| batch.worker_session == statement.worker_session && batch.began <= statement.began;
-    let waits = || run.story.batches.iter().filter(its).next_back().as_ref().is_some_and(open);
+    let waits = || run.story.batches.iter().rfind(its).as_ref().is_some_and(open);
     copied && waits()
 }
 
@@ -238,7 +260,7 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
             waits_for_input_since(run, statement, end).is_some_and(long_ago)
         });
         let away = |end: Moment| {
-            story.outages.client_away_for(connection.conn, end.at).min(end.at.since(drain.began.at)) + run.slack()
+            story.outages.client_unheard_for(connection.conn, end.at).min(end.at.since(drain.began.at)) + run.slack()
         };
         let was_away = story.worker_let_go(connection).into_iter().chain([ended]).any(|end| away(end) >= stall_grace);
         // Who reads again behind its end has been given up before: its worker knows when.
@@ -633,5 +655,30 @@ mod tests {
             log.judge(check).len()
         };
         assert_eq!((told(false), told(true)), (0, 1));
+    }
+
+    #[test]
+    fn at_the_wall_the_error_of_a_statement_that_was_cancelled_comes_before_the_fatal() {
+        let told = |code: &str| {
+            let log = running().with(|settings| settings.handover_drain_timeout = Duration::from_secs(900));
+            let log = log.statement_ended(960.0, "etl.1/1", StatementEnd::Cancelled);
+            let log = log.ended(960.1, "etl.1/1", error(code)).fatal(960.1, "etl.1", "57P01", None);
+            log.judge(check).len()
+        };
+        assert_eq!((told("57014"), told("57P01")), (0, 1));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_at_the_signal_does_not_know_when_it_is_killed() {
+        let killed = |stands_still: bool, at: f64| {
+            let known =
+                |settings: &mut lastcall_core::Settings| settings.termination_grace = Some(Duration::from_secs(60));
+            let log = Log::default().with(known).session(1.0, "etl.1").begun(5.0, "etl.1/1", Query);
+            let log = if stands_still { log.event(59.0, Event::Fault { what: Fault::PodStopped }) } else { log };
+            let log = log.term(60.0);
+            let log = if stands_still { log.event(85.0, Event::Fault { what: Fault::PodGoesOn }) } else { log };
+            log.killed(at).reset(at, "etl.1").judge(check).len()
+        };
+        assert_eq!([killed(true, 120.0), killed(true, 115.0), killed(false, 90.0)], [0, 1, 1]);
     }
 }

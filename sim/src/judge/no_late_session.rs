@@ -6,7 +6,8 @@
 //! the listener: that stays open to the end, for this answer and for cancel requests, so a connection that could not be
 //! opened while the process was there, had somebody to wait for, and the network was whole, breaks it too, from the signal on.
 //!
-//! And in the lame duck nobody is refused: load balancers need seconds to notice.
+//! And in the lame duck nobody is refused: load balancers need seconds to notice. Nor is anybody told at any time that there are
+//! too many, where there can't have been.
 //!
 //! The old policies stop accepting at the signal, and promise nothing here.
 
@@ -23,7 +24,8 @@ pub fn check(run: &Judged) -> Vec<Violation> {
     };
     let since_signal = run.story.connections.iter().filter(|connection| connection.connecting >= signal);
     let early = run.story.connections.iter().filter_map(|connection| turned_away(run, signal, connection));
-    since_signal.filter_map(|connection| refusal(run, signal, connection)).chain(early).collect()
+    let crowded = run.story.connections.iter().filter_map(|connection| crowded_out(run, connection));
+    since_signal.filter_map(|connection| refusal(run, signal, connection)).chain(early).chain(crowded).collect()
 }
 
 /// Somebody who was told that the process shuts down while it still had to serve new sessions.
@@ -39,6 +41,22 @@ fn turned_away(run: &Judged, signal: Moment, connection: &Connection) -> Option<
     }
     let what = format!("{} was refused {}, before the lame duck was over", connection.conn, run.when(told.at));
     Some(Violation::new(Promise::NoLateSession, what, [signal, connection.connecting, told]))
+}
+
+/// Somebody who was told that there are too many while there were not.
+fn crowded_out(run: &Judged, connection: &Connection) -> Option<Violation> {
+    let told = connection.fatals.iter().find(|fatal| fatal.code == "53300")?.moment;
+    let others = run.story.connections.iter().filter(|it| it.conn != connection.conn && it.failed.is_none());
+    let there = others.filter(|it| it.connecting.at <= told.at).filter(|it| {
+        let before = connection.connecting.at;
+        run.there_until(it).is_none_or(|over| over + run.slack() >= before)
+    });
+    let (there, most) = (there.count(), run.settings.max_connections);
+    (there < usize::try_from(most).unwrap_or(usize::MAX)).then(|| {
+        let what =
+            format!("{} was refused {} for {most} others, but {there} were there", connection.conn, run.when(told.at));
+        Violation::new(Promise::NoLateSession, what, [connection.connecting, told])
+    })
 }
 
 fn refusal(run: &Judged, signal: Moment, connection: &Connection) -> Option<Violation> {
@@ -124,6 +142,16 @@ mod tests {
             log.event(90.0, Event::DrainAnswered { begin: true, status: None }).judge(check).len()
         };
         assert_eq!((refused(1.0), refused(39.0)), (0, 1));
+    }
+
+    #[test]
+    fn too_many_are_as_many_as_there_may_be_and_who_has_left_is_none() {
+        let refused = |at: f64| {
+            let log = Log::default().with(|settings| settings.max_connections = 1);
+            let log = log.session(1.0, "a.1").left(10.0, "a.1", "disconnect").goodbye(10.0, "a.1");
+            log.connecting(at, "b.1").fatal(at, "b.1", "53300", None).eof(at, "b.1").term(60.0).judge(check).len()
+        };
+        assert_eq!((refused(12.0), refused(20.0)), (0, 1));
     }
 
     #[test]

@@ -133,6 +133,12 @@ impl<'a> Outages<'a> {
         away.map(|outage| at.since(outage.from)).max().unwrap_or_default()
     }
 
+    /// The same, or until what was lost meanwhile came again.
+    pub(crate) fn client_unheard_for(&self, conn: &Conn, at: Time) -> Duration {
+        let away = self.network_of(conn).filter(|outage| outage.touches(at, at));
+        away.map(|outage| at.since(outage.from)).max().unwrap_or_default()
+    }
+
     /// What was the network's, between the pod and this client.
     fn network_of(&self, conn: &Conn) -> impl Iterator<Item = &Outage<'a>> {
         self.0.iter().filter(|outage| outage.what != What::PodStopped && outage.is_of_client(conn))
@@ -219,6 +225,18 @@ mod tests {
             assert!(!outages.of_worker(at(11), at(12)));
             assert_eq!(outages.client_away_for(&conn, at(15)) == Duration::from_secs(5), is_its);
         }
+    }
+
+    #[test]
+    fn what_a_partition_lost_comes_a_while_after_it() {
+        let conn = Conn { client: "a".to_owned(), copy: 1, attempt: 1 };
+        let broken = Fault::Partition { between: between("a", "pod") };
+        let healed = Fault::Heal { between: between("a", "pod") };
+        let mut outages = Outages::default();
+        outages.add(at(10), &broken);
+        outages.add(at(20), &healed);
+        assert_eq!([19, 25, 40].map(|now| outages.client_away_for(&conn, at(now)).as_secs()), [9, 0, 0]);
+        assert_eq!([19, 25, 40].map(|now| outages.client_unheard_for(&conn, at(now)).as_secs()), [9, 15, 0]);
     }
 
     #[test]

@@ -192,7 +192,7 @@ fn moves_of<'r>(
 fn executed(connection: &Connection, statement: &Statement, until: Moment) -> Moment {
     let end = statement.end.map_or(until, |(end, _)| end.min(until));
     // What it waited for had come.
-    if let Some((done, StatementEnd::Complete)) = statement.end {
+    if let Some((done, StatementEnd::Complete | StatementEnd::Failed(_))) = statement.end {
         return done.min(until);
     }
     match (statement.waited_at(end), connection.deaf_at(end)) {
