@@ -32,7 +32,7 @@ pub fn check(run: &Judged) -> Vec<Violation> {
         return Vec::new();
     };
     let (what, shown) = match story.exit {
-        Some((exit, _)) if exit.at <= bound.at => return Vec::new(),
+        Some((exit, _)) if exit.at <= bound.at => return idles_on(run, exit).into_iter().collect(),
         Some((exit, _)) => {
             (format!("exited {}, but the bound was {} ({})", run.when(exit.at), run.when(bound.at), bound.why), exit)
         }
@@ -99,7 +99,6 @@ impl Bound {
             wall: run.story.certain_wall(),
         };
         let bound = progress.bound(rules);
-        let emptied = emptied(run, signal).filter(|emptied| *emptied < bound.at);
         let linger = format!("close_linger {}, flush", words(rules.close_linger));
         let (why, shown) = match bound.term {
             Term::IdleGrace => (format!("idle_grace {}, {linger}", words(rules.idle_grace)), None),
@@ -122,13 +121,9 @@ impl Bound {
                 (format!("a wall {wall}; teardown_budget {budget}"), None)
             }
         };
-        let (by, why, shown) = match emptied {
-            Some(emptied) => (emptied, "the lame duck was over, and nobody was there any more".to_owned(), None),
-            None => (bound.at, why, shown),
-        };
         // A slow client's machine is looked at now and then: what it has taken is known as much later.
         let looks = moved.filter(|last| last.connection.reads_late()).map_or(Duration::ZERO, |_| between_looks(rules));
-        let at = by + may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + looks;
+        let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + looks;
         Bound { at, why, shown, waits: progress.wall.is_none() }
     }
 }
@@ -175,6 +170,18 @@ fn late_ones(run: &Judged, signal: Moment) -> Duration {
     let over = signal.at + run.settings.lame_duck;
     let late = run.story.connections.iter().any(|connection| connection.connecting.at + run.slack() >= over);
     if late { super::LATE_ONES } else { Duration::ZERO }
+}
+
+/// The violation, if the process stayed although the lame duck was over and nobody there.
+fn idles_on(run: &Judged, exit: Moment) -> Option<Violation> {
+    let signal = run.story.signal().filter(|signal| *signal < exit)?;
+    let emptied = emptied(run, signal)?;
+    let late = may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + between_looks(run.settings);
+    let what = || {
+        let [exited, emptied] = [exit.at, emptied].map(|at| run.when(at));
+        format!("exited {exited}, but the lame duck was over and nobody was there from {emptied} on")
+    };
+    (exit.at > emptied + late).then(|| Violation::new(Promise::BoundedExit, what(), [signal, exit]))
 }
 
 /// When the lame duck was over and the last one gone who can have been there; none if that can't be said.
@@ -234,9 +241,9 @@ mod tests {
     #[test]
     fn a_drain_is_over_when_the_lame_duck_is_and_nobody_is_there() {
         assert!(holds(&Log::default().term(60.0).exit(65.1, 0)));
-        assert!(!holds(&Log::default().term(60.0).exit(65.3, 0)));
+        assert!(!holds(&Log::default().term(60.0).exit(65.4, 0)));
         let left = |at: f64| holds(&idle().left(70.0, "idle.1", "disconnect").goodbye(70.0, "idle.1").exit(at, 0));
-        assert_eq!((left(75.0), left(75.3)), (true, false));
+        assert_eq!((left(75.0), left(75.4)), (true, false));
         // Nobody knows whether it is still there.
         assert!(holds(&idle().left(70.0, "idle.1", "vanish").exit(94.0, 0)));
     }
