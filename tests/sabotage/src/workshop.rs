@@ -16,9 +16,14 @@ use std::time::{Duration, Instant};
 use crate::explored::{Asked, Explored};
 use crate::report::Report;
 
-/// The two are built without debug information, which nobody reads, and without `debug_assert!`: the promises must catch a
-/// defect in the program that is shipped.
-const PROFILE: [&str; 4] = [
+/// What is built with a defect differs in its settings from what the ordinary build makes of the same package: where cargo keeps
+/// both, that is all it tells them apart by, and the ordinary build must never take this for its own.
+///
+/// Without debug information, which nobody reads, and two without `debug_assert!`: the promises must catch a defect in the
+/// program that is shipped.
+const PROFILE: [&str; 6] = [
+    "profile.dev.package.lastcall-core.debug=0",
+    "profile.dev.package.lastcall-world.debug=0",
     "profile.dev.package.cp.debug=0",
     "profile.dev.package.cp.debug-assertions=false",
     "profile.dev.package.sim.debug=0",
@@ -27,7 +32,8 @@ const PROFILE: [&str; 4] = [
 
 /// A search is run by a simulator that is built for release, but for the workspace's own packages, which are built anew for
 /// each sabotage: these only as far as takes seconds.
-const SEARCH_PROFILE: [&str; 9] = [
+const SEARCH_PROFILE: [&str; 10] = [
+    "profile.release.package.lastcall-world.debug=0",
     "profile.release.package.cp.opt-level=1",
     "profile.release.package.cp.codegen-units=256",
     "profile.release.package.cp.debug=0",
@@ -272,6 +278,25 @@ mod tests {
 
     fn open(root: &Path) -> Workshop {
         Workshop::below(root, &root.join("target")).unwrap()
+    }
+
+    #[test]
+    fn no_package_that_may_have_a_defect_is_built_as_the_ordinary_build_does_it() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for folder in ["cp", "cp/core", "cp/world", "sim"] {
+            let manifest = fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap();
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).unwrap();
+            for (profile, settings) in [("dev", &PROFILE[..]), ("release", &SEARCH_PROFILE)] {
+                let apart = format!("profile.{profile}.package.{name}.debug=0");
+                assert!(settings.contains(&apart.as_str()), "{apart}");
+            }
+        }
+        // Nor is there a defect in any other package.
+        for patch in fs::read_dir(root.join("tests/sabotage/patches")).unwrap() {
+            let patch = fs::read_to_string(patch.unwrap().path()).unwrap();
+            let changed = patch.lines().filter_map(|line| line.strip_prefix("+++ b/"));
+            changed.for_each(|file| assert!(file.starts_with("cp/") || file.starts_with("sim/"), "{file}"));
+        }
     }
 
     #[test]
