@@ -109,9 +109,10 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     front.late.spawn(&front.world, "accept", accept.run());
     let (orders, taken) = orders();
     if let Some(listener) = admin {
-        let Shared { world, registry, lifecycle, tasks, .. } = &*front;
-        let (world, registry, lifecycle) = (world.clone(), registry.clone(), lifecycle.clone());
-        admin::spawn(tasks, listener, Admin { world, registry, lifecycle, orders });
+        let Shared { world, registry, lifecycle, tasks, meter, .. } = &*front;
+        let (world, registry, lifecycle, meter) = (world.clone(), registry.clone(), lifecycle.clone(), meter.clone());
+        let lost = std::sync::Arc::new(move || meter.lost());
+        admin::spawn(tasks, listener, Admin { world, registry, lifecycle, orders, lost });
     }
     Ok(Supervisor::new(front, taken).run().await)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /readyz` | 200 `ready` while serving; 503 `draining` from the signal on |
 //! | `GET /livez` | 200 `alive` as long as the process runs, drains included |
+//! | `GET /metrics` | see [`metrics`] |
 //! | `/drain` | see [`drain`] |
 //!
 //! Promises: a probe is answered however many silent connections others hold open, what was asked before the exit is answered,
@@ -13,6 +14,7 @@
 //! Not `axum::serve`: that spawns its tasks on its own, where the world can't see them.
 
 pub(crate) mod drain;
+mod metrics;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -78,7 +80,7 @@ async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>) 
 /// What is answered to which request.
 fn routes<W: World>(admin: Admin<W>) -> Router {
     let probes = Router::new().route("/readyz", get(readyz::<W>)).route("/livez", get(livez));
-    probes.merge(drain::routes()).with_state(admin)
+    probes.route("/metrics", get(metrics::metrics::<W>)).merge(drain::routes()).with_state(admin)
 }
 
 async fn readyz<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, &'static str) {
@@ -181,6 +183,7 @@ mod tests {
     use super::*;
     use crate::lifecycle::Cause;
     use crate::orders::{Order, orders};
+    use crate::records::Lost;
     use lastcall_core::Drain;
     use lastcall_core::Time;
     use lastcall_world::{Signal, Tcp, TokioWorld};
@@ -202,7 +205,8 @@ mod tests {
             let (lifecycle, tasks) = (Watched::new(Lifecycle::serving(Drain::new(Arc::default()))), Tasks::default());
             let (orders, taken) = orders();
             let registry = Default::default();
-            let admin = Admin { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders };
+            let lost = Arc::new(Lost::default);
+            let admin = Admin { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders, lost };
             spawn(&tasks, listener, admin);
             Port { world, address, lifecycle, tasks, orders: taken }
         }

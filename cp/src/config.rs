@@ -10,6 +10,7 @@ mod address;
 mod draft;
 mod error;
 mod file;
+mod plan;
 mod suggest;
 mod table;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use draft::Draft;
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use plan::{Probes, Step, plan};
 pub use table::{Entry, entries, json, markdown};
 
 use crate::log::{self, LogFormat};
@@ -34,7 +36,7 @@ pub struct Config {
     pub listen: String,
     /// Where the worker is, as `host:port`.
     pub worker: String,
-    /// Where `/readyz`, `/livez` and `/drain` are served, as `host:port`, if anywhere.
+    /// Where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
     /// How dead connections are found.
     pub tcp: Tcp,

@@ -10,6 +10,7 @@ pub mod admin;
 mod cancel;
 pub mod config;
 mod connection;
+pub mod control;
 mod goodbye;
 #[cfg(test)]
 mod in_memory;

@@ -1,21 +1,36 @@
 //! The command line of Last Call.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use cp::accept::{self, Service};
-use cp::config::{self, Config, ConfigErrors, Sources};
+use cp::config::{self, Config, ConfigErrors, Probes, Sources};
+use cp::control::{Control, ControlError};
 use cp::log;
 use cp::records::LogMeter;
-use lastcall_world::TokioWorld;
+use lastcall_core::settings::print_duration;
+use lastcall_world::{Tcp, TokioWorld, World};
+use serde_json::json;
 
 /// A runtime failure, such as an address in use.
 const EXIT_FAILED: u8 = 1;
 /// The configuration or the command line is wrong; nothing was started. clap's own code.
 const EXIT_BAD_CONFIGURATION: u8 = 2;
+
+/// `lastcall drain --wait` gave up waiting.
+const EXIT_STILL_THERE: u8 = 4;
+
+/// Pause between two tables of `lastcall status --watch`, and between two looks of `lastcall drain --wait`.
+const REFRESH: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Kubernetes' own defaults of a probe.
+const PROBE_PERIOD: Duration = Duration::from_secs(10);
+const PROBE_FAILURES: u32 = 3;
 
 /// The largest configuration file, in bytes: some thousand times what every setting with a comment takes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -24,6 +39,10 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
         Some(("serve", matches)) => serve(matches),
+        Some(("config", matches)) => config(matches),
+        Some(("check", matches)) => check(matches),
+        Some(("status", matches)) => status(matches),
+        Some(("drain", matches)) => drain(matches),
         Some(("settings", matches)) => settings(matches),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
@@ -64,11 +83,151 @@ fn serve(matches: &ArgMatches) -> ExitCode {
     code
 }
 
+/// Every setting, its value, and where that came from.
+fn config(matches: &ArgMatches) -> ExitCode {
+    let config = match Config::load(&sources(matches), read) {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    let effective = |entry: &config::Entry| {
+        [entry.name.to_owned(), config.value(entry.name).unwrap_or_default(), config.origin(entry.name).to_string()]
+    };
+    let effective: Vec<[String; 3]> = config::entries().iter().map(effective).collect();
+    if wants_json(matches) {
+        let rows = effective.iter().map(|[name, value, from]| json!({ "name": name, "value": value, "from": from }));
+        return print(&format!("{:#}\n", serde_json::Value::from_iter(rows)));
+    }
+    let width = |column: usize| effective.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (names, values) = (width(0), width(1));
+    let lines = effective.iter().map(|[name, value, from]| format!("{name:names$}  {value:values$}  {from}\n"));
+    print(&lines.collect::<String>())
+}
+
+/// What a configuration makes of a drain, or what is wrong with it.
+fn check(matches: &ArgMatches) -> ExitCode {
+    let config = match Config::load(&sources(matches), read) {
+        Ok(config) => config,
+        Err(errors) if wants_json(matches) => {
+            let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+            let _ = print(&format!("{:#}\n", json!({ "errors": errors })));
+            return ExitCode::from(EXIT_BAD_CONFIGURATION);
+        }
+        Err(errors) => return refuse(&errors),
+    };
+    let period = matches.get_one::<humantime::Duration>("probe-period").map_or(PROBE_PERIOD, |period| **period);
+    let failures = matches.get_one::<u32>("probe-failures").copied().unwrap_or(PROBE_FAILURES);
+    let steps = config::plan(&config.settings, Probes { period, failures });
+    let told = if wants_json(matches) {
+        format!("{:#}\n", json!({ "errors": [], "warnings": config.warnings, "drain": steps }))
+    } else {
+        let mut text = "A drain under this configuration, from the signal on:\n".to_owned();
+        for step in steps {
+            text.push_str(&format!("{:>10}  {}\n", print_duration(step.at), step.what));
+        }
+        for warning in &config.warnings {
+            text.push_str(&format!("warning: {warning}\n"));
+        }
+        text
+    };
+    match print(&told) {
+        ExitCode::SUCCESS if matches.get_flag("deny-warnings") && !config.warnings.is_empty() => {
+            ExitCode::from(EXIT_FAILED)
+        }
+        code => code,
+    }
+}
+
+/// Who is there, once or again and again.
+fn status(matches: &ArgMatches) -> ExitCode {
+    let (json, watch) = (wants_json(matches), matches.get_flag("watch"));
+    ask(matches, async |world: TokioWorld, control: Control<TokioWorld>| {
+        let mut was_there = false;
+        loop {
+            let seen = match control.seen().await {
+                Ok(seen) => seen,
+                Err(ControlError::Unreachable { .. }) if was_there => {
+                    say("lastcall: the process is gone");
+                    return ExitCode::SUCCESS;
+                }
+                Err(error) => return fail(&error),
+            };
+            was_there = true;
+            let text = if json { format!("{:#}\n", json!(seen)) } else { seen.to_string() };
+            // A table takes the place of the one before; where nobody looks, one follows the other.
+            let home = if watch && io::stdout().is_terminal() { "\u{1b}[H\u{1b}[J" } else { "" };
+            let printed = print(&format!("{home}{text}"));
+            if !watch || printed != ExitCode::SUCCESS {
+                return printed;
+            }
+            world.sleep_until(world.now() + REFRESH).await;
+        }
+    })
+}
+
+/// Begins a drain, or takes it back; and waits until the process is gone.
+fn drain(matches: &ArgMatches) -> ExitCode {
+    let (wait, undo) = (matches.get_flag("wait"), matches.get_flag("undo"));
+    let timeout = matches.get_one::<humantime::Duration>("timeout").map(|timeout| **timeout);
+    ask(matches, async |world: TokioWorld, control: Control<TokioWorld>| {
+        let began = world.now();
+        let told = if undo { control.recall().await } else { control.drain().await };
+        match told {
+            Ok(told) => say(&format!("lastcall: {told}")),
+            Err(error) => return fail(&error),
+        }
+        if !wait {
+            return ExitCode::SUCCESS;
+        }
+        let mut connections = None;
+        loop {
+            match control.seen().await {
+                Ok(seen) if connections != Some(seen.connections()) => {
+                    connections = Some(seen.connections());
+                    say(&seen.headline());
+                }
+                Ok(_) => {}
+                Err(ControlError::Unreachable { .. }) => {
+                    say(&format!("lastcall: gone after {}s", world.now().since(began).as_secs()));
+                    return ExitCode::SUCCESS;
+                }
+                Err(error) => return fail(&error),
+            }
+            if timeout.is_some_and(|timeout| world.now().since(began) >= timeout) {
+                say("lastcall: it is still there; `lastcall status` says who holds it");
+                return ExitCode::from(EXIT_STILL_THERE);
+            }
+            world.sleep_until(world.now() + LOOK).await;
+        }
+    })
+}
+
+/// Runs what asks the admin port that the command line names. Ctrl-C ends it.
+fn ask(matches: &ArgMatches, question: impl AsyncFnOnce(TokioWorld, Control<TokioWorld>) -> ExitCode) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let admin = matches.get_one::<String>("admin").expect("it has a default");
+    runtime.block_on(async {
+        let world = TokioWorld::without_signals(Tcp::default());
+        question(world.clone(), Control::new(world, admin)).await
+    })
+}
+
+fn wants_json(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("format").is_some_and(|format| format == "json")
+}
+
 fn settings(matches: &ArgMatches) -> ExitCode {
     let text = match matches.get_one::<String>("format").map(String::as_str) {
         Some("json") => format!("{:#}\n", config::json()),
         _ => config::markdown(),
     };
+    print(&text)
+}
+
+/// To stdout.
+fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         // Whoever reads only the first lines (`| head`) has what they wanted.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
@@ -139,6 +298,82 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve_command())
         .subcommand(
+            configured(Command::new("config"))
+                .about("Print every setting's effective value and where it came from, without starting")
+                .arg(text_or_json()),
+        )
+        .subcommand(
+            configured(Command::new("check"))
+                .about("Check a configuration and tell what a drain under it would be, without starting")
+                .after_help(
+                    "Exit codes: 0 it can be started, 1 it has warnings and --deny-warnings is given, 2 it is refused.",
+                )
+                .arg(text_or_json())
+                .arg(
+                    Arg::new("deny-warnings")
+                        .long("deny-warnings")
+                        .action(ArgAction::SetTrue)
+                        .help("Exit with 1 where something is probably a mistake: for CI"),
+                )
+                .arg(
+                    Arg::new("probe-period")
+                        .long("probe-period")
+                        .value_name("DURATION")
+                        .value_parser(value_parser!(humantime::Duration))
+                        .help("periodSeconds of the pod's readiness probe [default: 10s, as Kubernetes has it]"),
+                )
+                .arg(
+                    Arg::new("probe-failures")
+                        .long("probe-failures")
+                        .value_name("COUNT")
+                        .value_parser(value_parser!(u32).range(1..))
+                        .help("failureThreshold of that probe [default: 3, as Kubernetes has it]"),
+                ),
+        )
+        .subcommand(
+            Command::new("status")
+                .about("Tell who is connected to a process that runs, and while it drains who holds it and until when")
+                .after_help("While it drains, those come first that hold it longest. Exit codes: 0 told, or gone; 1 nothing answers.")
+                .arg(admin())
+                .arg(text_or_json())
+                .arg(
+                    Arg::new("watch")
+                        .long("watch")
+                        .action(ArgAction::SetTrue)
+                        .help("Tell it again every 2s, until the process is gone"),
+                ),
+        )
+        .subcommand(
+            Command::new("drain")
+                .about("Drain a process that runs, as a signal would, but so that it can be taken back")
+                .after_help(
+                    "In a preStop hook: lastcall drain --wait\n\nExit codes: 0 it drains, or is gone with --wait; 1 nothing answers, or \
+                     it says no; 4 it is still there at --timeout.",
+                )
+                .arg(admin())
+                .arg(
+                    Arg::new("wait")
+                        .long("wait")
+                        .action(ArgAction::SetTrue)
+                        .help("Wait until the process is gone, and tell how many are left on the way"),
+                )
+                .arg(
+                    Arg::new("timeout")
+                        .long("timeout")
+                        .value_name("DURATION")
+                        .value_parser(value_parser!(humantime::Duration))
+                        .requires("wait")
+                        .help("Wait no longer than this; the drain goes on"),
+                )
+                .arg(
+                    Arg::new("undo")
+                        .long("undo")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("wait")
+                        .help("Take the drain back; refused once a signal has come"),
+                ),
+        )
+        .subcommand(
             Command::new("settings").about("Print every setting with its default and meaning").arg(
                 Arg::new("format")
                     .long("format")
@@ -150,7 +385,8 @@ fn command() -> Command {
         )
 }
 
-fn serve_command() -> Command {
+/// Adds the flags that make a configuration.
+fn configured(command: Command) -> Command {
     let file = Arg::new("config").long("config").value_name("FILE").help(
         "TOML file with any of the settings below; keys with underscores: idle_grace = \"30s\" [env: LASTCALL_CONFIG]",
     );
@@ -162,12 +398,33 @@ fn serve_command() -> Command {
             .allow_hyphen_values(true)
             .help(format!("{} [default: {}] [env: {}]", sentence(entry.help), entry.default, entry.variable()))
     });
-    Command::new("serve")
+    command.arg(file).args(settings)
+}
+
+fn admin() -> Arg {
+    Arg::new("admin")
+        .long("admin")
+        .value_name("HOST:PORT")
+        .env("LASTCALL_ADMIN")
+        .default_value("127.0.0.1:8080")
+        .help("The process's admin port: what --admin of its `lastcall serve` says")
+}
+
+fn text_or_json() -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_name("FORMAT")
+        .help("For people or for programs")
+        .value_parser(PossibleValuesParser::new(["text", "json"]))
+        .default_value("text")
+}
+
+fn serve_command() -> Command {
+    let serve = Command::new("serve")
         .about("Serve clients until told to stop, then drain: idle clients are let go, running work is waited for")
         .long_about(ABOUT)
-        .after_long_help(AFTER)
-        .arg(file)
-        .args(settings)
+        .after_long_help(AFTER);
+    configured(serve)
 }
 
 /// Markdown's backticks say nothing on a terminal.
@@ -202,7 +459,8 @@ Signals:
 On the admin port:
   POST /drain      drain without a signal
   DELETE /drain    take that back, as long as no signal has come
-  GET /drain       who is here, what the drain waits for, and until when
+  GET /drain       who is here, what the drain waits for, and until when (`lastcall status`)
+  GET /metrics     the same in numbers, for Prometheus
   curl -X POST -H 'X-Lastcall: drain' localhost:8080/drain   POST and DELETE take this header
 
 Exit codes:

@@ -10,14 +10,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use crate::records::Left;
+use crate::records::{EndRecord, Left};
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::who::{Names, Who};
 use lastcall_core::drain::Pace;
 use lastcall_core::process::{Effect, Entered, Member, NotRecalled};
 use lastcall_core::wire::CancelKey;
-use lastcall_core::{Activity, Bound, Drain, EndReason, Process, Settings, Time};
+use lastcall_core::{Activity, Bound, Drain, EndReason, Process, Settings, Time, process};
 
 /// The process and its live connections. Clones share them.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ struct Book {
     /// Sessions refused because they came too late, and cancel requests that were served, since the drain began.
     refused: u64,
     cancels: u64,
+    /// What happened before it began, and what the sessions did that have ended.
+    before: Totals,
     /// The last to leave.
     last: Option<Left>,
     /// Whoever waits for the registry to be empty: one at a time.
@@ -78,6 +81,50 @@ pub(crate) struct Tally {
     pub(crate) last: Option<Left>,
 }
 
+/// What has happened since the process started. Never goes down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Connections that were let in.
+    pub(crate) came: u64,
+    /// Connections whose end was decided, by reason; cancel requests among them, as [`CANCEL_REQUEST`].
+    pub(crate) ended_by: BTreeMap<&'static str, u64>,
+    /// Sessions refused because they came too late.
+    pub(crate) refused: u64,
+    /// Cancel requests that were served.
+    pub(crate) cancels: u64,
+    /// Sessions whose statement was cancelled at a wall.
+    pub(crate) cut: u64,
+    /// Statements answered, of sessions that have ended, as in the rest.
+    pub(crate) statements: u64,
+    /// Bytes passed on to workers.
+    pub(crate) received: u64,
+    /// Bytes passed on to clients.
+    pub(crate) sent: u64,
+    /// For how long workers executed.
+    pub(crate) executing: Duration,
+}
+
+impl Totals {
+    fn add(&mut self, tally: &process::Tally, refused: u64, cancels: u64) {
+        self.came += tally.came;
+        self.cut += tally.cut;
+        self.refused += refused;
+        self.cancels += cancels;
+        for (reason, count) in ended_by(tally) {
+            *self.ended_by.entry(reason).or_default() += count;
+        }
+    }
+}
+
+/// How many ended why, by name.
+fn ended_by(tally: &process::Tally) -> BTreeMap<&'static str, u64> {
+    let mut ended_by: BTreeMap<_, _> = tally.ended.iter().map(|(reason, count)| (reason.name(), *count)).collect();
+    if tally.cancel_requests > 0 {
+        ended_by.insert(CANCEL_REQUEST, tally.cancel_requests);
+    }
+    ended_by
+}
+
 impl Entry {
     /// The worker's process id, once it is known.
     pub(crate) fn worker_pid(&self) -> Option<u32> {
@@ -100,6 +147,7 @@ impl Registry {
             process_ids: BTreeSet::new(),
             refused: 0,
             cancels: 0,
+            before: Totals::default(),
             last: None,
             waiter: None,
         })))
@@ -120,8 +168,11 @@ impl Registry {
     /// Tells the process what it is ordered to do.
     pub(crate) fn order(&self, order: impl FnOnce(&mut Process<Entry>) -> Effect) -> Effect {
         let mut book = self.book();
+        let tally = book.process.tally().clone();
         let effect = order(&mut book.process);
         if effect == Effect::Begun {
+            let (refused, cancels) = (book.refused, book.cancels);
+            book.before.add(&tally, refused, cancels);
             (book.refused, book.cancels, book.last) = (0, 0, None);
         }
         effect
@@ -210,12 +261,34 @@ impl Registry {
     pub(crate) fn tally(&self) -> Tally {
         let book = self.book();
         let tally = book.process.tally();
-        let mut ended_by: BTreeMap<_, _> = tally.ended.iter().map(|(reason, count)| (reason.name(), *count)).collect();
-        if tally.cancel_requests > 0 {
-            ended_by.insert(CANCEL_REQUEST, tally.cancel_requests);
-        }
         let (refused, cancels, last) = (book.refused, book.cancels, book.last.clone());
-        Tally { here: tally.here, came: tally.came, ended_by, refused, cancels, last }
+        Tally { here: tally.here, came: tally.came, ended_by: ended_by(tally), refused, cancels, last }
+    }
+
+    /// What has happened since the process started.
+    pub(crate) fn totals(&self) -> Totals {
+        let book = self.book();
+        let mut totals = book.before.clone();
+        totals.add(book.process.tally(), book.refused, book.cancels);
+        totals
+    }
+
+    /// Adds what a session did that has ended.
+    pub(crate) fn count_session(&self, record: &EndRecord) {
+        let totals = &mut self.book().before;
+        totals.statements += record.statements;
+        totals.received += record.received;
+        totals.sent += record.sent;
+        totals.executing += record.executing;
+    }
+
+    /// How many connections do what.
+    pub(crate) fn activities(&self) -> BTreeMap<&'static str, u64> {
+        let mut activities = BTreeMap::new();
+        for member in self.book().process.members().values() {
+            *activities.entry(member.activity.name()).or_default() += 1;
+        }
+        activities
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -214,7 +214,7 @@ fn record<W: World, M: Meter>(
         let who = Who { names: Some(startup.names.clone()), ..connection.slot.who() };
         return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
     };
-    front.meter.session_ended(&EndRecord {
+    let record = EndRecord {
         session,
         user: startup.names.user.clone(),
         database: startup.names.database.clone(),
@@ -229,7 +229,9 @@ fn record<W: World, M: Meter>(
         statements: connection.session().answered(),
         received: connection.session().received(),
         sent: connection.session().sent(),
-    });
+    };
+    front.registry.count_session(&record);
+    front.meter.session_ended(&record);
 }
 
 /// Ends a connection whose startup packet never came, or can't be used.

@@ -12,6 +12,7 @@
 //! name. So Host is an address or `localhost`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -22,6 +23,7 @@ use axum::routing::get;
 
 use crate::lifecycle::Lifecycle;
 use crate::orders::{Answer, Ask, Orders};
+use crate::records::Lost;
 use crate::registry::Registry;
 use crate::status::Status;
 use lastcall_world::World;
@@ -37,6 +39,8 @@ pub(crate) struct Admin<W> {
     pub(crate) registry: Registry,
     pub(crate) lifecycle: Watched<Lifecycle>,
     pub(crate) orders: Orders,
+    /// What could not be kept of the log and the records so far.
+    pub(crate) lost: Arc<dyn Fn() -> Lost + Send + Sync>,
 }
 
 /// What a request that changes something must bring, and its value.

@@ -76,7 +76,7 @@ fn places() -> [Entry; 7] {
         address(
             "admin",
             "unset",
-            "where `/readyz`, `/livez` and `/drain` are served, as `host:port`",
+            "where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`",
             &format!("{ADDRESS}, or unset"),
         ),
         entry("tcp_keepalive", "DURATION", "60s", keepalive, TCP_TIME),

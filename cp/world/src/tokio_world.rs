@@ -338,8 +338,13 @@ impl TokioWorld {
                 signals.push((name, stream));
             }
         }
+        Ok(TokioWorld { signals: Arc::new(Mutex::new(signals)), ..TokioWorld::without_signals(tcp) })
+    }
+
+    /// One that leaves every signal as it is, for a command that Ctrl-C ends: [`World::next_signal`] waits for ever.
+    pub fn without_signals(tcp: Tcp) -> Self {
         let files = Files::all_that_are_allowed();
-        Ok(TokioWorld { epoch: Instant::now(), tcp, files, signals: Arc::new(Mutex::new(signals)) })
+        TokioWorld { epoch: Instant::now(), tcp, files, signals: Arc::default() }
     }
 }
 

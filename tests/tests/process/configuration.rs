@@ -41,3 +41,35 @@ fn an_address_in_use_stops_the_start_and_is_named() {
         assert!(words.contains(&taken), "{words}");
     });
 }
+
+/// Exit code and what is printed by a subcommand that starts nothing, with these flags.
+fn printed(subcommand: &str, flags: &[&str]) -> (Option<i32>, String) {
+    let output = command().arg(subcommand).args(["--worker", "127.0.0.1:5432"]).args(flags).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn config_prints_each_effective_value_and_where_it_came_from() {
+    let (code, text) = printed("config", &["--idle-grace", "10s"]);
+    assert_eq!(code, Some(0));
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace();
+    assert_eq!(line("idle_grace").collect::<Vec<_>>(), ["idle_grace", "10s", "--idle-grace"]);
+    assert_eq!(line("lame_duck").collect::<Vec<_>>(), ["lame_duck", "5s", "default"]);
+    let (_, json) = printed("config", &["--format", "json"]);
+    assert!(json.contains(r#""from": "--worker""#), "{json}");
+}
+
+#[test]
+fn check_tells_the_drain_that_a_configuration_makes_and_starts_nothing() {
+    let grace = ["--termination-grace", "60s"];
+    let (code, text) = printed("check", &grace);
+    assert_eq!(code, Some(0));
+    let wall = text.lines().find(|line| line.contains("the wall")).expect("a known grace has a wall");
+    assert!(wall.trim_start().starts_with("40s"), "{text}");
+    // Without it nobody knows when the SIGKILL comes.
+    assert_eq!(printed("check", &["--deny-warnings"]).0, Some(1));
+    assert_eq!(printed("check", &[&grace[..], &["--deny-warnings"]].concat()).0, Some(0));
+    let (code, json) = printed("check", &["--format", "json", "--idle-grace", "soon"]);
+    assert_eq!(code, Some(2));
+    assert!(json.contains("--idle-grace: idle_grace"), "{json}");
+}

@@ -9,6 +9,7 @@ mod batch;
 mod bench;
 mod cancel;
 mod configuration;
+mod control;
 mod copy;
 mod copy_batch;
 mod crowd;

@@ -1,0 +1,293 @@
+//! The other end of the admin port: what `lastcall status` and `lastcall drain` ask a process that runs.
+
+use std::fmt::{self, Write};
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use lastcall_core::settings::print_duration;
+use lastcall_world::World;
+use serde::{Deserialize, Serialize};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest answer: some four hundred bytes for each connection that is named.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens there, or the connection broke.
+    #[error("nothing answers at {admin}: {source}")]
+    Unreachable {
+        /// The address that was asked.
+        admin: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What listens there is no `lastcall`, or one of another version.
+    #[error("{admin} answers, but not as lastcall does: {what}")]
+    Strange {
+        /// The address that was asked.
+        admin: String,
+        /// What is strange.
+        what: String,
+    },
+    /// It says no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Who is there, and where a drain stands: what `GET /drain` answers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Seen {
+    phase: String,
+    cause: Option<String>,
+    signalled: bool,
+    draining_for_ms: u64,
+    executing: bool,
+    gone_in_ms: Option<u64>,
+    connections: usize,
+    clients: Vec<Client>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Client {
+    who: String,
+    connection: u32,
+    user: Option<String>,
+    database: Option<String>,
+    application: Option<String>,
+    peer: String,
+    worker_pid: Option<u32>,
+    activity: String,
+    for_ms: u64,
+    clock: Option<String>,
+    ends_in_ms: Option<u64>,
+}
+
+impl Seen {
+    /// How many connections are there.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// How the process stands, in one line.
+    pub fn headline(&self) -> String {
+        let mut line = self.phase.clone();
+        if let Some(cause) = &self.cause {
+            let back = if self.signalled { "" } else { ", can be taken back" };
+            line.push_str(&format!(", draining for {} by {cause}{back}", millis(self.draining_for_ms)));
+        }
+        format!("{line}, connections: {}", self.connections)
+    }
+}
+
+/// A table: who holds the process longest comes first, and who has no clock holds it for as long as it likes.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.headline())?;
+        match self.gone_in_ms.map(millis) {
+            _ if self.cause.is_none() => {}
+            Some(gone) if self.executing => {
+                writeln!(f, "gone {gone} after the last worker has executed, at the latest")?
+            }
+            Some(gone) => writeln!(f, "gone in {gone} at the latest")?,
+            None => writeln!(f, "gone when everybody is: this policy has no bound")?,
+        }
+        let mut holders: Vec<&Client> = self.clients.iter().collect();
+        if self.cause.is_some() {
+            holders.sort_by_key(|client| std::cmp::Reverse(client.ends_in_ms.unwrap_or(u64::MAX)));
+        }
+        let head = ["APPLICATION", "USER", "DATABASE", "ADDRESS", "BACKEND", "ACTIVITY", "FOR", "CLOCK", "ENDS IN"];
+        let rows = std::iter::once(head.map(str::to_owned)).chain(holders.into_iter().map(Client::row));
+        let rows: Vec<[String; 9]> = rows.collect();
+        if rows.len() > 1 {
+            let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            let widths: [usize; 9] = std::array::from_fn(width);
+            for row in &rows {
+                let mut line = String::new();
+                for (cell, width) in row.iter().zip(widths) {
+                    write!(line, "{cell:width$}  ")?;
+                }
+                writeln!(f, "{}", line.trim_end())?;
+            }
+        }
+        match self.connections.saturating_sub(self.clients.len()) {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} more"),
+        }
+    }
+}
+
+impl Client {
+    fn row(&self) -> [String; 9] {
+        // What a client chose must not be able to move the cursor of who reads it.
+        let text =
+            |text: &Option<String>| text.as_deref().map_or("-".to_owned(), |text| text.escape_debug().to_string());
+        [
+            text(&self.application.clone().filter(|name| !name.is_empty())),
+            text(&self.user),
+            text(&self.database),
+            self.peer.clone(),
+            self.worker_pid.map_or("-".to_owned(), |pid| pid.to_string()),
+            self.activity.clone(),
+            millis(self.for_ms),
+            text(&self.clock),
+            self.ends_in_ms.map_or("-".to_owned(), millis),
+        ]
+    }
+}
+
+/// Whole seconds from a second on: nobody reads more of a table that refreshes.
+fn millis(millis: u64) -> String {
+    let exact = Duration::from_millis(millis);
+    print_duration(if millis < 1000 { exact } else { Duration::from_secs(exact.as_secs()) })
+}
+
+/// An admin port, to be asked.
+#[derive(Clone, Debug)]
+pub struct Control<W> {
+    world: W,
+    admin: String,
+}
+
+impl<W: World> Control<W> {
+    /// The one at `admin`, `host:port`. One that listens on all addresses is reached on this machine's own.
+    pub fn new(world: W, admin: &str) -> Control<W> {
+        let own = admin.strip_prefix("0.0.0.0:").map(|port| format!("127.0.0.1:{port}"));
+        let own = own.or_else(|| admin.strip_prefix("[::]:").map(|port| format!("[::1]:{port}")));
+        Control { world, admin: own.unwrap_or_else(|| admin.to_owned()) }
+    }
+
+    /// Who is there.
+    ///
+    /// # Errors
+    /// There is no answer, or none of a `lastcall`.
+    pub async fn seen(&self) -> Result<Seen, ControlError> {
+        let (status, body) = self.ask(Method::GET).await?;
+        let json = || serde_json::from_str(&body).map_err(|error| self.strange(error.to_string()));
+        if status == StatusCode::OK { json() } else { Err(self.strange(format!("{status} {}", body.trim()))) }
+    }
+
+    /// Begins a drain without a signal, or finds one under way. Says which.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no.
+    pub async fn drain(&self) -> Result<String, ControlError> {
+        self.order(Method::POST).await
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no: a signal has come, or it is too late.
+    pub async fn recall(&self) -> Result<String, ControlError> {
+        self.order(Method::DELETE).await
+    }
+
+    async fn order(&self, method: Method) -> Result<String, ControlError> {
+        let (status, body) = self.ask(method).await?;
+        let body = body.trim().to_owned();
+        match status {
+            status if status.is_success() => Ok(body),
+            StatusCode::CONFLICT | StatusCode::FORBIDDEN => Err(ControlError::Refused(body)),
+            status => Err(self.strange(format!("{status} {body}"))),
+        }
+    }
+
+    fn strange(&self, what: String) -> ControlError {
+        ControlError::Strange { admin: self.admin.clone(), what }
+    }
+
+    async fn ask(&self, method: Method) -> Result<(StatusCode, String), ControlError> {
+        let unreachable = |source| ControlError::Unreachable { admin: self.admin.clone(), source };
+        let mut deadline = pin!(self.world.sleep_until(self.world.now() + PATIENCE));
+        let mut answer = pin!(self.exchange(method));
+        std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Pending => deadline.as_mut().poll(cx).map(|()| Err(unreachable(io::ErrorKind::TimedOut.into()))),
+            ready => ready,
+        })
+        .await
+    }
+
+    async fn exchange(&self, method: Method) -> Result<(StatusCode, String), ControlError> {
+        let unreachable = |source| ControlError::Unreachable { admin: self.admin.clone(), source };
+        let broken = |error: hyper::Error| unreachable(io::Error::other(error));
+        let stream = self.world.connect(&self.admin).await.map_err(unreachable)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // The name by which it was reached may be any; the answer is for who is on this machine, or knows the address.
+        let request = Request::builder().method(method).uri("/drain").header(HOST, "localhost");
+        let request = request.header(ACCEPT, "application/json").header("X-Lastcall", "drain");
+        let request = request.body(Empty::<Bytes>::new()).expect("these are headers");
+        let mut connection = pin!(connection);
+        let mut answer = pin!(async move {
+            let answer = sender.send_request(request).await.map_err(broken)?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| unreachable(io::Error::other(error)))?.to_bytes();
+            Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        });
+        let mut ended = false;
+        std::future::poll_fn(|cx| {
+            // Its end is told to the answer.
+            ended = ended || connection.as_mut().poll(cx).is_ready();
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(application: &str, activity: &str, ends_in_ms: Option<u64>) -> Client {
+        Client {
+            who: application.to_owned(),
+            connection: 1,
+            user: Some("app".to_owned()),
+            database: Some("sales".to_owned()),
+            application: Some(application.to_owned()),
+            peer: "10.0.0.7:40000".to_owned(),
+            worker_pid: Some(4711),
+            activity: activity.to_owned(),
+            for_ms: 61_900,
+            clock: ends_in_ms.map(|_| "idle_grace".to_owned()),
+            ends_in_ms,
+        }
+    }
+
+    #[test]
+    fn who_holds_the_process_longest_comes_first_and_no_name_can_move_the_cursor() {
+        let clients = vec![client("\u{1b}[2J", "idle", Some(9_500)), client("etl", "executing", None)];
+        let seen = Seen {
+            phase: "grace".to_owned(),
+            cause: Some("SIGTERM".to_owned()),
+            signalled: true,
+            draining_for_ms: 20_400,
+            executing: true,
+            gone_in_ms: Some(305_000),
+            connections: 3,
+            clients,
+        };
+        assert_eq!(
+            seen.to_string(),
+            "grace, draining for 20s by SIGTERM, connections: 3\n\
+             gone 5m5s after the last worker has executed, at the latest\n\
+             APPLICATION  USER  DATABASE  ADDRESS         BACKEND  ACTIVITY   FOR   CLOCK       ENDS IN\n\
+             etl          app   sales     10.0.0.7:40000  4711     executing  1m1s  -           -\n\
+             \\u{1b}[2J    app   sales     10.0.0.7:40000  4711     idle       1m1s  idle_grace  9s\n\
+             and 1 more\n"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Who holds this pod, and until when: what `lastcall status`, `lastcall drain` and a scrape tell whoever asks.
+
+use std::process::Output;
+
+use process_tests::control_plane::{ControlPlane, command};
+use process_tests::http;
+use process_tests::postgres::postgres;
+use process_tests::psql::psql;
+use process_tests::run;
+
+use super::{assert_exit, millis};
+
+/// What a subcommand says when it asks this process.
+async fn ask(plane: &ControlPlane, arguments: &[&str]) -> Output {
+    let mut command = command();
+    command.args(arguments).args(["--admin", &format!("127.0.0.1:{}", plane.admin)]);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn said(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn status_names_who_holds_a_drain_and_drain_waits_until_the_process_is_gone() {
+    run(async {
+        let plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "400ms"]).await;
+        let running = psql(plane.port, "holder", &["select pg_sleep(3)"]);
+        postgres().wait_until_active("holder").await;
+
+        let (serving, _) = said(&ask(&plane, &["status"]).await);
+        assert!(serving.starts_with("serving, connections: 1\n"), "{serving}");
+        assert!(said(&ask(&plane, &["drain", "--undo"]).await).1.contains("no drain to take back"));
+
+        let late = ask(&plane, &["drain", "--wait", "--timeout", "100ms"]).await;
+        assert_eq!(late.status.code(), Some(4), "{:?}", said(&late));
+        let (draining, _) = said(&ask(&plane, &["status"]).await);
+        let holder = draining.lines().find(|line| line.starts_with("holder")).expect("who holds it is named");
+        assert!(holder.contains("executing"), "{draining}");
+        assert!(draining.contains("by request, can be taken back, connections: 1"), "{draining}");
+        let (json, _) = said(&ask(&plane, &["status", "--format", "json"]).await);
+        assert!(json.contains(r#""application": "holder""#), "{json}");
+
+        let waited = ask(&plane, &["drain", "--wait"]).await;
+        assert_eq!(waited.status.code(), Some(0), "{:?}", said(&waited));
+        assert!(said(&waited).1.contains("gone after"), "{:?}", said(&waited));
+        assert_eq!(running.finished().await.code, Some(0));
+
+        let gone = ask(&plane, &["status"]).await;
+        assert_eq!(gone.status.code(), Some(1));
+        assert!(said(&gone).1.contains("nothing answers at 127.0.0.1:"), "{:?}", said(&gone));
+    });
+}
+
+#[test]
+fn a_scrape_counts_who_is_there_and_what_was_done() {
+    run(async {
+        let mut plane = ControlPlane::start(&["--lame-duck", "200ms", "--idle-grace", "400ms"]).await;
+        assert_eq!(psql(plane.port, "counted", &["select 1", "select 2"]).finished().await.code, Some(0));
+        let running = psql(plane.port, "scraped", &["select pg_sleep(2)"]);
+        postgres().wait_until_active("scraped").await;
+        let scrape = async |admin| http::ask(admin, "GET /metrics", "").await.unwrap().1;
+        let has = |page: &str, sample: &str| assert!(page.lines().any(|line| line == sample), "{sample}: {page}");
+
+        let serving = scrape(plane.admin).await;
+        has(&serving, "lastcall_connections{activity=\"executing\"} 1");
+        has(&serving, "lastcall_connections_ended_total{reason=\"terminate\"} 1");
+        has(&serving, "lastcall_statements_total 2");
+        has(&serving, "lastcall_drain_phase{phase=\"serving\"} 1");
+        plane.drain().await;
+        let draining = scrape(plane.admin).await;
+        has(&draining, "lastcall_drain_phase{phase=\"serving\"} 0");
+        assert!(draining.contains("\nlastcall_drain_latest_exit_seconds "), "{draining}");
+
+        assert_eq!(running.finished().await.code, Some(0));
+        assert_exit(plane.exit().await, 0, millis(2000));
+    });
+}
