@@ -1,6 +1,7 @@
 //! Whether the explorer, which knows of no sabotage, comes upon each, and how many drawn scenarios it needs for that.
 //!
-//! Without any sabotage it must find nothing in as many. What it can't find is no fault of the suite's; the table says so.
+//! Without any sabotage it must find nothing in as many. What it can't find is no fault of the suite's: a patch may say what it
+//! would need, and then it need not find it; the table says so.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +54,7 @@ pub(crate) fn show(
         return Err(format!("without any sabotage seed {drawn_from} breaks {promise}"));
     }
     let widest = sabotages.iter().map(|sabotage| sabotage.name.len()).max().unwrap_or_default();
-    let mut rows = "| sabotage | breaks | seed |\n|---|---|---|\n".to_owned();
+    let mut rows = "| sabotage | breaks | seed | the explorer would need |\n|---|---|---|---|\n".to_owned();
     let mut missed = 0;
     for sabotage in sabotages {
         workshop.apply(&sabotage.path)??;
@@ -63,11 +64,17 @@ pub(crate) fn show(
         let name = &sabotage.name;
         if let Some(Find { promise, drawn_from }) = found? {
             anstream::println!("{}  {name:<widest$}  {promise}, seed {drawn_from}", "found ".green());
-            rows += &format!("| {name} | {promise} | {drawn_from} |\n");
+            rows += &format!("| {name} | {promise} | {drawn_from} |  |\n");
         } else {
-            missed += 1;
-            anstream::println!("{}  {name:<widest$}  nothing in {} seeds", "MISSED".red().bold(), asked.seeds);
-            rows += &format!("| {name} |  | over {} |\n", asked.seeds);
+            let seeds = asked.seeds;
+            let needs = sabotage.explorer_needs.as_deref();
+            if needs.is_none() {
+                missed += 1;
+            }
+            let word = if needs.is_none() { "MISSED" } else { "beyond" };
+            let needs = needs.unwrap_or_default();
+            anstream::println!("{}  {name:<widest$}  nothing in {seeds} seeds; needs {needs}", word.red().bold());
+            rows += &format!("| {name} |  | over {seeds} | {needs} |\n");
         }
     }
     anstream::println!("\n{} found, {missed} missed", sabotages.len() - missed);

@@ -62,9 +62,24 @@ struct Cli {
     /// Lets it draw from a corpus that it makes itself, instead of afresh each time.
     #[arg(long, requires = "explore", conflicts_with = "update")]
     steered: bool,
+    /// Only every Nth of them, from the Ith on: of so many machines, or commits, each has its share.
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
     /// Writes the table that is kept beside the patches anew.
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "shard"])]
     update: bool,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    numbers.filter(|(i, n)| (1..=*n).contains(i)).ok_or_else(|| "expected I/N, such as 1/3 to 3/3".to_owned())
+}
+
+/// What the kept table says of these, and its head.
+fn only(kept: &str, rows: &[Row]) -> String {
+    let is_of = |line: &str| rows.iter().any(|row| line.starts_with(&format!("| {} |", row.name)));
+    let lines = kept.lines().enumerate().filter(|(number, line)| *number < 2 || is_of(line));
+    lines.map(|(_, line)| format!("{line}\n")).collect()
 }
 
 /// A sabotage, and what became of it.
@@ -100,7 +115,10 @@ fn show(cli: &Cli) -> Result<bool, Complaint> {
     let begin = Instant::now();
     let root = Path::new(ROOT);
     let all = patch::load(&root.join(PATCHES))?;
-    let chosen = patch::select(&all, &cli.names)?;
+    let mut chosen = patch::select(&all, &cli.names)?;
+    if let Some((i, n)) = cli.shard {
+        chosen = chosen.into_iter().skip(i - 1).step_by(n).collect();
+    }
     let claims = Claims::load(root, &all)?;
     let workshop = Workshop::open(root).map_err(|error| format!("cannot copy the sources: {error}"))?;
     if let Some(seeds) = cli.explore {
@@ -122,10 +140,10 @@ fn show(cli: &Cli) -> Result<bool, Complaint> {
     let differs = if cli.update {
         fs::write(root.join(TABLE), table(&rows)).map_err(|error| format!("cannot write {TABLE}: {error}"))?;
         None
-    } else if cli.names.is_empty() {
-        difference(&fs::read_to_string(root.join(TABLE)).unwrap_or_default(), &table(&rows))
     } else {
-        None
+        let kept = fs::read_to_string(root.join(TABLE)).unwrap_or_default();
+        let all = cli.names.is_empty() && cli.shard.is_none();
+        difference(&if all { kept } else { only(&kept, &rows) }, &table(&rows))
     };
     let missed: Vec<&str> = rows.iter().filter(|row| row.outcome.is_err()).map(|row| row.name.as_str()).collect();
     anstream::print!("\n{}", differs.as_deref().unwrap_or_default());
@@ -284,6 +302,25 @@ fn difference(kept: &str, now: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_kept_table_only_the_lines_of_those_are_compared_that_were_run() {
+        let kept = "| sabotage |\n|---|\n| a | x |\n| ab | y |\n| b | z |\n";
+        let row = |name: &str| Row {
+            name: name.to_owned(),
+            outcome: Err(Miss { what: String::new(), remedy: String::new() }),
+            wall: Duration::ZERO,
+        };
+        assert_eq!(only(kept, &[row("a"), row("b")]), "| sabotage |\n|---|\n| a | x |\n| b | z |\n");
+    }
+
+    #[test]
+    fn a_shard_is_one_of_those_that_there_are() {
+        assert_eq!((shard("1/3"), shard("3/3")), (Ok((1, 3)), Ok((3, 3))));
+        for wrong in ["0/3", "4/3", "3", "a/b", "/"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_kept_table_has_no_times_and_a_difference_is_shown_line_by_line() {

@@ -9,11 +9,15 @@
 //! --- a/cp/src/session.rs
 //! ```
 //!
+//! A line `Explorer-needs: …` says what the explorer would need to come upon it, where it has not.
+//!
 //! `Caught-by` is a promise of the contract; an expectation such as `expect.exit`, where no promise says so much; or a
 //! command `cargo test …`, for what a simulation on one thread can't see.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+const NEEDS: &str = "Explorer-needs:";
 
 /// A sabotage, as its file says. The diff is git's business.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ pub(crate) struct Sabotage {
     pub(crate) path: PathBuf,
     /// What must catch it.
     pub(crate) caught_by: String,
+    /// What the explorer lacks to find it.
+    pub(crate) explorer_needs: Option<String>,
 }
 
 /// Reads all sabotages, by name.
@@ -65,6 +71,8 @@ pub(crate) fn select<'a>(all: &'a [Sabotage], names: &[String]) -> Result<Vec<&'
 impl Sabotage {
     fn parse(path: &Path, text: &str) -> Result<Sabotage, String> {
         let above: Vec<&str> = text.lines().take_while(|line| !line.starts_with("--- ")).collect();
+        let (needs, above): (Vec<&str>, Vec<&str>) = above.iter().partition(|line| line.starts_with(NEEDS));
+        let explorer_needs = needs.first().map(|needs| needs.trim_start_matches(NEEDS).trim().to_owned());
         let (catchers, thought): (Vec<&str>, Vec<&str>) = above.iter().partition(|line| line.starts_with("Caught-by:"));
         let [catcher] = catchers.as_slice() else {
             return Err("expected one line `Caught-by: …` above the diff: what must catch it".to_owned());
@@ -82,7 +90,7 @@ impl Sabotage {
             return Err(format!("it changes {elsewhere}: a sabotage is a defect of the control plane, in cp/"));
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Sabotage { name, path: path.to_owned(), caught_by })
+        Ok(Sabotage { name, path: path.to_owned(), caught_by, explorer_needs })
     }
 
     /// The arguments for cargo, if it is a test that must catch it.
@@ -114,6 +122,13 @@ mod tests {
 
     fn complaint(text: &str) -> String {
         Sabotage::parse(Path::new("x.patch"), text).unwrap_err()
+    }
+
+    #[test]
+    fn a_sabotage_may_say_what_the_explorer_needs() {
+        let text = format!("Why not.\nCaught-by: never-cut\nExplorer-needs: a mind\n{DIFF}");
+        let needs = Sabotage::parse(Path::new("x.patch"), &text).unwrap().explorer_needs;
+        assert_eq!((needs.as_deref(), sabotage("x.patch", "never-cut").explorer_needs), (Some("a mind"), None));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod examples;
 mod idle;
 mod key;
 mod killed;
+mod kubernetes;
 mod log;
 mod login;
 mod lost;
