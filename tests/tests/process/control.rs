@@ -1,5 +1,8 @@
 //! Who holds this pod, and until when: what `lastcall status`, `lastcall drain` and a scrape tell whoever asks.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use process_tests::control_plane::{ControlPlane, command};
@@ -53,6 +56,13 @@ fn status_names_who_holds_a_drain_and_drain_waits_until_the_process_is_gone() {
     });
 }
 
+/// The names of metrics in a file of `cp/monitoring`.
+fn asked_for(file: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../cp/monitoring").join(file)).unwrap();
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("lastcall_")).map(str::to_owned).collect()
+}
+
 #[test]
 fn a_scrape_counts_who_is_there_and_what_was_done() {
     run(async {
@@ -72,6 +82,12 @@ fn a_scrape_counts_who_is_there_and_what_was_done() {
         let draining = scrape(plane.admin).await;
         has(&draining, "lastcall_drain_phase{phase=\"serving\"} 0");
         assert!(draining.contains("\nlastcall_drain_latest_exit_seconds "), "{draining}");
+        // What alerts and the dashboard ask for is there.
+        let asked = ["alerts.yaml", "dashboard.json"].map(asked_for);
+        assert!(asked.iter().all(|names| names.len() >= 5), "{asked:?}");
+        for name in asked.iter().flatten() {
+            assert!(draining.contains(&format!("# TYPE {name} ")), "{name}: {draining}");
+        }
 
         assert_eq!(running.finished().await.code, Some(0));
         assert_exit(plane.exit().await, 0, millis(2000));

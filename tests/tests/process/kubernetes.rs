@@ -75,7 +75,8 @@ fn every_manifest_is_one_that_kubernetes_takes_and_every_file_is_used() {
         let there = fs::read_dir(&folder).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
         let mut there: Vec<PathBuf> = there.filter(|file| file != Path::new("kustomization.yaml")).collect();
         used.retain(|file| !file.starts_with(".."));
-        (used.sort(), there.sort());
+        used.sort();
+        there.sort();
         assert_eq!(used, there, "{}", folder.display());
     }
 }
