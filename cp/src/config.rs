@@ -19,6 +19,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use address::reachable;
 use draft::Draft;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use plan::{Probes, Step, plan};
@@ -91,6 +92,8 @@ impl Config {
         let mut config = draft.finish()?;
         config.warnings.extend(early_wall(&config.settings));
         config.warnings.extend(unknown_grace(&config.settings));
+        config.warnings.extend(old_policy(&config.settings));
+        config.warnings.extend(itself(&config));
         Ok(config)
     }
 
@@ -176,11 +179,44 @@ fn early_wall(settings: &Settings) -> Option<String> {
 
 /// Without the pod's grace nobody knows when the SIGKILL comes, and no wall stands before it.
 fn unknown_grace(settings: &Settings) -> Option<String> {
-    settings.termination_grace.is_none().then(|| {
+    let is_missed = settings.termination_grace.is_none() && settings.drain_policy == DrainPolicy::IdleAware;
+    is_missed.then(|| {
         "termination_grace is not told: what still runs at the pod's SIGKILL is cut without a word. Tell the pod's \
          terminationGracePeriodSeconds (--termination-grace), and a wall stands before it"
             .to_owned()
     })
+}
+
+/// What the policies do that are there to be compared with.
+fn old_policy(settings: &Settings) -> Option<String> {
+    let Settings { drain_policy, handover_drain_timeout: timeout, termination_grace, .. } = settings;
+    match drain_policy {
+        DrainPolicy::IdleAware => None,
+        DrainPolicy::Unbounded => Some(
+            "drain_policy unbounded has no wall: one idle client holds the process to its SIGKILL, which cuts what runs then \
+             without a word, whatever handover_drain_timeout and termination_grace say"
+                .to_owned(),
+        ),
+        DrainPolicy::Flat => Some(match termination_grace.filter(|grace| timeout.is_zero() || grace <= timeout) {
+            Some(grace) => format!(
+                "drain_policy flat waits for idle clients, and the SIGKILL at termination_grace, {}, comes before \
+                 handover_drain_timeout, {}: it cuts what runs then without a word",
+                print_duration(grace),
+                print_duration(*timeout)
+            ),
+            None => "drain_policy flat waits for idle clients, and cuts what runs at handover_drain_timeout".to_owned(),
+        }),
+    }
+}
+
+/// Addresses that can't be right together.
+fn itself(config: &Config) -> Option<String> {
+    let listen = &config.listen;
+    if config.admin.as_ref() == Some(listen) {
+        return Some(format!("admin and listen are the same address, {listen}: only one of them can be served there"));
+    }
+    (config.worker == *listen)
+        .then(|| format!("worker and listen are the same address, {listen}: it would be its own worker"))
 }
 
 #[cfg(test)]
@@ -211,7 +247,24 @@ mod tests {
         assert_eq!(warnings(&[("termination_grace", "50s")]), [""; 0]);
         assert_eq!(warnings(&[("termination_grace", "30s"), ("idle_grace", "10s")]), [""; 0]);
         let flat = [("drain_policy", "flat"), ("handover_drain_timeout", "10s"), ("termination_grace", "1h")];
-        assert_eq!(warnings(&flat), [""; 0]);
+        let [warning] = &warnings(&flat)[..] else { panic!("one warning") };
+        assert!(warning.starts_with("drain_policy flat waits for idle clients, and cuts"), "{warning}");
+    }
+
+    #[test]
+    fn an_old_policy_is_a_warning_and_so_are_addresses_that_exclude_each_other() {
+        let warned = |flags: Pairs<'_>, word: &str| {
+            let warnings = load(&[&[WORKER, ("termination_grace", "1h")], flags].concat(), &[], "").unwrap().warnings;
+            let [warning] = &warnings[..] else { panic!("one warning: {warnings:?}") };
+            assert!(warning.contains(word), "{warning}");
+        };
+        warned(&[("drain_policy", "unbounded")], "has no wall");
+        warned(
+            &[("drain_policy", "flat"), ("handover_drain_timeout", "2h")],
+            "the SIGKILL at termination_grace, 1h, comes before",
+        );
+        warned(&[("admin", "127.0.0.1:6432")], "admin and listen are the same address");
+        warned(&[("listen", "pg:5432")], "it would be its own worker");
     }
 
     #[test]

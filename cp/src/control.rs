@@ -27,7 +27,7 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens there, or the connection broke.
-    #[error("nothing answers at {admin}: {source}")]
+    #[error("no answer from {admin}: {source}")]
     Unreachable {
         /// The address that was asked.
         admin: String,
@@ -132,8 +132,7 @@ impl fmt::Display for Seen {
 impl Client {
     fn row(&self) -> [String; 9] {
         // What a client chose must not be able to move the cursor of who reads it.
-        let text =
-            |text: &Option<String>| text.as_deref().map_or("-".to_owned(), |text| text.escape_debug().to_string());
+        let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), plain);
         [
             text(&self.application.clone().filter(|name| !name.is_empty())),
             text(&self.user),
@@ -146,6 +145,13 @@ impl Client {
             self.ends_in_ms.map_or("-".to_owned(), millis),
         ]
     }
+}
+
+/// What can't move the cursor or turn the line around, as it is; the rest escaped.
+fn plain(text: &str) -> String {
+    let is_plain = |c: char| matches!(c, '\\' | '"' | '\'') || c.escape_debug().len() == 1;
+    let one = |c: char| if is_plain(c) { c.to_string() } else { c.escape_unicode().to_string() };
+    text.chars().map(one).collect()
 }
 
 /// Whole seconds from a second on: nobody reads more of a table that refreshes.
@@ -196,8 +202,10 @@ impl<W: World> Control<W> {
     }
 
     async fn order(&self, method: Method) -> Result<String, ControlError> {
+        // Whoever answers anything at all has not been drained.
+        self.seen().await?;
         let (status, body) = self.ask(method).await?;
-        let body = body.trim().to_owned();
+        let body = plain(body.trim());
         match status {
             status if status.is_success() => Ok(body),
             StatusCode::CONFLICT | StatusCode::FORBIDDEN => Err(ControlError::Refused(body)),
@@ -206,7 +214,7 @@ impl<W: World> Control<W> {
     }
 
     fn strange(&self, what: String) -> ControlError {
-        ControlError::Strange { admin: self.admin.clone(), what }
+        ControlError::Strange { admin: self.admin.clone(), what: plain(&what) }
     }
 
     async fn ask(&self, method: Method) -> Result<(StatusCode, String), ControlError> {
@@ -222,7 +230,10 @@ impl<W: World> Control<W> {
 
     async fn exchange(&self, method: Method) -> Result<(StatusCode, String), ControlError> {
         let unreachable = |source| ControlError::Unreachable { admin: self.admin.clone(), source };
-        let broken = |error: hyper::Error| unreachable(io::Error::other(error));
+        // Whoever talks, but no HTTP, is somebody else; one that goes away in the middle is gone.
+        let broken = |error: hyper::Error| {
+            if error.is_parse() { self.strange(error.to_string()) } else { unreachable(io::Error::other(error)) }
+        };
         let stream = self.world.connect(&self.admin).await.map_err(unreachable)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // The name by which it was reached may be any; the answer is for who is on this machine, or knows the address.
@@ -265,6 +276,12 @@ mod tests {
             clock: ends_in_ms.map(|_| "idle_grace".to_owned()),
             ends_in_ms,
         }
+    }
+
+    #[test]
+    fn a_name_is_told_as_it_is_but_for_what_moves_the_cursor() {
+        assert_eq!(plain("a\\u{1b} \"b\" l'été"), "a\\u{1b} \"b\" l'été");
+        assert_eq!(plain("\u{1b}]0;x\u{7}\u{202e}\n"), "\\u{1b}]0;x\\u{7}\\u{202e}\\u{a}");
     }
 
     #[test]

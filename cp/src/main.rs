@@ -12,7 +12,7 @@ use cp::config::{self, Config, ConfigErrors, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
 use cp::records::LogMeter;
-use lastcall_core::settings::print_duration;
+use lastcall_core::settings::{parse_duration, print_duration};
 use lastcall_world::{Tcp, TokioWorld, World};
 use serde_json::json;
 
@@ -87,6 +87,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
 fn config(matches: &ArgMatches) -> ExitCode {
     let config = match Config::load(&sources(matches), read) {
         Ok(config) => config,
+        Err(errors) if wants_json(matches) => return refuse_in_json(&errors, "settings"),
         Err(errors) => return refuse(&errors),
     };
     let effective = |entry: &config::Entry| {
@@ -95,7 +96,9 @@ fn config(matches: &ArgMatches) -> ExitCode {
     let effective: Vec<[String; 3]> = config::entries().iter().map(effective).collect();
     if wants_json(matches) {
         let rows = effective.iter().map(|[name, value, from]| json!({ "name": name, "value": value, "from": from }));
-        return print(&format!("{:#}\n", serde_json::Value::from_iter(rows)));
+        let settings = serde_json::Value::from_iter(rows);
+        let told = json!({ "errors": [], "warnings": config.warnings, "settings": settings });
+        return print(&format!("{told:#}\n"));
     }
     let width = |column: usize| effective.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (names, values) = (width(0), width(1));
@@ -107,14 +110,10 @@ fn config(matches: &ArgMatches) -> ExitCode {
 fn check(matches: &ArgMatches) -> ExitCode {
     let config = match Config::load(&sources(matches), read) {
         Ok(config) => config,
-        Err(errors) if wants_json(matches) => {
-            let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-            let _ = print(&format!("{:#}\n", json!({ "errors": errors })));
-            return ExitCode::from(EXIT_BAD_CONFIGURATION);
-        }
+        Err(errors) if wants_json(matches) => return refuse_in_json(&errors, "drain"),
         Err(errors) => return refuse(&errors),
     };
-    let period = matches.get_one::<humantime::Duration>("probe-period").map_or(PROBE_PERIOD, |period| **period);
+    let period = matches.get_one::<Duration>("probe-period").copied().unwrap_or(PROBE_PERIOD);
     let failures = matches.get_one::<u32>("probe-failures").copied().unwrap_or(PROBE_FAILURES);
     let steps = config::plan(&config.settings, Probes { period, failures });
     let told = if wants_json(matches) {
@@ -155,9 +154,11 @@ fn status(matches: &ArgMatches) -> ExitCode {
             let text = if json { format!("{:#}\n", json!(seen)) } else { seen.to_string() };
             // A table takes the place of the one before; where nobody looks, one follows the other.
             let home = if watch && io::stdout().is_terminal() { "\u{1b}[H\u{1b}[J" } else { "" };
-            let printed = print(&format!("{home}{text}"));
-            if !watch || printed != ExitCode::SUCCESS {
-                return printed;
+            match io::stdout().write_all(format!("{home}{text}").as_bytes()).and_then(|()| io::stdout().flush()) {
+                Ok(()) if watch => {}
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return fail(&error),
+                // Told, or nobody reads any more.
+                _ => return ExitCode::SUCCESS,
             }
             world.sleep_until(world.now() + REFRESH).await;
         }
@@ -260,6 +261,13 @@ fn refuse(errors: &ConfigErrors) -> ExitCode {
     ExitCode::from(EXIT_BAD_CONFIGURATION)
 }
 
+/// The same for programs: `nothing` is the name of what there would be.
+fn refuse_in_json(errors: &ConfigErrors, nothing: &str) -> ExitCode {
+    let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    let _ = print(&format!("{:#}\n", json!({ "errors": errors, "warnings": [], nothing: [] })));
+    ExitCode::from(EXIT_BAD_CONFIGURATION)
+}
+
 fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     let mut text = format!("lastcall: {error}");
     if let Some(remedy) = remedy(error) {
@@ -319,14 +327,14 @@ fn command() -> Command {
                     Arg::new("probe-period")
                         .long("probe-period")
                         .value_name("DURATION")
-                        .value_parser(value_parser!(humantime::Duration))
+                        .value_parser(probe_period)
                         .help("periodSeconds of the pod's readiness probe [default: 10s, as Kubernetes has it]"),
                 )
                 .arg(
                     Arg::new("probe-failures")
                         .long("probe-failures")
                         .value_name("COUNT")
-                        .value_parser(value_parser!(u32).range(1..))
+                        .value_parser(value_parser!(u32).range(1..=1000))
                         .help("failureThreshold of that probe [default: 3, as Kubernetes has it]"),
                 ),
         )
@@ -401,10 +409,17 @@ fn configured(command: Command) -> Command {
     command.arg(file).args(settings)
 }
 
+/// What Kubernetes takes: it counts in whole seconds.
+fn probe_period(text: &str) -> Result<Duration, String> {
+    let period = parse_duration(text).filter(|period| *period >= Duration::from_secs(1));
+    period.ok_or_else(|| "valid is a duration from 1s to 365d".to_owned())
+}
+
 fn admin() -> Arg {
     Arg::new("admin")
         .long("admin")
         .value_name("HOST:PORT")
+        .value_parser(|text: &str| config::reachable(text).ok_or("valid is host:port, such as 127.0.0.1:8080"))
         .env("LASTCALL_ADMIN")
         .default_value("127.0.0.1:8080")
         .help("The process's admin port: what --admin of its `lastcall serve` says")

@@ -88,8 +88,9 @@ impl Page {
     }
 
     fn since_start(&self, totals: &Totals, lost: Lost) -> prometheus::Result<()> {
-        self.counter("lastcall_connections_accepted_total", "connections that were let in", totals.came as f64)?;
-        let help = "connections that ended, by why, as their end records say";
+        let help = "connections that came in time, also those refused for want of room and those that brought a cancel request";
+        self.counter("lastcall_connections_accepted_total", help, totals.came as f64)?;
+        let help = "connections whose end was decided, by why; one that is being closed is still there";
         let ended = self.counters("lastcall_connections_ended_total", help, "reason")?;
         for reason in EndReason::ALL.into_iter().map(EndReason::name).chain([CANCEL_REQUEST]) {
             let count = totals.ended_by.get(reason).copied().unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 /// The address of somebody else.
-pub(super) fn reachable(text: &str) -> Option<String> {
+pub fn reachable(text: &str) -> Option<String> {
     parse(text).filter(|(_, port)| *port > 0).map(|_| text.to_owned())
 }
 

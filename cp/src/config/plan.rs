@@ -45,7 +45,7 @@ pub fn plan(settings: &Settings, probes: Probes) -> Vec<Step> {
                 steps.push(step(wall + settings.teardown_budget, "gone, whatever runs"));
             }
             DrainPolicy::Unbounded | DrainPolicy::Flat => {
-                steps.push(step(wall, "everything is torn down, running or not, and the exit code is 3"));
+                steps.push(step(wall, "everything that is left is torn down, running or not; then the exit code is 3"));
             }
         }
     }
@@ -57,27 +57,32 @@ pub fn plan(settings: &Settings, probes: Probes) -> Vec<Step> {
 }
 
 fn idle_aware(settings: &Settings, probes: Probes) -> Vec<Step> {
-    let gone = |moved| {
-        let progress = Progress { signal: Time::EPOCH, moved, queued: false, wall: None };
+    let gone = |queued, moved| {
+        let progress = Progress { signal: Time::EPOCH, moved, queued, wall: None };
         let Bound { at, .. } = progress.bound(settings);
         at.since(Time::EPOCH)
     };
-    let noticed = probes.period * probes.failures;
     let mut steps = vec![
         step(Duration::ZERO, "/readyz says 503; new sessions are still served"),
         step(settings.lame_duck, "new sessions are refused (57P03); who is here is served on"),
-        step(settings.idle_grace, "the last idle connection is closed (57P01)"),
-        step(gone(None), "gone, if no transaction is open and nothing runs"),
-        step(gone(Some(Time::EPOCH)), "gone, unless a worker still executes or a client still moves bytes"),
     ];
     if settings.pacing == Pacing::Even {
         let what = "the first idle connections are closed, evenly spread from here on";
         steps.push(step((settings.idle_grace / 2).max(settings.lame_duck), what));
     }
+    let noticed = probes.period.saturating_mul(probes.failures);
     if noticed > settings.lame_duck {
         let what = "a Service has taken the pod out by its probes alone, as after POST /drain; at a SIGTERM it does so at once";
         steps.push(step(noticed, what));
     }
+    let (drained, queued) = (gone(false, None), gone(true, None));
+    steps.push(step(settings.idle_grace, "the last idle connection is closed (57P01)"));
+    steps.push(step(drained, "gone, if no transaction is open, nothing runs, and nobody waits for a worker"));
+    if queued > drained {
+        steps.push(step(queued, "gone, if no transaction is open and nothing runs"));
+    }
+    let moved = gone(true, Some(Time::EPOCH));
+    steps.push(step(moved, "gone, unless a worker still executes or a client still moves bytes"));
     steps
 }
 
@@ -110,12 +115,21 @@ mod tests {
             (0, "/readyz says 503"),
             (5, "new sessions are refused (57P03)"),
             (15, "the first idle connections are closed"),
-            (30, "the last idle connection is closed (57P01)"),
             (30, "a Service has taken the pod out by its probes alone"),
+            (30, "the last idle connection is closed (57P01)"),
             (35, "gone"),
+            (70, "gone"),
             (305, "gone"),
         ];
         assert_eq!(told(&Settings::default(), PROBES), texts(&expected));
+    }
+
+    #[test]
+    fn who_waits_for_a_worker_is_in_the_sum_and_no_probe_is_too_seldom() {
+        let settings = Settings { worker_queue_timeout: Duration::from_secs(3600), ..Settings::default() };
+        let seldom = Probes { period: Duration::MAX, failures: u32::MAX };
+        let told = told(&settings, seldom);
+        assert!(told.contains(&(3610, "gone".to_owned())) && !told.contains(&(305, "gone".to_owned())), "{told:?}");
     }
 
     #[test]
@@ -142,6 +156,9 @@ mod tests {
             told(&Settings { drain_policy, handover_drain_timeout, ..Settings::default() }, PROBES)
         };
         assert_eq!(of(DrainPolicy::Unbounded), texts(&[(0, "the listener closes")]));
-        assert_eq!(of(DrainPolicy::Flat), texts(&[(0, "the listener closes"), (900, "everything is torn down")]));
+        assert_eq!(
+            of(DrainPolicy::Flat),
+            texts(&[(0, "the listener closes"), (900, "everything that is left is torn down")])
+        );
     }
 }

@@ -57,6 +57,9 @@ fn config_prints_each_effective_value_and_where_it_came_from() {
     assert_eq!(line("lame_duck").collect::<Vec<_>>(), ["lame_duck", "5s", "default"]);
     let (_, json) = printed("config", &["--format", "json"]);
     assert!(json.contains(r#""from": "--worker""#), "{json}");
+    let (code, json) = printed("config", &["--format", "json", "--idle-grace", "soon"]);
+    assert_eq!(code, Some(2));
+    assert!(json.contains(r#""settings": []"#) && json.contains("--idle-grace"), "{json}");
 }
 
 #[test]

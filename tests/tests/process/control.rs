@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use process_tests::control_plane::{ControlPlane, command};
 use process_tests::http;
 use process_tests::postgres::postgres;
 use process_tests::psql::psql;
-use process_tests::run;
+use process_tests::{run, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use super::{assert_exit, millis};
+use super::{SOON, assert_exit, millis};
 
 /// What a subcommand says when it asks this process.
 async fn ask(plane: &ControlPlane, arguments: &[&str]) -> Output {
@@ -52,7 +54,7 @@ fn status_names_who_holds_a_drain_and_drain_waits_until_the_process_is_gone() {
 
         let gone = ask(&plane, &["status"]).await;
         assert_eq!(gone.status.code(), Some(1));
-        assert!(said(&gone).1.contains("nothing answers at 127.0.0.1:"), "{:?}", said(&gone));
+        assert!(said(&gone).1.contains("no answer from 127.0.0.1:"), "{:?}", said(&gone));
     });
 }
 
@@ -91,5 +93,47 @@ fn a_scrape_counts_who_is_there_and_what_was_done() {
 
         assert_eq!(running.finished().await.code, Some(0));
         assert_exit(plane.exit().await, 0, millis(2000));
+    });
+}
+
+#[test]
+fn whoever_answers_but_is_no_control_plane_is_not_drained() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = listener.local_addr().unwrap().to_string();
+        let stranger = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n\x1b[31mx").await;
+            }
+        });
+        for order in [&["drain"][..], &["drain", "--undo"], &["status"]] {
+            let mut command = command();
+            command.args(order).args(["--admin", &admin]);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            let (_, errors) = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{order:?}: {errors}");
+            assert!(errors.contains("not as lastcall does") && !errors.contains('\u{1b}'), "{order:?}: {errors}");
+        }
+        stranger.abort();
+    });
+}
+
+#[test]
+fn a_table_that_nobody_reads_any_more_is_not_told_again() {
+    run(async {
+        let plane = ControlPlane::start(&[]).await;
+        let mut command = tokio::process::Command::from(command());
+        command.args(["status", "--watch", "--admin", &format!("127.0.0.1:{}", plane.admin)]);
+        let mut watching = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut table = watching.stdout.take().unwrap();
+        let mut first = [0; 7];
+        table.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"serving");
+        drop(table);
+        let ended = within(SOON + millis(2000), "the end of the watch", watching.wait()).await.unwrap();
+        assert_eq!(ended.code(), Some(0));
     });
 }
