@@ -11,7 +11,7 @@ use super::*;
 use crate::cast::pod::{Config, last_call};
 use crate::stage::AnyWorld;
 
-const FATAL: &[u8] = b"E\0\0\0\x3bSFATAL\0VFATAL\0C53300\0Msorry, too many clients already\0\0";
+const FATAL: &[u8] = b"E\0\0\0\x1eSFATAL\0VFATAL\0C0A000\0Mno\0\0";
 const OTHER: &[u8] = b"E\0\0\0\x1eSFATAL\0VFATAL\0C08P01\0Mno\0\0";
 
 /// Two clients, and a signal.
