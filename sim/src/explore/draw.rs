@@ -46,8 +46,14 @@ const HABITS: [&[&str]; 11] = [
     &[r#"{ execute = "@S" }"#, r#"{ wait_until = "@T" }"#, r#""sync""#],
     // A COPY whose client thinks for longer than many a timeout.
     &[r#"{ copy_in = 2, every = "@L" }"#],
-    // Gone behind a request that is held back.
-    &[r#"{ query = "@L", wait = false }"#, r#"{ wait_until = "@T" }"#, r#"{ query = "@S", wait = false }"#, "@E"],
+    // Gone a while behind a request that is held back.
+    &[
+        r#"{ query = "@L", wait = false }"#,
+        r#"{ wait_until = "@T" }"#,
+        r#"{ query = "@S", wait = false }"#,
+        r#"{ think = "@S" }"#,
+        "@E",
+    ],
     &[r#"{ query = "@S", wait = false }"#, "{ garbage = 3 }"],
     &[r#"{ query = "@L", wait = false }"#, r#"{ wait_until = "@T" }"#, "@E"],
     &[r#""begin""#, "{ insert = 1 }", r#"{ wait_until = "@T" }"#, r#""commit""#],

@@ -122,7 +122,8 @@ impl Bound {
             }
         };
         // A slow client's machine is looked at now and then: what it has taken is known as much later.
-        let looks = moved.filter(|last| last.connection.reads_late()).map_or(Duration::ZERO, |_| between_looks(rules));
+        let seldom = |last: &LastMove| last.connection.reads_late() || last.what == moves::CUT_OFF;
+        let looks = moved.filter(seldom).map_or(Duration::ZERO, |_| between_looks(rules));
         let at = bound.at + may_be_late(run, signal) + late_ones(run, signal) + under_way(run) + looks;
         Bound { at, why, shown, waits: progress.wall.is_none() }
     }
@@ -219,7 +220,7 @@ mod tests {
     use super::super::fixture::{Log, conn};
     use super::*;
     use crate::cast::history::RequestKind::{Begin, Commit, Query};
-    use crate::cast::history::{Event, Fault, Outcome};
+    use crate::cast::history::{Event, Fault, Outcome, StatementEnd};
 
     fn idle() -> Log {
         Log::default().session(1.0, "idle.1").answered(2.0, 3.0, "idle.1/1", Query).term(60.0)
@@ -244,6 +245,14 @@ mod tests {
         assert!(!holds(&Log::default().term(60.0).exit(65.4, 0)));
         let left = |at: f64| holds(&idle().left(70.0, "idle.1", "disconnect").goodbye(70.0, "idle.1").exit(at, 0));
         assert_eq!((left(75.0), left(75.4)), (true, false));
+        // What somebody runs who is gone is cancelled, and not waited for.
+        let gone = |how| {
+            let log = Log::default().session(1.0, "etl.1").begun(5.0, "etl.1/1", Query).term(60.0);
+            holds(
+                &log.left(70.0, "etl.1", how).statement_ended(300.0, "etl.1/1", StatementEnd::Complete).exit(300.1, 0),
+            )
+        };
+        assert_eq!((gone("reset"), gone("close")), (false, true));
         // Nobody knows whether it is still there.
         assert!(holds(&idle().left(70.0, "idle.1", "vanish").exit(94.0, 0)));
     }

@@ -58,7 +58,7 @@ mod fixture;
 
 pub use expect::{Unmet, check_expectations};
 
-use crate::story::{Connection, Moment, ROUND_TRIP_BYTES, Story};
+use crate::story::{Connection, Ending, Moment, ROUND_TRIP_BYTES, Story};
 
 /// A finished run, ready to be judged.
 #[derive(Debug)]
@@ -192,11 +192,15 @@ impl<'a> Judged<'a> {
     /// running is waited for, and so is the news of that. `None`: nobody can say.
     fn there_until(&self, connection: &Connection) -> Option<Time> {
         let story = &self.story;
-        let (end, _) = story.visible_end(connection)?;
+        let (end, ending) = story.visible_end(connection)?;
         // A process that is stopped sees an end when it goes on.
         let heard = story.outages.heard(end.at, self.slack())?;
         let told = |over: &Moment| !story.outages.of_worker(over.at, over.at + self.slack());
+        // What a client runs that is gone is cancelled at once.
+        let given_up = heard + CANCEL_PATIENCE;
+        let is_gone = ending == Ending::Left("reset") && !self.is_far() && !story.outages.of_worker(end.at, given_up);
         let worked = match story.worker_session_of(connection) {
+            Some(_) if is_gone => given_up,
             Some(session) => session.ended.filter(told)?.at,
             None => heard,
         };

@@ -129,7 +129,7 @@ fn cut(run: &Judged, request: &Request) -> Option<Violation> {
     };
     if excused(run, connection, statement, ended, code)
         || half_closed(run, request, ended)
-        || owes_its_sync(run, request, statement, ended)
+        || owes_its_sync(run, request, statement)
         || stalled(run, request, ended)
     {
         return None;
@@ -214,11 +214,12 @@ fn half_closed(run: &Judged, request: &Request, ended: Moment) -> bool {
 }
 
 /// Whether a COPY was over, and its worker waited for the end of its batch: what ends that is no cut of the statement.
-fn owes_its_sync(run: &Judged, request: &Request, statement: &Statement, ended: Moment) -> bool {
+fn owes_its_sync(run: &Judged, request: &Request, statement: &Statement) -> bool {
     let over = matches!(statement.end, Some((_, StatementEnd::Complete | StatementEnd::Failed(_))));
     let copied = request.kind == RequestKind::Insert && over;
-    // A batch ends with its session, too.
-    let open = |batch: &&Batch| batch.ended.is_none_or(|end| end.at + run.slack() >= ended.at);
+    // Without its Sync it ends with its session.
+    let session = run.story.worker_sessions.get(&statement.worker_session);
+    let open = |batch: &&Batch| batch.ended.is_none() || batch.ended == session.and_then(|session| session.ended);
     let its = |batch: &&Batch| batch.worker_session == statement.worker_session && batch.began <= statement.began;
     let waits = || run.story.batches.iter().rfind(its).as_ref().is_some_and(open);
     copied && waits()

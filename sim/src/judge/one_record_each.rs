@@ -193,7 +193,8 @@ fn ended_then(run: &Judged, session: &Connection, ended: Moment, ending: Ending,
         Ending::Left("close") => {
             let mut either = runs_on_to(run, session, ended).chain([ended.at]);
             // Of a worker that says nothing it can't be told whether it still works.
-            let unheard = record.ended >= ended.at && run.story.outages.of_worker(ended.at, record.ended);
+            let away = || run.is_far() || run.story.outages.of_worker(ended.at, record.ended);
+            let unheard = record.ended >= ended.at && away();
             unheard || either.any(|end| apart(record.ended, end) <= run.slack())
         }
         // Nor does one that is too far away.

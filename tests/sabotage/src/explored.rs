@@ -55,7 +55,7 @@ pub(crate) fn show(
     }
     let widest = sabotages.iter().map(|sabotage| sabotage.name.len()).max().unwrap_or_default();
     let mut rows = "| sabotage | breaks | seed | the explorer would need |\n|---|---|---|---|\n".to_owned();
-    let mut missed = 0;
+    let (mut missed, mut beyond) = (0, 0);
     for sabotage in sabotages {
         workshop.apply(&sabotage.path)??;
         let until = Instant::now() + LIMIT;
@@ -68,16 +68,15 @@ pub(crate) fn show(
         } else {
             let seeds = asked.seeds;
             let needs = sabotage.explorer_needs.as_deref();
-            if needs.is_none() {
-                missed += 1;
-            }
+            *if needs.is_none() { &mut missed } else { &mut beyond } += 1;
             let word = if needs.is_none() { "MISSED" } else { "beyond" };
             let needs = needs.unwrap_or_default();
             anstream::println!("{}  {name:<widest$}  nothing in {seeds} seeds; needs {needs}", word.red().bold());
             rows += &format!("| {name} |  | over {seeds} | {needs} |\n");
         }
     }
-    anstream::println!("\n{} found, {missed} missed", sabotages.len() - missed);
+    let found = sabotages.len() - missed - beyond;
+    anstream::println!("\n{found} found, {beyond} beyond it, {missed} missed");
     if let Some(table) = table {
         fs::write(table, rows).map_err(|error| format!("cannot write {TABLE}: {error}"))?;
     }

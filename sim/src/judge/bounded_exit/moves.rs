@@ -23,6 +23,8 @@ use crate::story::{Batch, Connection, GIVEN_UP, Moment, Request, Statement};
 /// Where bytes to it are not acknowledged, it is given up later (Linux: `tcp_retries2`).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15 * 60);
 
+pub(super) const CUT_OFF: &str = "the network cut it off";
+
 /// The last move, and whose it was.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastMove<'r> {
@@ -66,7 +68,7 @@ fn moves_on<'r>(
     requests
         .chain(open.map(was("a transaction, a statement, a batch or an answer of it was open")))
         .chain(unheard(run, connection, pod_end).map(was("its worker may still have been executing")))
-        .chain(cut_off(run, connection, signal).map(was("the network cut it off")))
+        .chain(cut_off(run, connection, signal).map(was(CUT_OFF)))
         .chain(greeting(run, connection).map(was("its worker greeted it")))
         .chain(parts.map(was("it sent a part of a request")))
         .chain(late.map(was("its stream began")))
