@@ -17,6 +17,8 @@ use lastcall_core::settings::print_duration;
 use lastcall_world::World;
 use serde::{Deserialize, Serialize};
 
+use crate::status::{Client, Status};
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -49,46 +51,23 @@ pub enum ControlError {
 
 /// Who is there, and where a drain stands: what `GET /drain` answers.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Seen {
-    phase: String,
-    cause: Option<String>,
-    signalled: bool,
-    draining_for_ms: u64,
-    executing: bool,
-    gone_in_ms: Option<u64>,
-    connections: usize,
-    clients: Vec<Client>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Client {
-    who: String,
-    connection: u32,
-    user: Option<String>,
-    database: Option<String>,
-    application: Option<String>,
-    peer: String,
-    worker_pid: Option<u32>,
-    activity: String,
-    for_ms: u64,
-    clock: Option<String>,
-    ends_in_ms: Option<u64>,
-}
+#[serde(transparent)]
+pub struct Seen(Status);
 
 impl Seen {
     /// How many connections are there.
     pub fn connections(&self) -> usize {
-        self.connections
+        self.0.connections
     }
 
     /// How the process stands, in one line.
     pub fn headline(&self) -> String {
-        let mut line = self.phase.clone();
-        if let Some(cause) = &self.cause {
-            let back = if self.signalled { "" } else { ", can be taken back" };
-            line.push_str(&format!(", draining for {} by {cause}{back}", millis(self.draining_for_ms)));
+        let mut line = self.0.phase.to_string();
+        if let Some(cause) = &self.0.cause {
+            let back = if self.0.signalled { "" } else { ", can be taken back" };
+            line.push_str(&format!(", draining for {} by {cause}{back}", millis(self.0.draining_for_ms)));
         }
-        format!("{line}, connections: {}", self.connections)
+        format!("{line}, connections: {}", self.0.connections)
     }
 }
 
@@ -96,20 +75,20 @@ impl Seen {
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
-        match self.gone_in_ms.map(millis) {
-            _ if self.cause.is_none() => {}
-            Some(gone) if self.executing => {
+        match self.0.gone_in_ms.map(millis) {
+            _ if self.0.cause.is_none() => {}
+            Some(gone) if self.0.executing => {
                 writeln!(f, "gone {gone} after the last worker has executed, at the latest")?
             }
             Some(gone) => writeln!(f, "gone in {gone} at the latest")?,
             None => writeln!(f, "gone when everybody is: this policy has no bound")?,
         }
-        let mut holders: Vec<&Client> = self.clients.iter().collect();
-        if self.cause.is_some() {
+        let mut holders: Vec<&Client> = self.0.clients.iter().collect();
+        if self.0.cause.is_some() {
             holders.sort_by_key(|client| std::cmp::Reverse(client.ends_in_ms.unwrap_or(u64::MAX)));
         }
         let head = ["APPLICATION", "USER", "DATABASE", "ADDRESS", "BACKEND", "ACTIVITY", "FOR", "CLOCK", "ENDS IN"];
-        let rows = std::iter::once(head.map(str::to_owned)).chain(holders.into_iter().map(Client::row));
+        let rows = std::iter::once(head.map(str::to_owned)).chain(holders.into_iter().map(row));
         let rows: Vec<[String; 9]> = rows.collect();
         if rows.len() > 1 {
             let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -122,29 +101,27 @@ impl fmt::Display for Seen {
                 writeln!(f, "{}", line.trim_end())?;
             }
         }
-        match self.connections.saturating_sub(self.clients.len()) {
+        match self.0.connections.saturating_sub(self.0.clients.len()) {
             0 => Ok(()),
             more => writeln!(f, "and {more} more"),
         }
     }
 }
 
-impl Client {
-    fn row(&self) -> [String; 9] {
-        // What a client chose must not be able to move the cursor of who reads it.
-        let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), plain);
-        [
-            text(&self.application.clone().filter(|name| !name.is_empty())),
-            text(&self.user),
-            text(&self.database),
-            self.peer.clone(),
-            self.worker_pid.map_or("-".to_owned(), |pid| pid.to_string()),
-            self.activity.clone(),
-            millis(self.for_ms),
-            text(&self.clock),
-            self.ends_in_ms.map_or("-".to_owned(), millis),
-        ]
-    }
+fn row(client: &Client) -> [String; 9] {
+    // What a client chose must not be able to move the cursor of who reads it.
+    let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), plain);
+    [
+        text(&client.application.clone().filter(|name| !name.is_empty())),
+        text(&client.user),
+        text(&client.database),
+        client.peer.clone(),
+        client.worker_pid.map_or("-".to_owned(), |pid| pid.to_string()),
+        client.activity.to_string(),
+        millis(client.for_ms),
+        client.clock.as_deref().map_or("-".to_owned(), plain),
+        client.ends_in_ms.map_or("-".to_owned(), millis),
+    ]
 }
 
 /// What can't move the cursor or turn the line around, as it is; the rest escaped.
@@ -271,9 +248,9 @@ mod tests {
             application: Some(application.to_owned()),
             peer: "10.0.0.7:40000".to_owned(),
             worker_pid: Some(4711),
-            activity: activity.to_owned(),
+            activity: activity.to_owned().into(),
             for_ms: 61_900,
-            clock: ends_in_ms.map(|_| "idle_grace".to_owned()),
+            clock: ends_in_ms.map(|_| "idle_grace".into()),
             ends_in_ms,
         }
     }
@@ -287,8 +264,8 @@ mod tests {
     #[test]
     fn who_holds_the_process_longest_comes_first_and_no_name_can_move_the_cursor() {
         let clients = vec![client("\u{1b}[2J", "idle", Some(9_500)), client("etl", "executing", None)];
-        let seen = Seen {
-            phase: "grace".to_owned(),
+        let seen = Seen(Status {
+            phase: "grace".into(),
             cause: Some("SIGTERM".to_owned()),
             signalled: true,
             draining_for_ms: 20_400,
@@ -296,7 +273,7 @@ mod tests {
             gone_in_ms: Some(305_000),
             connections: 3,
             clients,
-        };
+        });
         assert_eq!(
             seen.to_string(),
             "grace, draining for 20s by SIGTERM, connections: 3\n\

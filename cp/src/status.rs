@@ -1,9 +1,10 @@
 //! What every connection is doing, and what a drain waits for: for whoever asks why the process is still there, or whose
 //! connection it is. One line a connection, as text or as JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::Lifecycle;
 use crate::records::Rounded;
@@ -12,42 +13,42 @@ use lastcall_core::process::Member;
 use lastcall_core::{Activity, Time};
 
 /// Who is here, and where a drain stands. Times are relative to the moment of the question.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     /// [`Phase`](lastcall_core::Phase) by its name.
-    phase: &'static str,
+    pub(crate) phase: Cow<'static, str>,
     /// What began the drain; none while there is none.
-    cause: Option<String>,
+    pub(crate) cause: Option<String>,
     /// Whether a signal has come, so that it can't be taken back.
-    signalled: bool,
-    draining_for_ms: u64,
+    pub(crate) signalled: bool,
+    pub(crate) draining_for_ms: u64,
     /// Whether a worker executes: that has no bound.
-    executing: bool,
+    pub(crate) executing: bool,
     /// When the process is gone at the latest, from when no worker executes any more; none while no drain runs, or where an old
     /// policy knows no bound.
-    gone_in_ms: Option<u64>,
+    pub(crate) gone_in_ms: Option<u64>,
     /// All that are here, whether they are named or not.
     pub(crate) connections: usize,
     /// Those that have been doing what they do for longest come first.
-    clients: Vec<Client>,
+    pub(crate) clients: Vec<Client>,
 }
 
 /// One connection.
-#[derive(Debug, Serialize)]
-struct Client {
-    who: String,
-    connection: u32,
-    user: Option<String>,
-    database: Option<String>,
-    application: Option<String>,
-    peer: String,
-    worker_pid: Option<u32>,
-    activity: &'static str,
-    for_ms: u64,
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Client {
+    pub(crate) who: String,
+    pub(crate) connection: u32,
+    pub(crate) user: Option<String>,
+    pub(crate) database: Option<String>,
+    pub(crate) application: Option<String>,
+    pub(crate) peer: String,
+    pub(crate) worker_pid: Option<u32>,
+    pub(crate) activity: Cow<'static, str>,
+    pub(crate) for_ms: u64,
     /// The setting whose clock ends it; none while it waits for its worker.
-    clock: Option<&'static str>,
+    pub(crate) clock: Option<Cow<'static, str>>,
     /// In how long at the latest, unless the connection moves on before.
-    ends_in_ms: Option<u64>,
+    pub(crate) ends_in_ms: Option<u64>,
 }
 
 impl Status {
@@ -55,7 +56,7 @@ impl Status {
     pub(crate) fn new(lifecycle: &Lifecycle, registry: &Registry, now: Time, limit: usize) -> Status {
         let (connections, longest) = registry.longest(limit);
         Status {
-            phase: lifecycle.drain.phase(now).name(),
+            phase: lifecycle.drain.phase(now).name().into(),
             cause: lifecycle.cause.map(|cause| cause.to_string()),
             signalled: lifecycle.signal.is_some(),
             draining_for_ms: lifecycle.drain.signal().map_or(0, |since| millis(now, since)),
@@ -86,9 +87,9 @@ impl Client {
             application: names.map(|names| names.application.clone()),
             peer: who.peer.to_string(),
             worker_pid: entry.worker_pid(),
-            activity: activity.name(),
+            activity: activity.name().into(),
             for_ms: millis(now, *since),
-            clock: clock.map(|(_, clock)| clock),
+            clock: clock.map(|(_, clock)| clock.into()),
             ends_in_ms: clock.map(|(at, _)| millis(at, now)),
         }
     }
@@ -132,7 +133,7 @@ impl fmt::Display for Client {
             write!(f, " worker {pid}")?;
         }
         write!(f, ", {} for {}: ", self.activity, Rounded::from_millis(self.for_ms))?;
-        match self.clock.zip(self.ends_in_ms) {
+        match self.clock.as_ref().zip(self.ends_in_ms) {
             Some((clock, left)) => write!(f, "{clock} ends it in {} at the latest", Rounded::from_millis(left)),
             None if self.activity == Activity::Executing.name() => f.write_str("no clock, its worker has the turn"),
             None => f.write_str("no clock"),
