@@ -21,6 +21,7 @@ use crate::registry::Registry;
 use crate::session;
 use crate::supervisor::Supervisor;
 use crate::throttle::Throttle;
+use crate::tls::Tls;
 use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::alarm::Alarm;
 use lastcall_world::tasks::Tasks;
@@ -48,6 +49,8 @@ pub struct Service {
     pub worker: String,
     /// Address for the probes and `/drain` over HTTP; none for none.
     pub admin: Option<String>,
+    /// Encryption, towards clients and the worker.
+    pub tls: Arc<Tls>,
     /// The rules.
     pub settings: Settings,
 }
@@ -82,6 +85,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     let front = Arc::new(Shared {
         meter,
         worker: service.worker.into(),
+        tls: service.tls,
         lifecycle: Watched::new(Lifecycle::serving(registry.drain())),
         registry,
         world,

@@ -10,6 +10,8 @@ use crate::connection::Front;
 use crate::records::Meter;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::throttle::Kind;
+use crate::tls::Link;
+use crate::worker;
 use lastcall_core::Time;
 use lastcall_core::wire::CancelKey;
 use lastcall_world::World;
@@ -26,7 +28,7 @@ const WAITING: usize = 8;
 /// Passes the cancel request on, and closes `client` when the worker has taken it: as with PostgreSQL, that is all the answer
 /// there is. One whose key is no session's here goes to the worker all the same, because a service sends it to any replica.
 /// From outside both look the same, so that a guess learns nothing.
-pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::Stream, key: &CancelKey) {
+pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, mut client: Link<W>, key: &CancelKey) {
     let deadline = front.world.now() + PATIENCE;
     match front.registry.session_of(key) {
         Some(session) => {
@@ -37,7 +39,8 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, client: W::St
         }
         None => ask_around(front, key, deadline).await,
     }
-    drop(client);
+    // Whoever reads until the end is told that it is the end.
+    let _ = within(&front.world, deadline, front.unless_exiting(client.shutdown())).await;
 }
 
 /// Passes on a request of a session here when its turn has come, or lets the one that was passed on since do for it. Returns
@@ -175,7 +178,8 @@ pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: &Cance
 }
 
 async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) -> std::io::Result<()> {
-    let mut worker = front.world.connect(&front.worker).await?;
+    // For nobody whose login could be bound to anything.
+    let mut worker = worker::connect(front, &front.worker, false).await?;
     worker.write_all(&key.request()).await?;
     worker.flush().await?;
     // The worker closes when it has signalled the session: only then has the cancel overtaken nothing. How it closes says

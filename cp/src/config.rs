@@ -26,6 +26,7 @@ pub use plan::{Probes, Step, plan};
 pub use table::{Entry, entries, json, markdown};
 
 use crate::log::{self, LogFormat};
+use crate::tls::{SslMode, TlsFiles};
 use lastcall_core::settings::{SettingError, parse_duration, print_duration};
 use lastcall_core::{Drain, DrainPolicy, Settings, Time};
 use lastcall_world::Tcp;
@@ -39,6 +40,8 @@ pub struct Config {
     pub worker: String,
     /// Where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
+    /// Encryption: files, and what is required.
+    pub tls: TlsFiles,
     /// How dead connections are found.
     pub tcp: Tcp,
     /// Form of the log.
@@ -71,6 +74,7 @@ impl Config {
             listen: "127.0.0.1:6432".to_owned(),
             worker: worker.into(),
             admin: None,
+            tls: TlsFiles::default(),
             tcp: Tcp { keepalive: Duration::from_secs(60), user_timeout: Duration::ZERO },
             log_format: LogFormat::default(),
             log: "info".to_owned(),
@@ -114,10 +118,17 @@ impl Config {
 
     /// The value of the setting called `name`, as a file would have it; `None` if there is no such setting.
     pub fn value(&self, name: &str) -> Option<String> {
+        let path = |path: &Option<String>| Some(path.clone().unwrap_or_else(|| UNSET.to_owned()));
         match name {
             "listen" => Some(self.listen.clone()),
             "worker" => Some(self.worker.clone()),
             "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
+            "tls_cert" => path(&self.tls.cert),
+            "tls_key" => path(&self.tls.key),
+            "tls_client_ca" => path(&self.tls.client_ca),
+            "tls_required" => Some(self.tls.required.to_string()),
+            "worker_sslmode" => Some(self.tls.worker_sslmode.to_string()),
+            "worker_tls_ca" => path(&self.tls.worker_ca),
             "tcp_keepalive" => Some(print_duration(self.tcp.keepalive)),
             "tcp_user_timeout" => Some(print_duration(self.tcp.user_timeout)),
             "log_format" => Some(self.log_format.to_string()),
@@ -132,11 +143,18 @@ impl Config {
             value: address::without_credentials(value),
             valid: entry.valid.clone(),
         };
+        let file = |value: &str| (value != UNSET).then(|| value.to_owned());
         match entry.name {
             "listen" => self.listen = address::bindable(value).ok_or_else(invalid)?,
             "worker" => self.worker = address::reachable(value).ok_or_else(invalid)?,
             "admin" if value == UNSET => self.admin = None,
             "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
+            "tls_cert" => self.tls.cert = file(value),
+            "tls_key" => self.tls.key = file(value),
+            "tls_client_ca" => self.tls.client_ca = file(value),
+            "tls_required" => self.tls.required = value.parse().map_err(|_| invalid())?,
+            "worker_sslmode" => self.tls.worker_sslmode = SslMode::named(value).ok_or_else(invalid)?,
+            "worker_tls_ca" => self.tls.worker_ca = file(value),
             "tcp_keepalive" => self.tcp.keepalive = tcp_time(value).ok_or_else(invalid)?,
             "tcp_user_timeout" => self.tcp.user_timeout = tcp_time(value).ok_or_else(invalid)?,
             "log_format" => self.log_format = LogFormat::named(value).ok_or_else(invalid)?,

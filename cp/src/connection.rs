@@ -15,6 +15,7 @@ use crate::pending::Pending;
 use crate::records::{Change, Meter};
 use crate::registry::{Registry, Shown, Slot};
 use crate::throttle::Throttle;
+use crate::tls::{Link, Tls};
 use lastcall_core::connection::Next;
 use lastcall_core::{Drain, EndReason, Session, Settings, Time, Verdict};
 use lastcall_world::World;
@@ -33,6 +34,7 @@ pub(crate) struct Shared<W, M> {
     pub(crate) settings: Arc<Settings>,
     /// `host:port` of the worker.
     pub(crate) worker: Arc<str>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) registry: Registry,
     pub(crate) lifecycle: Watched<Lifecycle>,
     pub(crate) tasks: Tasks,
@@ -134,7 +136,7 @@ impl<W: World, M: Meter> Connection<W, M> {
     }
 
     /// Moves what can be moved between these two. Ready with what is to be done; wakes the task when that may have changed.
-    pub(crate) fn poll_next(&mut self, pair: &mut Pair<'_, '_, W::Stream>) -> Poll<Next> {
+    pub(crate) fn poll_next(&mut self, pair: &mut Pair<'_, '_, Link<W>>) -> Poll<Next> {
         loop {
             self.poll_lifecycle(pair.cx);
             if self.lifecycle.value().exiting {

@@ -5,6 +5,7 @@
 use std::task::Poll;
 
 use crate::connection::Front;
+use crate::tls::Link;
 use lastcall_core::Connection;
 use lastcall_core::connection::Next;
 use lastcall_world::World;
@@ -13,7 +14,7 @@ use lastcall_world::pair::Pair;
 use lastcall_world::peer::Peer;
 
 /// Says what the closed `connection` has still to say to its client, until that has arrived or the client's time is up.
-pub(crate) async fn say<W: World, M>(front: &Front<W, M>, connection: &mut Connection, mut client: Peer<W::Stream>) {
+pub(crate) async fn say<W: World, M>(front: &Front<W, M>, connection: &mut Connection, mut client: Peer<Link<W>>) {
     let mut lifecycle = front.lifecycle.subscribe();
     let mut alarm = Alarm::new(front.world.clone());
     std::future::poll_fn(|cx| {

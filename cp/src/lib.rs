@@ -27,5 +27,6 @@ mod status;
 mod supervisor;
 mod sync;
 mod throttle;
+pub mod tls;
 mod who;
 mod worker;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use cp::accept::{self, Service};
-use cp::config::{self, Config, ConfigErrors, Probes, Sources};
+use cp::config::{self, Config, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
 use cp::records::LogMeter;
+use cp::tls::Tls;
 use lastcall_core::settings::{parse_duration, print_duration};
 use lastcall_world::{Tcp, TokioWorld, World};
 use serde_json::json;
@@ -53,6 +55,11 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
+    let files = config.tls.clone();
+    let tls = match Tls::load(&files) {
+        Ok(tls) => Arc::new(tls),
+        Err(error) => return refuse(&error),
+    };
     let filter = log::filter(&config.log).expect("the configuration parsed it");
     let outlet = match log::start(config.log_format, filter) {
         Ok(outlet) => outlet,
@@ -73,7 +80,10 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let Config { listen, worker, admin, settings, .. } = config;
-        match accept::serve(world, Service { listen, worker, admin, settings }, LogMeter::new(outlet)).await {
+        if let Err(error) = tls.watch(files) {
+            return fail(&error);
+        }
+        match accept::serve(world, Service { listen, worker, admin, tls, settings }, LogMeter::new(outlet)).await {
             Ok(exit) => ExitCode::from(exit.code),
             Err(error) => fail(&error),
         }
@@ -87,7 +97,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
 fn config(matches: &ArgMatches) -> ExitCode {
     let config = match Config::load(&sources(matches), read) {
         Ok(config) => config,
-        Err(errors) if wants_json(matches) => return refuse_in_json(&errors, "settings"),
+        Err(errors) if wants_json(matches) => return refuse_in_json(&errors.told(), "settings"),
         Err(errors) => return refuse(&errors),
     };
     let effective = |entry: &config::Entry| {
@@ -110,9 +120,14 @@ fn config(matches: &ArgMatches) -> ExitCode {
 fn check(matches: &ArgMatches) -> ExitCode {
     let config = match Config::load(&sources(matches), read) {
         Ok(config) => config,
-        Err(errors) if wants_json(matches) => return refuse_in_json(&errors, "drain"),
+        Err(errors) if wants_json(matches) => return refuse_in_json(&errors.told(), "drain"),
         Err(errors) => return refuse(&errors),
     };
+    match Tls::load(&config.tls) {
+        Ok(_) => {}
+        Err(error) if wants_json(matches) => return refuse_in_json(&[error.to_string()], "drain"),
+        Err(error) => return refuse(&error),
+    }
     let period = matches.get_one::<Duration>("probe-period").copied().unwrap_or(PROBE_PERIOD);
     let failures = matches.get_one::<u32>("probe-failures").copied().unwrap_or(PROBE_FAILURES);
     let steps = config::plan(&config.settings, Probes { period, failures });
@@ -256,14 +271,13 @@ fn read(path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-fn refuse(errors: &ConfigErrors) -> ExitCode {
+fn refuse(errors: &dyn std::error::Error) -> ExitCode {
     say(&format!("lastcall: {errors}\n\n`lastcall serve --help` explains every setting."));
     ExitCode::from(EXIT_BAD_CONFIGURATION)
 }
 
 /// The same for programs: `nothing` is the name of what there would be.
-fn refuse_in_json(errors: &ConfigErrors, nothing: &str) -> ExitCode {
-    let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+fn refuse_in_json(errors: &[String], nothing: &str) -> ExitCode {
     let _ = print(&format!("{:#}\n", json!({ "errors": errors, "warnings": [], nothing: [] })));
     ExitCode::from(EXIT_BAD_CONFIGURATION)
 }

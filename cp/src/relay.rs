@@ -9,6 +9,7 @@ use std::task::{Poll, ready};
 
 use crate::connection::Connection;
 use crate::records::Meter;
+use crate::tls::Link;
 use lastcall_core::EndReason;
 use lastcall_core::connection::Next;
 use lastcall_world::World;
@@ -18,8 +19,8 @@ use lastcall_world::peer::Peer;
 /// Relays until the session is over, and says why it is.
 pub(crate) async fn run<W: World, M: Meter>(
     connection: &mut Connection<W, M>,
-    client: &mut Peer<W::Stream>,
-    worker: &mut Peer<W::Stream>,
+    client: &mut Peer<Link<W>>,
+    worker: &mut Peer<Link<W>>,
 ) -> EndReason {
     std::future::poll_fn(|cx| {
         loop {

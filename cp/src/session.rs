@@ -17,6 +17,7 @@ use crate::relay;
 use crate::startup::{self, NoOpening, Opening, Startup};
 use crate::supervisor::LATE_LAST;
 use crate::throttle::Kind;
+use crate::tls::{Link, Wire};
 use crate::who::Who;
 use crate::worker;
 use lastcall_core::fatal::Fatal;
@@ -41,10 +42,10 @@ pub(crate) fn serve<W: World, M: Meter>(
     slot: Slot,
     stand: Stand,
 ) -> impl Future<Output = ()> + Send {
-    let mut client = Peer::new(client);
+    let mut client = Peer::new(Wire::Clear(client));
     let mut connection = Connection::new(&front, slot);
     async move {
-        let opening = startup::read(&mut client, |cx| match stand.poll_gone(cx) {
+        let opening = startup::read(&mut client, &front.tls, |cx| match stand.poll_gone(cx) {
             Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
             Poll::Pending => connection.poll_end(cx),
         })
@@ -73,12 +74,12 @@ pub(crate) fn serve<W: World, M: Meter>(
 
 /// Serves a connection that came too late to be a session: it may cancel, and is refused otherwise. Nobody waits for it.
 pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, peer: SocketAddr, stand: Stand) {
-    let mut client = Peer::new(client);
+    let mut client = Peer::new(Wire::Clear(client));
     let accepted = front.world.now();
     let deadline = accepted + front.settings.close_linger;
     let mut alarm = Alarm::new(front.world.clone());
     let mut lifecycle = front.lifecycle.subscribe();
-    let opening = startup::read(&mut client, |cx| {
+    let opening = startup::read(&mut client, &front.tls, |cx| {
         let closing = lifecycle.poll_until(|lifecycle| lifecycle.closing, cx).is_ready();
         let deadline = if closing { deadline.min(accepted + LATE_LAST) } else { deadline };
         let exiting = lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready();
@@ -109,8 +110,8 @@ struct About<S> {
 async fn session<W: World, M: Meter>(
     front: &Front<W, M>,
     connection: &mut Connection<W, M>,
-    client: &mut Peer<W::Stream>,
-    about: &mut About<W::Stream>,
+    client: &mut Peer<Link<W>>,
+    about: &mut About<Link<W>>,
 ) -> EndReason {
     let packet = std::mem::take(&mut about.startup.packet);
     let (inner, drain, now) = connection.parts();
@@ -134,8 +135,8 @@ async fn session<W: World, M: Meter>(
 async fn end<W: World, M: Meter>(
     front: &Front<W, M>,
     mut connection: Connection<W, M>,
-    client: Peer<W::Stream>,
-    about: About<W::Stream>,
+    client: Peer<Link<W>>,
+    about: About<Link<W>>,
     reason: EndReason,
 ) {
     let runs = connection.session().worker_runs();
@@ -172,7 +173,7 @@ async fn end<W: World, M: Meter>(
 
 /// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, request after request, until it is
 /// gone, for `close_linger` at most.
-async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<W::Stream>, key: Option<CancelKey>) {
+async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<W>>, key: Option<CancelKey>) {
     let Some(key) = key else {
         worker.shut(&mut Context::from_waker(Waker::noop()));
         return;
@@ -238,13 +239,18 @@ fn record<W: World, M: Meter>(
 async fn turn_away<W: World, M: Meter>(
     front: &Front<W, M>,
     mut connection: Connection<W, M>,
-    client: Peer<W::Stream>,
+    client: Peer<Link<W>>,
     why: NoOpening,
 ) {
     say_why(front, &connection.slot.who(), &why);
     let (reason, fatal) = match why {
         NoOpening::Ended(reason) => (reason, None),
-        NoOpening::Gone | NoOpening::NoEncryption => (EndReason::ClientClosed, None),
+        NoOpening::Gone | NoOpening::NoEncryption | NoOpening::Handshake(_) => (EndReason::ClientClosed, None),
+        NoOpening::NotEncrypted => {
+            let message = "this server accepts encrypted connections only".to_owned();
+            let detail = Some("Connect with sslmode=require, or better verify-full.".to_owned());
+            (EndReason::LoginFailed, Some(Fatal { code: "28000", message, detail }))
+        }
         // Whoever sent this does not speak the protocol.
         NoOpening::Malformed(_) => (EndReason::Malformed, None),
         NoOpening::Version(major) => {
@@ -272,6 +278,14 @@ fn say_why<W: World, M: Meter>(front: &Front<W, M>, who: &Who, why: &NoOpening) 
                 Some("it asked for encryption, which is not offered here"),
             );
         }
+        NoOpening::Handshake(error) => {
+            say(Kind::Handshake, EndReason::ClientClosed, Some(&format!("the TLS handshake failed: {error}")));
+        }
+        NoOpening::NotEncrypted => say(
+            Kind::NoSession(EndReason::LoginFailed),
+            EndReason::LoginFailed,
+            Some("it is not encrypted, and tls_required is set"),
+        ),
         NoOpening::Ended(reason) => say(Kind::NoSession(*reason), *reason, None),
         NoOpening::Malformed(malformed) => {
             say(Kind::NoSession(EndReason::Malformed), EndReason::Malformed, Some(&malformed.to_string()));
@@ -284,7 +298,7 @@ fn say_why<W: World, M: Meter>(front: &Front<W, M>, who: &Who, why: &NoOpening) 
 }
 
 /// Tells a client that never was a session why.
-async fn refuse_with<W: World, M: Meter>(front: &Front<W, M>, client: Peer<W::Stream>, fatal: Option<Fatal>) {
+async fn refuse_with<W: World, M: Meter>(front: &Front<W, M>, client: Peer<Link<W>>, fatal: Option<Fatal>) {
     if let Some(fatal) = fatal {
         let drain = front.lifecycle.value().drain;
         let mut refusal = lastcall_core::Connection::refusal(&fatal, &drain, front.world.now());

@@ -2,13 +2,18 @@
 //!
 //! Which bytes are read, and what they mean, is [`lastcall_core::startup`]'s business.
 
+use std::future::Future;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
+use tokio_rustls::rustls::ServerConfig;
 
+use crate::tls::{ALPN, Tls, Wire};
 use crate::who::Names;
-use lastcall_core::startup::{self, NO_ENCRYPTION, Packet, StartupReader};
+use lastcall_core::startup::{self, Encryption, NO_ENCRYPTION, Packet, StartupReader};
 use lastcall_core::wire::CancelKey;
 use lastcall_core::{EndReason, Malformed};
 use lastcall_world::Stream;
@@ -34,8 +39,12 @@ pub(crate) enum NoOpening {
     Ended(EndReason),
     /// It closed or reset.
     Gone,
-    /// It did so when it was told that there is no encryption here.
+    /// It did so when it was told that there is no such encryption here.
     NoEncryption,
+    /// It wants a session in the clear, where that is not allowed.
+    NotEncrypted,
+    /// The TLS handshake failed, and why.
+    Handshake(String),
     /// What it sent is no startup packet.
     Malformed(Malformed),
     /// It wants a protocol that is not spoken here: this major version.
@@ -50,9 +59,11 @@ pub(crate) struct Startup {
     pub(crate) packet: Vec<u8>,
 }
 
-/// Reads up to and including the startup packet. Polls `end` first whenever the connection's task runs.
+/// Reads up to and including the startup packet, under TLS where the client wants it and `tls` has it. Polls `end` whenever the
+/// connection's task runs.
 pub(crate) async fn read<S: Stream>(
-    stream: &mut Peer<S>,
+    stream: &mut Peer<Wire<S>>,
+    tls: &Tls,
     mut end: impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
 ) -> Result<Opening, NoOpening> {
     let mut reader = StartupReader::default();
@@ -62,8 +73,25 @@ pub(crate) async fn read<S: Stream>(
         match packet
             .map_err(|why| if refused && matches!(why, NoOpening::Gone) { NoOpening::NoEncryption } else { why })?
         {
-            Packet::Encryption => write_all(stream, NO_ENCRYPTION, &mut end).await?,
+            Packet::Encryption(encryption) => match tls.server().filter(|_| encryption == Encryption::Tls) {
+                // Not a byte behind the request was read: what was sent in the clear there is no handshake.
+                Some(config) => {
+                    write_all(stream, startup::TLS, &mut end).await?;
+                    Box::pin(shake_hands(stream, config, Vec::new(), &mut end)).await?;
+                }
+                None => write_all(stream, NO_ENCRYPTION, &mut end).await?,
+            },
+            Packet::Handshake(begun) => {
+                let config = tls.server().ok_or(NoOpening::NoEncryption)?;
+                Box::pin(shake_hands(stream, config, begun, &mut end)).await?;
+                if stream.stream().alpn() != Some(ALPN) {
+                    return Err(NoOpening::Handshake("it did not ask for the protocol postgresql (ALPN)".to_owned()));
+                }
+            }
             Packet::Cancel(key) => return Ok(Opening::Cancel(key)),
+            Packet::Startup(_) if tls.is_required() && !stream.stream().is_encrypted() => {
+                return Err(NoOpening::NotEncrypted);
+            }
             Packet::Startup(packet) => {
                 return Startup::read(packet).map(Opening::Session).map_err(NoOpening::Malformed);
             }
@@ -148,6 +176,25 @@ async fn read_packet<S: Stream>(
     .await
 }
 
+/// Becomes TLS, of which `begun` was read already, unless the connection ends first.
+async fn shake_hands<S: Stream>(
+    stream: &mut Peer<Wire<S>>,
+    config: Arc<ServerConfig>,
+    begun: Vec<u8>,
+    end: &mut impl FnMut(&mut Context<'_>) -> Poll<EndReason>,
+) -> Result<(), NoOpening> {
+    let mut shaking = pin!(stream.stream_mut().accept(config, begun));
+    std::future::poll_fn(|cx| match shaking.as_mut().poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            Poll::Ready(Err(NoOpening::Handshake(error.to_string())))
+        }
+        Poll::Ready(Err(_)) => Poll::Ready(Err(NoOpening::Gone)),
+        Poll::Pending => end(cx).map(|reason| Err(NoOpening::Ended(reason))),
+    })
+    .await
+}
+
 /// Writes `bytes`, unless the connection ends first.
 async fn write_all<S: Stream>(
     stream: &mut Peer<S>,
@@ -169,7 +216,6 @@ async fn write_all<S: Stream>(
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::task::Waker;
 
     use lastcall_core::wire::CANCEL_REQUEST;
@@ -223,9 +269,8 @@ mod tests {
             let packet = [&length.to_be_bytes()[..], &CANCEL_REQUEST.to_be_bytes(), &key].concat();
             let (stream, client) = in_memory::pair();
             client.say(&packet);
-            let mut stream = Peer::new(stream);
-            let read =
-                std::pin::pin!(read(&mut stream, |_| Poll::Pending)).poll(&mut Context::from_waker(Waker::noop()));
+            let (mut stream, tls) = (Peer::new(Wire::Clear(stream)), Tls::default());
+            let read = pin!(read(&mut stream, &tls, |_| Poll::Pending)).poll(&mut Context::from_waker(Waker::noop()));
             match read {
                 Poll::Ready(Ok(Opening::Cancel(told))) => {
                     assert_eq!((Some(told), valid), (CancelKey::read(&key), true))

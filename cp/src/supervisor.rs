@@ -69,8 +69,15 @@ impl<W: World, M: Meter> Supervisor<W, M> {
         loop {
             match std::future::poll_fn(|cx| self.poll(signals.as_mut(), cx)).await {
                 Happened::Signal(Signal::Quit) => return self.quit().await,
-                Happened::Signal(signal @ (Signal::Hup | Signal::Other(_))) => {
-                    ignore(signal);
+                Happened::Signal(signal @ Signal::Hup) => {
+                    // For whoever rotates logs or changes the configuration and expects an effect, too.
+                    let is_asked = self.front.tls.ask_for_reload();
+                    let reloaded = if is_asked { "certificates" } else { "nothing" };
+                    tracing::info!(%signal, reloaded, "signal taken: certificates are reloaded, the configuration is read at start only");
+                    signals = Box::pin(world.next_signal());
+                }
+                Happened::Signal(signal @ Signal::Other(_)) => {
+                    tracing::info!(%signal, "signal ignored");
                     signals = Box::pin(world.next_signal());
                 }
                 Happened::Signal(signal) => {
@@ -280,15 +287,6 @@ impl<W: World, M: Meter> Supervisor<W, M> {
             lost: self.front.meter.lost(),
             last: tally.last,
         })
-    }
-}
-
-/// Says that a signal came, and does no more.
-fn ignore(signal: Signal) {
-    match signal {
-        // For whoever rotates logs or renews certificates and expects an effect.
-        Signal::Hup => tracing::info!(%signal, "nothing to reload: the configuration is read at start only"),
-        _ => tracing::info!(%signal, "signal ignored"),
     }
 }
 

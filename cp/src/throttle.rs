@@ -26,6 +26,10 @@ pub(crate) enum Kind {
     NoSession(EndReason),
     /// A connection that wanted encryption or nothing.
     NoEncryption,
+    /// A TLS handshake that failed.
+    Handshake,
+    /// A worker that could not be reached as it must be: its TLS, not its network.
+    WorkerTls,
 }
 
 #[derive(Debug)]

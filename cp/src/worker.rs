@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::accept::KEPT_BACK;
 use crate::connection::{Connection, Front};
 use crate::records::Meter;
+use crate::throttle::Kind;
+use crate::tls::{Link, Wire};
 use lastcall_core::EndReason;
 use lastcall_core::connection::Next;
 use lastcall_world::World;
@@ -30,16 +32,22 @@ const ATTEMPT: Duration = Duration::from_secs(15);
 pub(crate) async fn acquire<W: World, M: Meter>(
     front: &Front<W, M>,
     connection: &mut Connection<W, M>,
-    client: &mut Peer<W::Stream>,
-) -> Result<W::Stream, EndReason> {
+    client: &mut Peer<Link<W>>,
+) -> Result<Link<W>, EndReason> {
     let mut pause = FIRST_PAUSE;
     loop {
         if front.world.spare_descriptors() <= KEPT_BACK {
             return Err(EndReason::TooManyConnections);
         }
-        let attempt = within(&front.world, front.world.now() + ATTEMPT, front.world.connect(&front.worker));
+        let is_encrypted = client.stream().is_encrypted();
+        let attempt = within(&front.world, front.world.now() + ATTEMPT, connect(front, &front.worker, is_encrypted));
         match until_end(connection, client, attempt).await?.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(worker) => return Ok(worker),
+            Err(error) if is_tls(&error) => {
+                if let Some(left_out) = front.throttle.pass(Kind::WorkerTls, front.world.now()) {
+                    tracing::error!(worker = %front.worker, %error, left_out, "worker not reached: its TLS is not as it must be");
+                }
+            }
             Err(error) => tracing::debug!(
                 session = connection.slot.number(),
                 worker = %front.worker,
@@ -54,10 +62,26 @@ pub(crate) async fn acquire<W: World, M: Meter>(
     }
 }
 
+/// Opens a connection to the worker at `address`, encrypted as it must be.
+pub(crate) async fn connect<W: World, M>(
+    front: &Front<W, M>,
+    address: &str,
+    client_is_encrypted: bool,
+) -> io::Result<Link<W>> {
+    let mut worker = Wire::Clear(front.world.connect(address).await?);
+    front.tls.secure_worker(&mut worker, address, client_is_encrypted).await?;
+    Ok(worker)
+}
+
+/// Whether it will not be better the next time by itself.
+fn is_tls(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Unsupported)
+}
+
 /// Runs `work` to its end, or to the connection's.
 async fn until_end<W: World, M: Meter, T>(
     connection: &mut Connection<W, M>,
-    client: &mut Peer<W::Stream>,
+    client: &mut Peer<Link<W>>,
     work: impl Future<Output = T> + Send,
 ) -> Result<T, EndReason> {
     let mut work = Box::pin(work);

@@ -18,12 +18,14 @@
 //! | [`browser`] | who looks at a page of `sim report`: Chromium |
 //! | [`simulator`] | the program `sim` |
 //! | [`machine`] | the client's machine, which can vanish |
+//! | [`certificates`] | an authority of the tests' own, and what it signs |
 //! | [`watchdog`] | nothing started here outlives the test process |
 //!
 //! Whatever is missing or takes too long fails the test, with the process's log; nothing is skipped.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests run on the real machine")]
 
 pub mod browser;
+pub mod certificates;
 pub mod client;
 pub mod control_plane;
 pub mod example;

@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::certificates::{Authority, Pair};
 use crate::client::Client;
 use crate::watchdog::Watchdog;
 
@@ -45,9 +46,13 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Another process may take the port between its choice and its use: then another is tried.
 const ATTEMPTS: usize = 3;
 
-/// A running server.
+/// A running server. It offers TLS, and takes those who want none.
 #[derive(Debug)]
 pub struct PostgreSql {
+    /// Who has signed its certificate, which is for localhost.
+    pub authority: Authority,
+    /// That certificate.
+    pub pair: Pair,
     /// Its port on 127.0.0.1.
     pub port: u16,
     programs: PathBuf,
@@ -145,6 +150,13 @@ impl PostgreSql {
         if !made.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
         }
+        let authority = Authority::new();
+        let pair = authority.signs("server", &["localhost"]);
+        for (from, to) in [(&pair.cert, "server.crt"), (&pair.key, "server.key")] {
+            let to = data.join(to);
+            let copied = fs::copy(from, &to).and_then(|_| account.owns(&to));
+            copied.map_err(|error| format!("{}: {error}", to.display()))?;
+        }
         fs::write(data.join("pg_hba.conf"), HBA).map_err(|error| format!("pg_hba.conf: {error}"))?;
 
         let mut why = String::new();
@@ -153,7 +165,7 @@ impl PostgreSql {
                 Ok((server, watchdog, port)) => {
                     // The watchdog removes it, when the server is gone.
                     let _ = home.keep();
-                    let server = PostgreSql { port, programs, _server: server, _watchdog: watchdog };
+                    let server = PostgreSql { authority, pair, port, programs, _server: server, _watchdog: watchdog };
                     server.make_users()?;
                     return Ok(server);
                 }
@@ -195,6 +207,7 @@ fn start_server(account: &Account, programs: &Path, home: &Path) -> Result<(Chil
         "synchronous_commit=off",
         "autovacuum=off",
         "logging_collector=off",
+        "ssl=on",
     ] {
         command.args(["-c", setting]);
     }
@@ -288,8 +301,12 @@ impl Account {
     /// Makes this directory, and nothing else, the account's own.
     fn take_over(&self, directory: &Path) -> io::Result<()> {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        self.owns(directory)
+    }
+
+    fn owns(&self, path: &Path) -> io::Result<()> {
         match self.0 {
-            Some((user, group)) => chown(directory, Some(user), Some(group)),
+            Some((user, group)) => chown(path, Some(user), Some(group)),
             None => Ok(()),
         }
     }

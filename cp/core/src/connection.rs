@@ -343,7 +343,7 @@ impl Connection {
         }
         match from {
             Side::Frontend if self.session.is_opening() => match self.opening.handle_bytes(bytes) {
-                Ok(Some(Packet::Encryption)) => self.down.append(NO_ENCRYPTION),
+                Ok(Some(Packet::Encryption(_))) => self.down.append(NO_ENCRYPTION),
                 Ok(opened) => self.opened = opened,
                 Err(malformed) => self.session.handle_malformed(malformed),
             },

@@ -14,17 +14,24 @@ const MAX_PACKET: usize = 10_000;
 const MAX_REQUESTS: usize = 2;
 
 const SSL_REQUEST: u32 = 80_877_103;
+/// An SSLRequest, for a worker.
+pub const SSL_REQUEST_PACKET: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// What a TLS handshake begins with: no startup packet is long enough for it.
+const HANDSHAKE: u8 = 0x16;
 const GSSENC_REQUEST: u32 = 80_877_104;
 /// The major version that is spoken here.
 const MAJOR: u32 = 3;
 
-/// The answer to an encryption request where there is none.
+/// The answer to an encryption request where there is none of its kind.
 pub const NO_ENCRYPTION: &[u8] = b"N";
+/// The answer to one for TLS, in front of the handshake.
+pub const TLS: &[u8] = b"S";
 
 /// Reads how a connection opens, packet by packet.
 ///
 /// Read [`StartupReader::wants`] bytes, no more, and pass them to [`StartupReader::handle_bytes`]; again and again, until it has a packet.
-/// Behind an [`Packet::Encryption`] (to be answered with [`NO_ENCRYPTION`], or by a TLS handshake) another packet follows.
+/// Behind a [`Packet::Encryption`] (to be answered with [`NO_ENCRYPTION`], or with [`TLS`] and a handshake) another packet follows,
+/// and so it does behind the handshake of a [`Packet::Handshake`].
 #[derive(Debug, Default)]
 pub struct StartupReader {
     packet: Vec<u8>,
@@ -40,10 +47,22 @@ pub enum Packet {
     Startup(Vec<u8>),
     /// It brings a cancel request.
     Cancel(CancelKey),
-    /// It asks for encryption, by TLS or GSSAPI.
-    Encryption,
+    /// It asks for encryption.
+    Encryption(Encryption),
+    /// It is in the middle of a TLS handshake that it has begun without asking (`sslnegotiation=direct`): what was read of
+    /// it. It must name the protocol `postgresql` (ALPN).
+    Handshake(Vec<u8>),
     /// It wants a protocol that is not spoken here: this major version.
     Version(u16),
+}
+
+/// How a connection is to be encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// By TLS.
+    Tls,
+    /// By GSSAPI.
+    Gssapi,
 }
 
 impl StartupReader {
@@ -65,6 +84,10 @@ impl StartupReader {
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Option<Packet>, Malformed> {
         debug_assert!(bytes.len() <= self.wants(), "nothing is read beyond the packet under way");
         self.packet.extend_from_slice(bytes);
+        if self.requests == 0 && self.packet.first() == Some(&HANDSHAKE) {
+            self.requests += 1;
+            return Ok(Some(Packet::Handshake(std::mem::take(&mut self.packet))));
+        }
         if self.length().is_some_and(|length| !(8..=MAX_PACKET).contains(&length)) {
             return Err(Malformed::Startup("its length is not between 8 and 10000"));
         }
@@ -77,9 +100,10 @@ impl StartupReader {
             SSL_REQUEST | GSSENC_REQUEST if self.requests == MAX_REQUESTS => {
                 Err(Malformed::Startup("encryption was asked for again and again"))
             }
-            SSL_REQUEST | GSSENC_REQUEST => {
+            kind @ (SSL_REQUEST | GSSENC_REQUEST) => {
                 self.requests += 1;
-                Ok(Some(Packet::Encryption))
+                let encryption = if kind == SSL_REQUEST { Encryption::Tls } else { Encryption::Gssapi };
+                Ok(Some(Packet::Encryption(encryption)))
             }
             CANCEL_REQUEST => {
                 let malformed = Malformed::Startup("a cancel request's key is too short or too long");

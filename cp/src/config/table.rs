@@ -56,7 +56,7 @@ pub(super) const FILTER: &str = "a level (error, warn, info, debug, trace, off),
                                  info,cp::relay=debug";
 
 /// Where the process is and what it writes: what is not a setting of the drain.
-fn places() -> [Entry; 7] {
+fn places() -> [Entry; 13] {
     let entry = |name, value_name, default, help, valid: &str| Entry {
         name,
         value_name,
@@ -65,6 +65,9 @@ fn places() -> [Entry; 7] {
         valid: valid.to_owned(),
     };
     let address = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
+    let pem = |name, help| entry(name, "FILE", "unset", help, "a file, or unset");
+    let sslmode = "encryption towards the worker, as libpq's `sslmode`: `disable`, `prefer`, `require`, `verify-ca` or \
+                   `verify-full`; `prefer` takes a worker that has none";
     let keepalive = "a peer that has been silent for so long is probed, every 10s from then on, and gone after 3 lost \
                      probes; so is a worker that acknowledges nothing for as long; 0 = the kernel's default";
     let user_timeout = "a client that has taken none of what was sent to it for so long is gone; never short: it ends a \
@@ -79,6 +82,21 @@ fn places() -> [Entry; 7] {
             "where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`",
             &format!("{ADDRESS}, or unset"),
         ),
+        pem(
+            "tls_cert",
+            "certificate chain for clients, PEM; without it they are offered no TLS. Read again on SIGHUP and when it changes",
+        ),
+        pem("tls_key", "its private key, PEM"),
+        pem("tls_client_ca", "who may sign for clients, PEM; if set, a client must show a certificate"),
+        entry(
+            "tls_required",
+            "BOOL",
+            "false",
+            "refuse sessions in the clear; cancel requests come as they come",
+            "true or false",
+        ),
+        entry("worker_sslmode", "MODE", "disable", sslmode, "one of disable, prefer, require, verify-ca, verify-full"),
+        pem("worker_tls_ca", "who may sign for workers, PEM"),
         entry("tcp_keepalive", "DURATION", "60s", keepalive, TCP_TIME),
         // Why it is not set: on Linux it takes the place of the three lost probes of `tcp_keepalive`, so a client that has
         // vanished while it was idle would stay for as long as this, and not for 90 seconds; it also ends a client that is

@@ -53,6 +53,7 @@ impl Table {
             world: world.clone(),
             meter: Records::default(),
             worker: "worker:5432".into(),
+            tls: Arc::default(),
             registry: Registry::new(settings.clone(), 0),
             lifecycle: Watched::new(Lifecycle::serving(Drain::new(settings.clone()))),
             settings,

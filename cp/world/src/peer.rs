@@ -36,6 +36,16 @@ impl<S: Stream> Peer<S> {
         Peer { stream, state: PeerState::Open, ended: false, deaf: false, shut: false }
     }
 
+    /// The bare stream.
+    pub const fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The bare stream, to be turned into another before anything was learned through this.
+    pub const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// The bare stream, for whoever wants nothing of this.
     pub fn into_stream(self) -> S {
         self.stream

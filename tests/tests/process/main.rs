@@ -34,6 +34,7 @@ mod stall;
 mod steady;
 mod stopped;
 mod stream;
+mod tls;
 mod torn;
 mod transaction;
 mod vanish;

@@ -36,7 +36,7 @@ impl Link {
             let mut bytes = vec![0; opening.wants()];
             let read = self.stream.read(&mut bytes).await?;
             match opening.handle_bytes(&bytes[..read]).map_err(io::Error::other)? {
-                Some(Packet::Encryption) => self.stream.write_all(NO_ENCRYPTION).await?,
+                Some(Packet::Encryption(_)) => self.stream.write_all(NO_ENCRYPTION).await?,
                 Some(packet) => return Ok(packet),
                 None if read == 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 None => {}

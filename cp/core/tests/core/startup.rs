@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lastcall_core::Malformed;
-use lastcall_core::startup::{Packet, StartupReader, parameters};
+use lastcall_core::startup::{Encryption, Packet, StartupReader, parameters};
 use lastcall_core::wire::CancelKey;
 
 /// A packet with this code in the place of a version.
@@ -62,8 +62,8 @@ fn a_packet_is_read_to_its_end_and_no_further_in_whatever_pieces_it_comes() {
 fn encryption_may_be_asked_for_twice() {
     let mut reader = StartupReader::default();
     assert!(!reader.asked_for_encryption());
-    for request in [GSSENC, SSL] {
-        assert_eq!(read(&mut reader, &packet(request, b"")), Ok(Some(Packet::Encryption)));
+    for (request, encryption) in [(GSSENC, Encryption::Gssapi), (SSL, Encryption::Tls)] {
+        assert_eq!(read(&mut reader, &packet(request, b"")), Ok(Some(Packet::Encryption(encryption))));
         assert!(reader.asked_for_encryption());
     }
     let startup = packet([3, 0], b"user\0me\0\0");
@@ -72,6 +72,16 @@ fn encryption_may_be_asked_for_twice() {
         let mut reader = StartupReader::default();
         assert!(read(&mut reader, &ssl_request()).is_ok() && read(&mut reader, &ssl_request()).is_ok());
         assert!(read(&mut reader, &packet(request, b"")).is_err());
+    }
+}
+
+#[test]
+fn a_tls_handshake_that_nobody_asked_for_is_known_by_its_first_byte_and_handed_over_as_far_as_it_was_read() {
+    for begun in [&b"\x16"[..], b"\x16\x03\x01\x02"] {
+        let mut reader = StartupReader::default();
+        assert_eq!(reader.handle_bytes(begun), Ok(Some(Packet::Handshake(begun.to_vec()))));
+        // Under it a startup packet follows, and no second handshake.
+        assert!(reader.handle_bytes(b"\x16\x03\x01\x02").is_err());
     }
 }
 
