@@ -22,6 +22,7 @@ use crate::session;
 use crate::supervisor::Supervisor;
 use crate::throttle::Throttle;
 use crate::tls::Tls;
+use crate::workers::Workers;
 use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::alarm::Alarm;
 use lastcall_world::tasks::Tasks;
@@ -45,8 +46,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Service {
     /// Address for clients, `host:port`.
     pub listen: String,
-    /// Address of the worker, `host:port`: any server that speaks the PostgreSQL protocol.
-    pub worker: String,
+    /// Addresses of the workers, `host:port`: any servers that speak the PostgreSQL protocol. One is enough.
+    pub workers: Vec<String>,
     /// Address for the probes and `/drain` over HTTP; none for none.
     pub admin: Option<String>,
     /// Encryption, towards clients and the worker.
@@ -84,7 +85,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     let registry = Registry::new(settings.clone(), world.random("pace") as u32);
     let front = Arc::new(Shared {
         meter,
-        worker: service.worker.into(),
+        workers: Arc::new(Workers::new(service.workers)),
         tls: service.tls,
         lifecycle: Watched::new(Lifecycle::serving(registry.drain())),
         registry,
@@ -99,7 +100,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     warn_of_few_descriptors(&front);
     tracing::info!(
         listen = listener.local_addr().map(tracing::field::display).ok(),
-        worker = %front.worker,
+        worker = front.workers.names(),
         policy = %front.settings.drain_policy,
         "serving"
     );

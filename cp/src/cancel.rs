@@ -1,12 +1,15 @@
 //! Cancel requests: served in every phase, until the process exits. Whoever holds the process up must be able to let go.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
 use crate::connection::Front;
+use crate::line::{Line, Place};
 use crate::records::Meter;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::throttle::Kind;
@@ -31,8 +34,8 @@ const WAITING: usize = 8;
 pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, mut client: Link<W>, key: &CancelKey) {
     let deadline = front.world.now() + PATIENCE;
     match front.registry.session_of(key) {
-        Some(session) => {
-            let turn = front.unless_exiting(take_turn(front, session, key, deadline));
+        Some((session, line)) => {
+            let turn = front.unless_exiting(take_turn(front, session, &line, deadline));
             if within(&front.world, deadline, turn).await.flatten() == Some(true) {
                 front.registry.count_cancel();
             }
@@ -45,16 +48,16 @@ pub(crate) async fn serve<W: World, M: Meter>(front: &Front<W, M>, mut client: L
 
 /// Passes on a request of a session here when its turn has come, or lets the one that was passed on since do for it. Returns
 /// whether the worker has taken it.
-async fn take_turn<W: World, M: Meter>(front: &Front<W, M>, session: u32, key: &CancelKey, deadline: Time) -> bool {
+async fn take_turn<W: World, M: Meter>(front: &Front<W, M>, session: u32, line: &Line, deadline: Time) -> bool {
     let Some(waiting) = front.cancels.queue_up(session) else { return false };
-    let _under_way = waiting.line.lock().await;
+    let _under_way = waiting.turns.lock().await;
     // Whatever was running when this request came, one that set out later has hit as well.
     if let Some(delivered) = waiting.was_served() {
         return delivered;
     }
     let _permit = front.cancels.known.acquire().await;
     waiting.set_out();
-    let delivered = pass_on(front, key, deadline).await;
+    let delivered = pass_on(front, line, deadline).await;
     waiting.handle_delivered(delivered);
     delivered
 }
@@ -69,10 +72,25 @@ async fn ask_around<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey, de
         return;
     };
     if let Some(left_out) = front.throttle.pass(Kind::WrongCancel, now) {
-        tracing::info!(?key, left_out, "cancel request for no session here: the worker is asked");
+        tracing::info!(?key, left_out, "cancel request for no session here: the workers are asked");
     }
     // Whether it gets there is for no line of its own: anybody can send thousands.
-    let _ = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await;
+    let _ = within(&front.world, deadline, front.unless_exiting(deliver_to_all(front, key))).await;
+}
+
+/// Each worker is asked once, all at the same time: one that does not answer keeps it from no other.
+async fn deliver_to_all<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) {
+    let places = front.workers.places(&front.world).await.unwrap_or_default();
+    let deliver = |worker: Place| {
+        let line = Line { worker: Arc::new(worker), key: key.clone() };
+        Box::pin(async move { deliver(front, &line).await })
+    };
+    let mut under_way: Vec<_> = places.into_iter().map(deliver).collect();
+    std::future::poll_fn(|cx| {
+        under_way.retain_mut(|one| one.as_mut().poll(cx).is_pending());
+        if under_way.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Bounds what cancel requests cost the worker.
@@ -94,7 +112,7 @@ impl Default for Cancels {
 /// The requests of one session: one of them is under way at a time.
 #[derive(Debug, Default)]
 struct Queue {
-    line: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<tokio::sync::Mutex<()>>,
     /// Requests in it, those under way included.
     here: usize,
     /// Requests that have set out.
@@ -115,7 +133,7 @@ impl Cancels {
         }
         queue.came += 1;
         queue.here += 1;
-        Some(Waiting { cancels: self, session, line: queue.line.clone(), after: queue.set_out })
+        Some(Waiting { cancels: self, session, turns: queue.turns.clone(), after: queue.set_out })
     }
 
     fn queues(&self) -> MutexGuard<'_, BTreeMap<u32, Queue>> {
@@ -127,7 +145,7 @@ impl Cancels {
 struct Waiting<'a> {
     cancels: &'a Cancels,
     session: u32,
-    line: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<tokio::sync::Mutex<()>>,
     /// How many had set out when it came.
     after: u64,
 }
@@ -165,22 +183,23 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Cancels at the worker the statement of the session that has `key` there, until `deadline` or the process's exit. Returns
+/// Cancels at its worker the statement of the session at the end of this line, until `deadline` or the process's exit. Returns
 /// whether the worker has taken the request.
-pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey, deadline: Time) -> bool {
-    let delivered = within(&front.world, deadline, front.unless_exiting(deliver(front, key))).await.flatten();
+pub(crate) async fn pass_on<W: World, M: Meter>(front: &Front<W, M>, line: &Line, deadline: Time) -> bool {
+    let delivered = within(&front.world, deadline, front.unless_exiting(deliver(front, line))).await.flatten();
+    let Line { worker, key } = line;
     match &delivered {
         Some(Ok(())) => tracing::info!(?key, "cancel request passed on"),
-        Some(Err(error)) => tracing::warn!(?key, worker = %front.worker, %error, "cancel request not passed on"),
-        None => tracing::warn!(?key, worker = %front.worker, "cancel request not passed on in time"),
+        Some(Err(error)) => tracing::warn!(?key, %worker, %error, "cancel request not passed on"),
+        None => tracing::warn!(?key, %worker, "cancel request not passed on in time"),
     }
     matches!(delivered, Some(Ok(())))
 }
 
-async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) -> std::io::Result<()> {
+async fn deliver<W: World, M: Meter>(front: &Front<W, M>, line: &Line) -> std::io::Result<()> {
     // For nobody whose login could be bound to anything.
-    let mut worker = worker::connect(front, &front.worker, false).await?;
-    worker.write_all(&key.request()).await?;
+    let mut worker = worker::connect(front, &line.worker, false).await?;
+    worker.write_all(&line.key.request()).await?;
     worker.flush().await?;
     // The worker closes when it has signalled the session: only then has the cancel overtaken nothing. How it closes says
     // nothing.
@@ -190,6 +209,7 @@ async fn deliver<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) -> st
 
 #[cfg(test)]
 mod tests {
+    use crate::line::Line;
     use crate::registry::{Registry, Shown};
     use lastcall_core::wire::CancelKey;
     use lastcall_core::{Activity, Time};
@@ -203,20 +223,21 @@ mod tests {
     #[test]
     fn a_session_is_known_by_its_workers_key_and_two_workers_may_choose_the_same_process_id() {
         let registry = Registry::default();
+        let session_of = |key: &CancelKey| registry.session_of(key).map(|(number, _)| number);
         let enter = |key| {
             let slot = registry.enter(std::net::SocketAddr::from(([127, 0, 0, 1], 1)), Time::EPOCH).unwrap();
-            slot.update(SHOWN, None);
-            assert_eq!(registry.session_of(key), None);
-            slot.update(SHOWN, Some(key));
+            slot.update(SHOWN, || None);
+            assert_eq!(session_of(key), None);
+            slot.update(SHOWN, || Some(Line::to("pg:5432", key)));
             slot
         };
         let (one, other) = (key(7, b"long secret"), key(7, b"four"));
         let (slot, _other_slot) = (enter(&one), enter(&other));
         for wrong in [key(7, b"five"), key(8, b"four"), key(7, b"long"), key(7, b"four and more")] {
-            assert_eq!(registry.session_of(&wrong), None, "{wrong:?}");
+            assert_eq!(session_of(&wrong), None, "{wrong:?}");
         }
-        assert_eq!((registry.session_of(&one), registry.session_of(&other)), (Some(1), Some(2)));
+        assert_eq!((session_of(&one), session_of(&other)), (Some(1), Some(2)));
         drop(slot);
-        assert_eq!((registry.session_of(&one), registry.session_of(&other)), (None, Some(2)));
+        assert_eq!((session_of(&one), session_of(&other)), (None, Some(2)));
     }
 }

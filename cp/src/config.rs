@@ -36,8 +36,8 @@ use lastcall_world::Tcp;
 pub struct Config {
     /// Where clients connect, as `host:port`.
     pub listen: String,
-    /// Where the worker is, as `host:port`.
-    pub worker: String,
+    /// Where the workers are, each as `host:port`.
+    pub workers: Vec<String>,
     /// Where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
     /// Encryption: files, and what is required.
@@ -72,7 +72,7 @@ impl Config {
     pub fn new(worker: impl Into<String>) -> Self {
         Config {
             listen: "127.0.0.1:6432".to_owned(),
-            worker: worker.into(),
+            workers: vec![worker.into()],
             admin: None,
             tls: TlsFiles::default(),
             tcp: Tcp { keepalive: Duration::from_secs(60), user_timeout: Duration::ZERO },
@@ -121,7 +121,7 @@ impl Config {
         let path = |path: &Option<String>| Some(path.clone().unwrap_or_else(|| UNSET.to_owned()));
         match name {
             "listen" => Some(self.listen.clone()),
-            "worker" => Some(self.worker.clone()),
+            "worker" => Some(self.workers.join(",")),
             "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
             "tls_cert" => path(&self.tls.cert),
             "tls_key" => path(&self.tls.key),
@@ -146,7 +146,7 @@ impl Config {
         let file = |value: &str| (value != UNSET).then(|| value.to_owned());
         match entry.name {
             "listen" => self.listen = address::bindable(value).ok_or_else(invalid)?,
-            "worker" => self.worker = address::reachable(value).ok_or_else(invalid)?,
+            "worker" => self.workers = workers(value).ok_or_else(invalid)?,
             "admin" if value == UNSET => self.admin = None,
             "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
             "tls_cert" => self.tls.cert = file(value),
@@ -170,6 +170,16 @@ impl Config {
 
 /// The longest time that is asked of the kernel; it takes no more than nine hours before the first probe.
 const LONGEST_TCP_TIME: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// Names of workers that may be given.
+const MAX_WORKERS: usize = 16;
+
+/// One, or several with commas between them.
+fn workers(text: &str) -> Option<Vec<String>> {
+    let workers: Vec<String> =
+        text.split(',').map(|worker| address::reachable(worker.trim())).collect::<Option<_>>()?;
+    (workers.len() <= MAX_WORKERS).then_some(workers)
+}
 
 /// Zero, or what the kernel takes: it counts in whole seconds.
 fn tcp_time(text: &str) -> Option<Duration> {
@@ -233,7 +243,7 @@ fn itself(config: &Config) -> Option<String> {
     if config.admin.as_ref() == Some(listen) {
         return Some(format!("admin and listen are the same address, {listen}: only one of them can be served there"));
     }
-    (config.worker == *listen)
+    (config.workers.contains(listen))
         .then(|| format!("worker and listen are the same address, {listen}: it would be its own worker"))
 }
 

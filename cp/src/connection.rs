@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use crate::cancel::{self, Cancels};
 use crate::lifecycle::Lifecycle;
+use crate::line::Line;
 use crate::pending::Pending;
 use crate::records::{Change, Meter};
 use crate::registry::{Registry, Shown, Slot};
 use crate::throttle::Throttle;
 use crate::tls::{Link, Tls};
+use crate::workers::{Seat, Workers};
 use lastcall_core::connection::Next;
 use lastcall_core::{Drain, EndReason, Session, Settings, Time, Verdict};
 use lastcall_world::World;
@@ -32,8 +34,7 @@ pub(crate) struct Shared<W, M> {
     pub(crate) world: W,
     pub(crate) meter: M,
     pub(crate) settings: Arc<Settings>,
-    /// `host:port` of the worker.
-    pub(crate) worker: Arc<str>,
+    pub(crate) workers: Arc<Workers>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) registry: Registry,
     pub(crate) lifecycle: Watched<Lifecycle>,
@@ -66,6 +67,8 @@ pub(crate) struct Connection<W, M> {
     /// What is decided about it, and the bytes under way.
     pub(crate) inner: lastcall_core::Connection,
     pub(crate) slot: Slot,
+    /// At its worker, once it has one.
+    seat: Option<Seat>,
     front: Front<W, M>,
     lifecycle: Watcher<Lifecycle>,
     alarm: Alarm<W>,
@@ -81,6 +84,7 @@ impl<W: World, M: Meter> Connection<W, M> {
             shown: Shown { activity: inner.session().activity(), since: inner.session().since(), clock: None },
             inner,
             slot,
+            seat: None,
             front: front.clone(),
             lifecycle,
             alarm: Alarm::new(front.world.clone()),
@@ -169,18 +173,31 @@ impl<W: World, M: Meter> Connection<W, M> {
         if self.session().was_cut() {
             self.slot.count_cut();
         }
-        if let Some(key) = self.session().worker_key().cloned() {
+        if let Some(line) = self.line() {
             let front = self.front.clone();
             self.front.tasks.spawn(&self.front.world, "wall", async move {
-                cancel::pass_on(&front, &key, front.world.now() + cancel::PATIENCE).await;
+                cancel::pass_on(&front, &line, front.world.now() + cancel::PATIENCE).await;
             });
         }
+    }
+
+    /// A worker takes it.
+    pub(crate) fn take_seat(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+        let (inner, drain, now) = self.parts();
+        inner.handle_worker_found(drain, now);
+    }
+
+    /// Where a cancel request for it goes, and with which key; none before the worker has told one.
+    pub(crate) fn line(&self) -> Option<Line> {
+        let (seat, key) = (self.seat.as_ref()?, self.session().worker_key()?);
+        Some(Line { worker: seat.place.clone(), key: key.clone() })
     }
 
     /// The connection is over: nothing is forwarded from here on.
     pub(crate) fn close(&mut self, reason: EndReason) {
         self.slot.decide(reason);
-        let worker = self.front.worker.clone();
+        let worker = self.seat.as_ref().map_or_else(|| self.front.workers.names(), |seat| seat.place.name.to_string());
         let (inner, drain, now) = self.parts();
         inner.close(reason, &worker, drain, now);
         self.show();
@@ -197,7 +214,7 @@ impl<W: World, M: Meter> Connection<W, M> {
         let clock = self.session().clock(self.drain(), self.now());
         if changed || !is_near(self.shown.clock, clock) {
             self.shown = Shown { activity, since, clock };
-            self.slot.update(self.shown, self.session().worker_key());
+            self.slot.update(self.shown, || self.line());
         }
         if changed {
             self.tell();

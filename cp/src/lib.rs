@@ -15,6 +15,7 @@ mod goodbye;
 #[cfg(test)]
 mod in_memory;
 pub mod lifecycle;
+mod line;
 pub mod log;
 pub mod orders;
 mod pending;
@@ -30,3 +31,4 @@ mod throttle;
 pub mod tls;
 mod who;
 mod worker;
+mod workers;

@@ -79,11 +79,11 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Ok(world) => world,
             Err(error) => return fail(&error),
         };
-        let Config { listen, worker, admin, settings, .. } = config;
+        let Config { listen, workers, admin, settings, .. } = config;
         if let Err(error) = tls.watch(files) {
             return fail(&error);
         }
-        match accept::serve(world, Service { listen, worker, admin, tls, settings }, LogMeter::new(outlet)).await {
+        match accept::serve(world, Service { listen, workers, admin, tls, settings }, LogMeter::new(outlet)).await {
             Ok(exit) => ExitCode::from(exit.code),
             Err(error) => fail(&error),
         }
@@ -252,7 +252,11 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn sources(matches: &ArgMatches) -> Sources {
-    let given = |name: &str| matches.get_one::<String>(name).cloned();
+    // A list may be given in one flag or in several.
+    let given = |name: &str| {
+        let values: Vec<String> = matches.get_many(name)?.cloned().collect();
+        Some(values.join(","))
+    };
     let flags =
         config::entries().iter().filter_map(|entry| Some((entry.name.to_owned(), given(entry.name)?))).collect();
     // Bytes that are no text don't parse as any value either, and are then told with the variable's name.
@@ -418,6 +422,7 @@ fn configured(command: Command) -> Command {
             .value_name(entry.value_name)
             // A value may begin with a dash; the setting's own error says what would be valid.
             .allow_hyphen_values(true)
+            .action(if entry.name == "worker" { ArgAction::Append } else { ArgAction::Set })
             .help(format!("{} [default: {}] [env: {}]", sentence(entry.help), entry.default, entry.variable()))
     });
     command.arg(file).args(settings)
@@ -482,7 +487,7 @@ The drain, from the signal (SIGTERM or SIGINT) on:
 Signals:
   SIGTERM, SIGINT  drain; a second SIGTERM is ignored, a second SIGINT is the wall
   SIGQUIT          exit at once
-  SIGHUP           nothing to reload today; never an end
+  SIGHUP           certificates are read again; never an end
   all others       ignored and logged, if they would end the process
 
 On the admin port:

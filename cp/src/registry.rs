@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::line::Line;
 use crate::records::{EndRecord, Left};
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::who::{Names, Who};
@@ -46,8 +47,8 @@ pub(crate) struct Entry {
     pub(crate) who: Who,
     /// The clock that runs for it, and when that ends it if nothing happens before.
     pub(crate) clock: Option<(Time, &'static str)>,
-    /// Its worker's cancel key, which is its client's too.
-    key: Option<CancelKey>,
+    /// Where a cancel request for it goes, with its worker's key, which is its client's too.
+    line: Option<Line>,
 }
 
 /// What a connection shows to whoever asks about it from outside its task.
@@ -128,7 +129,7 @@ fn ended_by(tally: &process::Tally) -> BTreeMap<&'static str, u64> {
 impl Entry {
     /// The worker's process id, once it is known.
     pub(crate) fn worker_pid(&self) -> Option<u32> {
-        self.key.as_ref().map(CancelKey::process_id)
+        self.line.as_ref().map(|line| line.key.process_id())
     }
 }
 
@@ -155,7 +156,7 @@ impl Registry {
 
     /// Enters a connection that has just been accepted from `peer`; none if it comes too late.
     pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Slot> {
-        let entry = Entry { who: Who::unnamed(peer), clock: None, key: None };
+        let entry = Entry { who: Who::unnamed(peer), clock: None, line: None };
         let entered = self.book().process.handle_accepted(entry, now)?;
         Some(Slot { registry: self.clone(), entered, reason: None, left_at: now })
     }
@@ -218,17 +219,18 @@ impl Registry {
         (members.len(), longest.collect())
     }
 
-    /// The number of the session that has this cancel key.
-    pub(crate) fn session_of(&self, key: &CancelKey) -> Option<u32> {
+    /// The number of the session that has this cancel key, and where a request for it goes.
+    pub(crate) fn session_of(&self, key: &CancelKey) -> Option<(u32, Line)> {
         // A lookup by process id alone, then whole comparisons: how long it takes says nothing about how near a guess was.
         let process_id = key.process_id();
         let book = self.book();
         let numbers = book.process_ids.range((process_id, 0)..=(process_id, u32::MAX));
         let is_his = |number: &u32| {
-            let known = book.process.members().get(number).and_then(|member| member.data.key.as_ref());
-            known.is_some_and(|known| known.matches(key))
+            let known = book.process.members().get(number).and_then(|member| member.data.line.as_ref());
+            known.is_some_and(|known| known.key.matches(key))
         };
-        numbers.map(|(_, number)| *number).find(is_his)
+        let number = numbers.map(|(_, number)| *number).find(is_his)?;
+        Some((number, book.process.members().get(&number)?.data.line.clone()?))
     }
 
     /// Ready with the exit code when nothing is left to wait for: nobody enters any more, from the same step on. One caller
@@ -327,16 +329,18 @@ impl Slot {
         Ok(())
     }
 
-    /// Says what the connection is doing, and its worker's cancel key once that is known.
-    pub(crate) fn update(&self, shown: Shown, key: Option<&CancelKey>) {
+    /// Says what the connection is doing, and where a cancel request for it goes once that is known.
+    pub(crate) fn update(&self, shown: Shown, line: impl FnOnce() -> Option<Line>) {
         let mut book = self.registry.book();
         let Book { process, process_ids, .. } = &mut *book;
         process.handle_activity(self.number(), shown.activity, shown.since);
         if let Some(Member { data, .. }) = process.member_mut(self.number()) {
             data.clock = shown.clock;
-            if let (None, Some(key)) = (&data.key, key) {
-                data.key = Some(key.clone());
-                process_ids.insert((key.process_id(), self.number()));
+            if data.line.is_none()
+                && let Some(line) = line()
+            {
+                process_ids.insert((line.key.process_id(), self.number()));
+                data.line = Some(line);
             }
         }
     }
@@ -381,8 +385,8 @@ impl Book {
     /// Takes a connection out; it may not be there any more.
     fn forget(&mut self, number: u32) -> Option<Entry> {
         let entry = self.process.handle_gone(number)?;
-        if let Some(key) = &entry.key {
-            self.process_ids.remove(&(key.process_id(), number));
+        if let Some(line) = &entry.line {
+            self.process_ids.remove(&(line.key.process_id(), number));
         }
         Some(entry)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cancel;
 use crate::connection::{Connection, Front};
 use crate::goodbye;
+use crate::line::Line;
 use crate::pending::Stand;
 use crate::records::{EndRecord, Meter};
 use crate::registry::Slot;
@@ -115,17 +116,18 @@ async fn session<W: World, M: Meter>(
 ) -> EndReason {
     let packet = std::mem::take(&mut about.startup.packet);
     let (inner, drain, now) = connection.parts();
-    inner.handle_startup(packet, drain, now);
+    inner.handle_startup(packet.clone(), drain, now);
     let become_session = connection.slot.become_session(about.startup.names.clone(), connection.now());
     if let Err(reason) = become_session {
         return reason;
     }
-    let mut worker = match Box::pin(worker::acquire(front, connection, client)).await {
-        Ok(worker) => Peer::new(worker),
+    let (seat, worker) = match Box::pin(worker::acquire(front, connection, client, &packet)).await {
+        Ok(found) => found,
         Err(reason) => return reason,
     };
-    let (inner, drain, now) = connection.parts();
-    inner.handle_worker_found(drain, now);
+    drop(packet);
+    let mut worker = Peer::new(worker);
+    connection.take_seat(seat);
     let reason = relay::run(connection, client, &mut worker).await;
     about.worker = Some(worker);
     reason
@@ -145,7 +147,7 @@ async fn end<W: World, M: Meter>(
     if reason == EndReason::ShuttingDown {
         front.registry.count_refused();
     }
-    let key = connection.session().worker_key().cloned().filter(|_| runs && reason != EndReason::Quit);
+    let line = connection.line().filter(|_| runs && reason != EndReason::Quit);
     let worker = about.worker.map(|mut worker| {
         let (inner, drain, now) = connection.parts();
         if let Some(Transmit::Bytes(goodbye)) = inner.poll_transmit(Side::Backend, drain, now) {
@@ -156,7 +158,7 @@ async fn end<W: World, M: Meter>(
     });
     let release = async {
         if let Some(worker) = worker {
-            release(front, worker, key).await;
+            release(front, worker, line).await;
         }
     };
     let tell = async {
@@ -171,17 +173,17 @@ async fn end<W: World, M: Meter>(
     connection.leave(reason);
 }
 
-/// Lets go of a worker whose session is over. What it still runs is cancelled with `key`, request after request, until it is
+/// Lets go of a worker whose session is over. What it still runs is cancelled over `line`, request after request, until it is
 /// gone, for `close_linger` at most.
-async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<W>>, key: Option<CancelKey>) {
-    let Some(key) = key else {
+async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<W>>, line: Option<Line>) {
+    let Some(line) = line else {
         worker.shut(&mut Context::from_waker(Waker::noop()));
         return;
     };
     let deadline = front.world.now() + front.settings.close_linger;
     loop {
         // Before the connection is closed: a pooler forgets the key with it.
-        cancel::pass_on(front, &key, deadline).await;
+        cancel::pass_on(front, &line, deadline).await;
         worker.shut(&mut Context::from_waker(Waker::noop()));
         let now = front.world.now();
         let again = deadline.min(now + CANCEL_AGAIN);

@@ -153,6 +153,7 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::Cause;
+    use crate::line::Line;
     use crate::registry::{Shown, Slot};
     use crate::who::Names;
     use lastcall_core::wire::CancelKey;
@@ -175,11 +176,13 @@ mod tests {
         let registry = Registry::default();
         let key = CancelKey::read(&[0, 0, 0x12, 0x67, 0, 0, 0, 0]).unwrap();
         let mut places = vec![enter(&registry, "etl", at(1))];
-        places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, Some(&key));
+        places[0].update(Shown { activity: Activity::Executing, since: at(5), clock: None }, || {
+            Some(Line::to("pg:5432", &key))
+        });
         for _ in 0..idle {
             let slot = enter(&registry, "psql", at(2));
             let clock = Some((at(30), "idle_grace"));
-            slot.update(Shown { activity: Activity::Idle, since: at(3), clock }, None);
+            slot.update(Shown { activity: Activity::Idle, since: at(3), clock }, || None);
             places.push(slot);
         }
         registry.order(|process| process.handle_request(at(8)));

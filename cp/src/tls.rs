@@ -6,6 +6,7 @@
 //! Sources: PostgreSQL's protocol, "SSL Session Encryption"; libpq's `sslmode` and `sslnegotiation`; RFC 7301 (ALPN).
 
 mod binding;
+mod early;
 mod files;
 mod verifier;
 mod wire;

@@ -36,7 +36,7 @@ fn a_session_whose_task_panics_has_its_record_all_the_same() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let service = Service {
             listen: free.to_string(),
-            worker: worker.local_addr().unwrap().to_string(),
+            workers: vec![worker.local_addr().unwrap().to_string()],
             admin: None,
             tls: Default::default(),
             settings: Settings::default(),

@@ -168,7 +168,7 @@ mod tests {
     fn a_scrape_says_who_is_here_and_how_the_drain_stands() {
         let registry = crate::registry::Registry::default();
         let slot = registry.enter("10.0.0.7:40000".parse().unwrap(), at(1)).unwrap();
-        slot.update(Shown { activity: Activity::Executing, since: at(5), clock: None }, None);
+        slot.update(Shown { activity: Activity::Executing, since: at(5), clock: None }, || None);
         registry.count_refused();
         let serving = samples(&registry, at(8));
         for expected in [

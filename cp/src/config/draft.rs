@@ -30,7 +30,7 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn new() -> Self {
         Draft {
-            config: Config::new(""),
+            config: Config { workers: Vec::new(), ..Config::new("") },
             entries: entries(),
             errors: Vec::new(),
             failed: BTreeSet::new(),
@@ -118,7 +118,7 @@ impl Draft {
     }
 
     pub(super) fn finish(mut self) -> Result<Config, ConfigErrors> {
-        if self.config.worker.is_empty() && !self.failed.contains("worker") && !self.file_lost {
+        if self.config.workers.is_empty() && !self.failed.contains("worker") && !self.file_lost {
             self.errors.push(ConfigError::NoWorker);
         }
         for error in self.config.settings.misfits() {

@@ -9,6 +9,7 @@ use crate::in_memory::{InMemory, Socket, pair};
 use crate::lifecycle::Lifecycle;
 use crate::pending::Pending;
 use crate::registry::Registry;
+use crate::workers::Workers;
 use lastcall_core::wire::CancelKey;
 use lastcall_core::{Drain, Settings};
 use lastcall_world::tasks::Tasks;
@@ -52,7 +53,7 @@ impl Table {
         let front = Arc::new(Shared {
             world: world.clone(),
             meter: Records::default(),
-            worker: "worker:5432".into(),
+            workers: Arc::new(Workers::new(vec!["worker:5432".to_owned()])),
             tls: Arc::default(),
             registry: Registry::new(settings.clone(), 0),
             lifecycle: Watched::new(Lifecycle::serving(Drain::new(settings.clone()))),

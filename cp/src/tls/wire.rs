@@ -15,6 +15,7 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::binding::Binding;
+use super::early::Early;
 use lastcall_world::{PeerState, Stream, World};
 
 /// A connection of this world, as a session has it.
@@ -29,6 +30,8 @@ pub(crate) enum Wire<S> {
     Clear(S),
     /// Under TLS.
     Tls(Box<Secured<S>>),
+    /// To a worker that was asked already whether it takes the session.
+    Early(Box<Early<S>>),
     /// A handshake has it, or had it and failed.
     Gone,
 }
@@ -69,6 +72,26 @@ impl<S: Stream> Wire<S> {
         self.secure(tls.into(), binding)
     }
 
+    /// Asks the worker with the client's startup packet whether it takes the session. From outside nothing has happened then: the
+    /// packet is still to be written, and the answer to be read.
+    ///
+    /// # Errors
+    /// It can't be asked, or takes no sessions now.
+    pub(crate) async fn knock(&mut self, packet: &[u8]) -> io::Result<()> {
+        let wire = std::mem::replace(self, Wire::Gone);
+        *self = Wire::Early(Box::new(Early::ask(wire, packet).await?));
+        Ok(())
+    }
+
+    /// Forgets that it was asked, once nothing depends on it any more.
+    fn settle(&mut self) {
+        if let Wire::Early(early) = self
+            && early.is_over()
+        {
+            *self = std::mem::replace(&mut early.wire, Wire::Gone);
+        }
+    }
+
     fn take(&mut self) -> io::Result<S> {
         match std::mem::replace(self, Wire::Gone) {
             Wire::Clear(stream) => Ok(stream),
@@ -99,6 +122,7 @@ impl<S> Wire<S> {
         match self {
             Wire::Clear(stream) => Some(stream),
             Wire::Tls(secured) => Some(&secured.tls.get_ref().0.stream),
+            Wire::Early(early) => early.wire.socket(),
             Wire::Gone => None,
         }
     }
@@ -107,6 +131,7 @@ impl<S> Wire<S> {
         match self {
             Wire::Clear(stream) => Some(stream),
             Wire::Tls(secured) => Some(&mut secured.tls.get_mut().0.stream),
+            Wire::Early(early) => early.wire.socket_mut(),
             Wire::Gone => None,
         }
     }
@@ -184,6 +209,7 @@ impl<S: Stream> Secured<S> {
 
 impl<S: Stream> Stream for Wire<S> {
     fn unacknowledged(&self) -> usize {
+        // Looked at towards clients, and no client is early.
         let unsent = match self {
             Wire::Tls(secured) => secured.unsent.max(usize::from(secured.tls.get_ref().1.wants_write())),
             _ => 0,
@@ -213,6 +239,13 @@ impl<S: Stream> AsyncRead for Wire<S> {
         match &mut *self {
             Wire::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
             Wire::Tls(secured) => secured.poll_read(cx, buf),
+            Wire::Early(early) => {
+                if !early.poll_heard(buf) {
+                    return Pin::new(&mut early.wire).poll_read(cx, buf);
+                }
+                self.settle();
+                Poll::Ready(Ok(()))
+            }
             Wire::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -223,6 +256,11 @@ impl<S: Stream> AsyncWrite for Wire<S> {
         match &mut *self {
             Wire::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
             Wire::Tls(secured) => secured.poll_write(cx, bytes),
+            Wire::Early(early) => {
+                let written = early.poll_write(cx, bytes);
+                self.settle();
+                written
+            }
             Wire::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -231,6 +269,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
         match &mut *self {
             Wire::Clear(stream) => Pin::new(stream).poll_flush(cx),
             Wire::Tls(secured) => secured.poll_sent(cx),
+            Wire::Early(early) => Pin::new(&mut early.wire).poll_flush(cx),
             Wire::Gone => Poll::Ready(Ok(())),
         }
     }
@@ -243,6 +282,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
                 ready!(secured.poll_sent(cx))?;
                 Pin::new(&mut secured.tls).poll_shutdown(cx)
             }
+            Wire::Early(early) => Pin::new(&mut early.wire).poll_shutdown(cx),
             Wire::Gone => Poll::Ready(Ok(())),
         }
     }

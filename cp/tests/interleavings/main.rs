@@ -5,6 +5,8 @@
 //! millions, it runs those in which no more than [`PREEMPTIONS`] times one is held up where it could go on.
 #![allow(dead_code, unreachable_pub, reason = "of the files included here only what wakes somebody is called")]
 
+#[path = "../../src/line.rs"]
+mod line;
 #[path = "../../src/registry.rs"]
 mod registry;
 #[path = "../../world/src/tasks.rs"]

@@ -42,6 +42,13 @@ pub trait World: Clone + Send + Sync + 'static {
     /// Listens on `address` (`host:port`).
     fn bind(&self, address: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
 
+    /// The addresses (`host:port`) that this one stands for: those of its name, if that has several. Sets no deadline of its own.
+    /// Itself alone, where names are not looked up.
+    fn resolve(&self, address: &str) -> impl Future<Output = io::Result<Vec<String>>> + Send {
+        let itself = vec![address.to_owned()];
+        async move { Ok(itself) }
+    }
+
     /// Opens a TCP connection to `address` (`host:port`). Sets no deadline of its own.
     fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 

@@ -6,7 +6,6 @@
 )]
 
 mod descriptors;
-mod dial;
 #[cfg(target_os = "linux")]
 mod keepalive;
 #[cfg(target_os = "linux")]
@@ -22,7 +21,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -52,6 +51,8 @@ pub struct Tcp {
     pub user_timeout: Duration,
 }
 
+/// Addresses of one name.
+const MAX_ADDRESSES: usize = 16;
 /// Between two probes.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Lost probes after which the peer is gone.
@@ -376,9 +377,14 @@ impl World for TokioWorld {
         Ok(TokioListener { listener: TcpListener::bind(address).await?, tcp: self.tcp, files: self.files.clone() })
     }
 
+    async fn resolve(&self, address: &str) -> io::Result<Vec<String>> {
+        let addresses = lookup_host(address).await?.take(MAX_ADDRESSES);
+        Ok(addresses.map(|address| address.to_string()).collect())
+    }
+
     async fn connect(&self, address: &str) -> io::Result<TokioStream> {
         let taken = self.files.take();
-        let tcp = dial::dial(address).await?;
+        let tcp = TcpStream::connect(address).await?;
         // Small messages, each waited for: what Nagle's algorithm saves in packets it costs in round trips.
         tcp.set_nodelay(true)?;
         self.tcp.keep_alive(&tcp)?;

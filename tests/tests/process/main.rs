@@ -39,6 +39,7 @@ mod torn;
 mod transaction;
 mod vanish;
 mod worker;
+mod workers;
 
 use std::time::Duration;
 
