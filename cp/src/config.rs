@@ -36,7 +36,7 @@ use lastcall_world::Tcp;
 pub struct Config {
     /// Where clients connect, as `host:port`.
     pub listen: String,
-    /// Where the workers are, each as `host:port`.
+    /// Where the workers are, each as `host:port`; none for the embedded engine.
     pub workers: Vec<String>,
     /// Where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
@@ -121,6 +121,7 @@ impl Config {
         let path = |path: &Option<String>| Some(path.clone().unwrap_or_else(|| UNSET.to_owned()));
         match name {
             "listen" => Some(self.listen.clone()),
+            "worker" if self.workers.is_empty() => Some(EMBEDDED.to_owned()),
             "worker" => Some(self.workers.join(",")),
             "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
             "tls_cert" => path(&self.tls.cert),
@@ -146,6 +147,7 @@ impl Config {
         let file = |value: &str| (value != UNSET).then(|| value.to_owned());
         match entry.name {
             "listen" => self.listen = address::bindable(value).ok_or_else(invalid)?,
+            "worker" if value == EMBEDDED && cfg!(feature = "embedded") => self.workers.clear(),
             "worker" => self.workers = workers(value).ok_or_else(invalid)?,
             "admin" if value == UNSET => self.admin = None,
             "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
@@ -186,6 +188,9 @@ fn tcp_time(text: &str) -> Option<Duration> {
     let valid = |time: &Duration| time.is_zero() || (Duration::from_secs(1)..=LONGEST_TCP_TIME).contains(time);
     parse_duration(text).filter(valid)
 }
+
+/// How a file says that the embedded engine is the worker.
+const EMBEDDED: &str = "embedded";
 
 /// How a file says that there is no value.
 const UNSET: &str = "unset";
@@ -432,13 +437,15 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_required() {
+    fn a_worker_is_required_in_a_pod_and_the_embedded_engine_can_be_asked_for_there() {
+        let pod = ("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        assert_eq!(load(&[], &[], "").unwrap().workers, [] as [&str; 0]);
+        assert_eq!(load(&[("worker", "embedded")], &[pod], "").unwrap().workers, [] as [&str; 0]);
+        assert_eq!(load(&[("worker", "a:1, b:2")], &[pod], "").unwrap().workers, ["a:1", "b:2"]);
         assert_eq!(
-            errors(&[], &[], ""),
-            [
-                "worker: not set, and has no default; set --worker, LASTCALL_WORKER, or worker in the file to host:port, \
-              such as 127.0.0.1:6432, [::1]:6432 or workers.internal:5432"
-            ]
+            errors(&[], &[pod], ""),
+            ["worker: not set; set --worker, LASTCALL_WORKER, or worker in the file to host:port, \
+              such as 127.0.0.1:6432, [::1]:6432 or workers.internal:5432"]
         );
     }
 

@@ -1,5 +1,8 @@
 //! The command line of Last Call.
 
+#[cfg(feature = "embedded")]
+mod demo;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
         Some(("status", matches)) => status(matches),
         Some(("drain", matches)) => drain(matches),
         Some(("settings", matches)) => settings(matches),
+        #[cfg(feature = "embedded")]
+        Some(("demo", _)) => demo::run(),
         _ => unreachable!("clap requires one of the subcommands above"),
     }
 }
@@ -80,6 +85,12 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let Config { listen, workers, admin, settings, .. } = config;
+        // As long as this process serves.
+        #[cfg(feature = "embedded")]
+        let (workers, _engine) = match embedded(workers).await {
+            Ok(found) => found,
+            Err(error) => return fail(&error),
+        };
         if let Err(error) = tls.watch(files) {
             return fail(&error);
         }
@@ -91,6 +102,23 @@ fn serve(matches: &ArgMatches) -> ExitCode {
     // A name that is being looked up sits in a thread that nobody can stop; the exit does not wait for it.
     runtime.shutdown_background();
     code
+}
+
+/// Starts the engine that is the worker where there is no other.
+#[cfg(feature = "embedded")]
+async fn embedded(
+    workers: Vec<String>,
+) -> Result<(Vec<String>, Option<lastcall_embedded::Engine>), lastcall_embedded::EngineError> {
+    if !workers.is_empty() {
+        return Ok((workers, None));
+    }
+    let engine = lastcall_embedded::Engine::start().await?;
+    tracing::warn!(
+        "there is no worker: the embedded SQL engine serves, which is SQLite behind PostgreSQL's protocol, for trying out. Its \
+         data is gone at the exit, anybody may log in, and it is no PostgreSQL: SQLite's dialect, no pg_catalog, no COPY. For a \
+         real server: --worker host:port"
+    );
+    Ok((vec![engine.address().to_string()], Some(engine)))
 }
 
 /// Every setting, its value, and where that came from.
@@ -356,6 +384,7 @@ fn command() -> Command {
                         .help("failureThreshold of that probe [default: 3, as Kubernetes has it]"),
                 ),
         )
+        .subcommands(demo_command())
         .subcommand(
             Command::new("status")
                 .about("Tell who is connected to a process that runs, and while it drains who holds it and until when")
@@ -451,6 +480,11 @@ fn text_or_json() -> Arg {
         .help("For people or for programs")
         .value_parser(PossibleValuesParser::new(["text", "json"]))
         .default_value("text")
+}
+
+fn demo_command() -> Option<Command> {
+    let about = "Show in less than a minute what a drain does, and what the simple ones do";
+    cfg!(feature = "embedded").then(|| Command::new("demo").about(about))
 }
 
 fn serve_command() -> Command {

@@ -16,6 +16,9 @@ const FILE_VARIABLE: &str = "LASTCALL_CONFIG";
 /// What other programs read their log filter from; taken where `LASTCALL_LOG` is not set.
 const COMMON_LOG_VARIABLE: &str = "RUST_LOG";
 
+/// What the kubelet sets in every container.
+const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
+
 /// A configuration that is being put together.
 pub(super) struct Draft {
     config: Config,
@@ -23,6 +26,8 @@ pub(super) struct Draft {
     errors: Vec<ConfigError>,
     /// Settings that have an error: whether they fit the others can't be told.
     failed: BTreeSet<&'static str>,
+    /// Whether Kubernetes started this process.
+    is_in_a_pod: bool,
     /// Whether the file could not be understood: what is missing may stand there.
     file_lost: bool,
 }
@@ -34,6 +39,7 @@ impl Draft {
             entries: entries(),
             errors: Vec::new(),
             failed: BTreeSet::new(),
+            is_in_a_pod: false,
             file_lost: false,
         }
     }
@@ -68,6 +74,7 @@ impl Draft {
     }
 
     pub(super) fn take_environment(&mut self, environment: &BTreeMap<String, String>) {
+        self.is_in_a_pod = environment.contains_key(IN_A_POD);
         let ours = |entry: &Entry| environment.get_key_value(&entry.variable());
         let common = |entry: &Entry| environment.get_key_value(COMMON_LOG_VARIABLE).filter(|_| entry.name == "log");
         for entry in self.entries.clone() {
@@ -118,7 +125,10 @@ impl Draft {
     }
 
     pub(super) fn finish(mut self) -> Result<Config, ConfigErrors> {
-        if self.config.workers.is_empty() && !self.failed.contains("worker") && !self.file_lost {
+        // Where it is easily forgotten, an empty database that is taken for the real one would be worse than no start.
+        let must_be_named = self.is_in_a_pod || !cfg!(feature = "embedded");
+        let is_named = self.config.origins.contains_key("worker") || self.failed.contains("worker") || self.file_lost;
+        if must_be_named && !is_named {
             self.errors.push(ConfigError::NoWorker);
         }
         for error in self.config.settings.misfits() {

@@ -77,8 +77,8 @@ pub enum ConfigError {
         /// The kernel's words.
         reason: String,
     },
-    /// No worker was named.
-    #[error("worker: not set, and has no default; set --worker, LASTCALL_WORKER, or worker in the file to {ADDRESS}")]
+    /// No worker was named where one must be: in a pod, or where there is no embedded engine.
+    #[error("worker: not set; set --worker, LASTCALL_WORKER, or worker in the file to {ADDRESS}")]
     NoWorker,
 }
 

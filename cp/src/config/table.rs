@@ -66,7 +66,8 @@ fn places() -> [Entry; 13] {
     };
     let address = |name, default, help, valid: &str| entry(name, "HOST:PORT", default, help, valid);
     let worker = "where the worker is, as `host:port`; several with commas, or the flag several times, or a name with several \
-                  addresses: a session goes to the one with the fewest sessions that takes it";
+                  addresses: a session goes to the one with the fewest sessions that takes it. `embedded` is a small SQL engine in \
+                  this process, for trying out; in a pod it must be asked for";
     let pem = |name, help| entry(name, "FILE", "unset", help, "a file, or unset");
     let sslmode = "encryption towards the worker, as libpq's `sslmode`: `disable`, `prefer`, `require`, `verify-ca` or \
                    `verify-full`; `prefer` takes a worker that has none";
@@ -77,7 +78,7 @@ fn places() -> [Entry; 13] {
     let log = "which lines are logged: a level, or levels of modules; `RUST_LOG` if this is not set";
     [
         address("listen", "127.0.0.1:6432", "where clients connect, as `host:port`", ADDRESS),
-        address("worker", "required", worker, &format!("{ADDRESS}, or several with commas")),
+        address("worker", "embedded", worker, &format!("{ADDRESS}, or several with commas, or embedded")),
         address(
             "admin",
             "unset",

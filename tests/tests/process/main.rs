@@ -15,6 +15,7 @@ mod copy_batch;
 mod crowd;
 mod data;
 mod delivery;
+mod embedded;
 mod examples;
 mod idle;
 mod key;
