@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use crate::EngineError;
 use crate::interrupt::{self, INSTRUCTIONS_PER_LOOK};
 
-/// The largest database, in pages of 4 KiB: 1 GiB, then 53100. Not bounded: the log of changes that grows beside it as long as
-/// one transaction stays open while others write.
+/// The largest database, in pages of 4 KiB: 1 GiB, then 53100; sooner on a smaller file system, as the 64 MiB that container
+/// runtimes give `/dev/shm`. Only the file system bounds the log of changes beside it, which grows while others write as long
+/// as one transaction stays open.
 const MAX_PAGES: u32 = 262_144;
 
 /// The most memory that SQLite takes in this process, in bytes; 53200 after that. Sorting and temporary tables are in memory.

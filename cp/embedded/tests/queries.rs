@@ -353,6 +353,42 @@ async fn a_portal_that_is_done_or_closed_goes_nowhere() {
     })
     .await;
     assert_eq!(bare.until_ready().await, "1 2 D s 3 E 34000 ZE");
+    bare.query("rollback").await;
+    bare.send(|buffer| {
+        frontend::parse("", "values (1), (2)", [], buffer).unwrap();
+        bind("p", buffer);
+        frontend::close(b'P', "p", buffer).unwrap();
+        frontend::execute("p", 1, buffer).unwrap();
+        frontend::sync(buffer);
+    })
+    .await;
+    assert_eq!(bare.until_ready().await, "1 2 3 E 34000 ZI");
+}
+
+#[tokio::test]
+async fn suspended_portals_have_a_limit_and_a_closed_one_does_not_count() {
+    let engine = Engine::start().await.unwrap();
+    let mut bare = Bare::connect(&engine).await;
+    bare.until_ready().await;
+    for closed in [true, false] {
+        bare.query("begin").await;
+        bare.send(|buffer| frontend::parse("", "values (1), (2)", [], buffer).unwrap()).await;
+        for number in 0..65 {
+            bare.send(|buffer| {
+                let name = format!("p{number}");
+                bind(&name, buffer);
+                frontend::execute(&name, 1, buffer).unwrap();
+                if closed {
+                    frontend::close(b'P', &name, buffer).unwrap();
+                }
+            })
+            .await;
+        }
+        bare.send(frontend::sync).await;
+        let told = bare.until_ready().await;
+        assert!(told.ends_with(if closed { "3 ZT" } else { "E 53400 ZE" }), "{told}");
+        bare.query("rollback").await;
+    }
 }
 
 #[tokio::test]
