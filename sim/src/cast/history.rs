@@ -170,6 +170,8 @@ pub enum Event {
     PartSent { conn: Conn },
     /// A message that is no request of its own (a Parse, a Flush or a Sync in a batch, START_REPLICATION, the end of its stream) was handed to the network.
     BatchFed { conn: Conn },
+    /// The client has sent all rows of its COPY, and that there are no more.
+    CopyEnded { conn: Conn },
     /// Bytes that are no PostgreSQL were handed to the network.
     GarbageSent { conn: Conn },
     /// A request was handed to the network.

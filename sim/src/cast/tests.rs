@@ -74,7 +74,11 @@ fn lines(entries: &[Entry]) -> Vec<String> {
 fn line(entry: &Entry) -> Option<String> {
     let what = match &entry.event {
         Event::Connecting { .. } | Event::WorkerSessionBegan { .. } => return None,
-        Event::BatchBegan { .. } | Event::BatchSynced { .. } | Event::BatchFed { .. } | Event::StartupSent { .. } => {
+        Event::BatchBegan { .. }
+        | Event::BatchSynced { .. }
+        | Event::BatchFed { .. }
+        | Event::CopyEnded { .. }
+        | Event::StartupSent { .. } => {
             return None;
         }
         Event::BatchAnswered { .. } => return None,

@@ -258,7 +258,9 @@ fn stalled(run: &Judged, request: &Request, ended: Moment) -> bool {
         let long_ago = |since: Moment| since.at.max(drain.began.at) + stall_grace <= ended.at + run.slack();
         let kept_waiting = story.statements_of(request).any(|statement| {
             let end = statement.end.map_or(ended, |(end, _)| end.min(ended));
-            waits_for_input_since(run, statement, end).is_some_and(long_ago)
+            waits_for_input_since(run, statement, end)
+                .or(owes_rows_since(connection, statement, end))
+                .is_some_and(long_ago)
         });
         let away = |end: Moment| {
             story.outages.client_unheard_for(connection.conn, end.at).min(end.at.since(drain.began.at)) + run.slack()
@@ -290,6 +292,14 @@ fn waits_for_input_since(run: &Judged, statement: &Statement, end: Moment) -> Op
         (None, 1) => in_vain.filter(|asked| run.story.outages.of_worker(asked.at, end.at)),
         (None, _) => None,
     }
+}
+
+/// Since when a client owes rows of a COPY to a worker that asked for them and works instead: for whoever sees bytes alone it
+/// waits for its client all the same.
+fn owes_rows_since(connection: &Connection, statement: &Statement, end: Moment) -> Option<Moment> {
+    let asked = statement.asked_in_vain()?;
+    let sent = connection.copies_ended.iter().any(|sent| (statement.began..end).contains(sent));
+    (!sent).then_some(asked)
 }
 
 #[cfg(test)]
@@ -518,6 +528,20 @@ mod tests {
         let moved = waits(100.0).event(300.0, Event::WorkerGoesOn { worker_session: 1 });
         assert_eq!(closed(moved.clone(), 400.0), 1);
         assert_eq!(closed(moved.event(300.0, Event::WorkerWaits { worker_session: 1, for_input: true }), 600.0), 0);
+    }
+
+    #[test]
+    fn a_client_that_owed_rows_through_stall_grace_cut_itself_though_its_worker_was_busy_before_it_read() {
+        let asked = running().event(100.0, Event::WorkerWaits { worker_session: 1, for_input: true });
+        let busy = asked.event(100.0, Event::WorkerGoesOn { worker_session: 1 });
+        let closed = |log: &Log, at: f64| {
+            let log = log.clone().statement_ended(at, "etl.1/1", StatementEnd::Aborted);
+            log.fatal(at, "etl.1", "57P01", None).ended(at, "etl.1/1", error("57P01")).judge(check).len()
+        };
+        assert_eq!((closed(&busy, 399.0), closed(&busy, 400.0)), (1, 0));
+        // One that has sent all of them is waited for.
+        let sent = busy.event(101.0, Event::CopyEnded { conn: conn("etl.1") });
+        assert_eq!(closed(&sent, 400.0), 1);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Connection<'a> {
     pub(crate) reset: Option<Moment>,
     /// When it sent something that is no whole request: part of one, a message of a batch.
     pub(crate) fed: Vec<Moment>,
+    /// When it had sent all rows of a COPY.
+    pub(crate) copies_ended: Vec<Moment>,
     /// Of these, the parts of requests.
     pub(crate) parts: Vec<Moment>,
     /// What it asked for became a stream of replication then.
@@ -90,6 +92,7 @@ impl<'a> Connection<'a> {
             eof: None,
             reset: None,
             fed: Vec::new(),
+            copies_ended: Vec::new(),
             parts: Vec::new(),
             replicates: None,
             half_closed: None,

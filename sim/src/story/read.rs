@@ -118,6 +118,7 @@ impl<'a> Story<'a> {
                 connection.fed.push(moment);
                 connection.parts.push(moment);
             }
+            Event::CopyEnded { conn } => self.connection(moment, conn).copies_ended.push(moment),
             Event::BatchFed { conn } => self.connection(moment, conn).fed.push(moment),
             Event::GarbageSent { conn } => {
                 let connection = self.connection(moment, conn);

@@ -98,6 +98,7 @@ fn tells(event: &Event) -> bool {
             | Event::StartupSent { .. }
             | Event::PartSent { .. }
             | Event::BatchFed { .. }
+            | Event::CopyEnded { .. }
             | Event::LivenessProbed { live: true }
             | Event::DrainListed { listed: Some(_), .. }
             | Event::WorkerWaits { .. }
@@ -226,6 +227,7 @@ impl<'a> Speaker<'a> {
             | Event::StartupSent { conn }
             | Event::PartSent { conn }
             | Event::BatchFed { conn }
+            | Event::CopyEnded { conn }
             | Event::GarbageSent { conn }
             | Event::MachineHas { conn, .. }
             | Event::SessionBegan { conn }
@@ -362,6 +364,7 @@ fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
         Event::StartupSent { .. } => "startup packet sent".to_owned(),
         Event::PartSent { .. } => "part of a request sent".to_owned(),
         Event::BatchFed { .. } => "more of a batch sent".to_owned(),
+        Event::CopyEnded { .. } => "all rows of its COPY sent".to_owned(),
         Event::GarbageSent { .. } => "garbage sent".to_owned(),
         Event::SessionBegan { .. } => "session began".to_owned(),
         Event::ConnectFailed { error, .. } => format!("could not connect: {error}"),

@@ -13,6 +13,7 @@ use super::super::actor::{Actor, put};
 use super::super::raw_link::RawLink;
 use super::super::script;
 use super::super::statement::Statement;
+use crate::cast::history::Event;
 use crate::scenario::model::{CopyIn, Protocol};
 
 /// Rows that a client without pauses hands over before it waits for the socket.
@@ -91,6 +92,7 @@ impl<W: World> Copy<'_, W> {
             } else {
                 put(&CopyDone::new(), self.link.out());
             }
+            self.actor.record(Event::CopyEnded { conn: self.actor.conn() });
         }
         if step.protocol == Protocol::Extended {
             self.sync(step, began, failed);

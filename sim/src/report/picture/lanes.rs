@@ -345,7 +345,9 @@ fn sign(event: &Event) -> Option<(Sign, String)> {
         Event::RolledBack { .. } => (Sign::Small, "rolled back".to_owned()),
         Event::StatementEnded { end: StatementEnd::Cancelled, .. } => (Sign::Small, "cancelled".to_owned()),
         Event::StatementEnded { end: StatementEnd::Aborted, .. } => (Sign::Lost, "aborted".to_owned()),
-        Event::PartSent { .. } | Event::BatchFed { .. } | Event::Recorded { .. } => (Sign::Small, none),
+        Event::PartSent { .. } | Event::BatchFed { .. } | Event::CopyEnded { .. } | Event::Recorded { .. } => {
+            (Sign::Small, none)
+        }
         _ => return None,
     })
 }
