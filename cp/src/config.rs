@@ -26,6 +26,7 @@ pub use plan::{Probes, Step, plan};
 pub use table::{Entry, entries, json, markdown};
 
 use crate::log::{self, LogFormat};
+use crate::records::Target;
 use crate::tls::{SslMode, TlsFiles};
 use lastcall_core::settings::{SettingError, parse_duration, print_duration};
 use lastcall_core::{Drain, DrainPolicy, Settings, Time};
@@ -44,6 +45,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// How dead connections are found.
     pub tcp: Tcp,
+    /// Where records go.
+    pub records: Target,
+    /// Between two checkpoints of a session; zero for none.
+    pub records_checkpoint: Duration,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Which lines are logged; parses as [`log::filter`].
@@ -76,6 +81,8 @@ impl Config {
             admin: None,
             tls: TlsFiles::default(),
             tcp: Tcp { keepalive: Duration::from_secs(60), user_timeout: Duration::ZERO },
+            records: Target::Log,
+            records_checkpoint: Duration::from_secs(60),
             log_format: LogFormat::default(),
             log: "info".to_owned(),
             settings: Settings::default(),
@@ -132,6 +139,12 @@ impl Config {
             "worker_tls_ca" => path(&self.tls.worker_ca),
             "tcp_keepalive" => Some(print_duration(self.tcp.keepalive)),
             "tcp_user_timeout" => Some(print_duration(self.tcp.user_timeout)),
+            "records" => Some(match &self.records {
+                Target::Log => "log".to_owned(),
+                Target::Stdout => "stdout".to_owned(),
+                Target::File(path) => path.display().to_string(),
+            }),
+            "records_checkpoint" => Some(print_duration(self.records_checkpoint)),
             "log_format" => Some(self.log_format.to_string()),
             "log" => Some(self.log.clone()),
             _ => self.settings.setting(name),
@@ -159,6 +172,15 @@ impl Config {
             "worker_tls_ca" => self.tls.worker_ca = file(value),
             "tcp_keepalive" => self.tcp.keepalive = tcp_time(value).ok_or_else(invalid)?,
             "tcp_user_timeout" => self.tcp.user_timeout = tcp_time(value).ok_or_else(invalid)?,
+            "records" => {
+                self.records = match value {
+                    "" => return Err(invalid()),
+                    "log" => Target::Log,
+                    "stdout" => Target::Stdout,
+                    path => Target::File(path.into()),
+                }
+            }
+            "records_checkpoint" => self.records_checkpoint = parse_duration(value).ok_or_else(invalid)?,
             "log_format" => self.log_format = LogFormat::named(value).ok_or_else(invalid)?,
             "log" => {
                 log::filter(value).ok_or_else(invalid)?;

@@ -13,13 +13,15 @@ use crate::cancel::{self, Cancels};
 use crate::lifecycle::Lifecycle;
 use crate::line::Line;
 use crate::pending::Pending;
-use crate::records::{Change, Meter};
+use crate::records::{Change, Meter, Usage};
 use crate::registry::{Registry, Shown, Slot};
 use crate::throttle::Throttle;
 use crate::tls::{Link, Tls};
+use crate::who::Names;
 use crate::workers::{Seat, Workers};
 use lastcall_core::connection::Next;
-use lastcall_core::{Drain, EndReason, Session, Settings, Time, Verdict};
+use lastcall_core::wire::CancelKey;
+use lastcall_core::{Activity, Drain, EndReason, Session, Settings, Time, Verdict};
 use lastcall_world::World;
 use lastcall_world::alarm::Alarm;
 use lastcall_world::pair::Pair;
@@ -73,6 +75,8 @@ pub(crate) struct Connection<W, M> {
     lifecycle: Watcher<Lifecycle>,
     alarm: Alarm<W>,
     shown: Shown,
+    /// When the next checkpoint is due, and how many bytes had moved at the last.
+    checkpoint: Option<(Time, u64)>,
 }
 
 impl<W: World, M: Meter> Connection<W, M> {
@@ -86,6 +90,7 @@ impl<W: World, M: Meter> Connection<W, M> {
             slot,
             seat: None,
             front: front.clone(),
+            checkpoint: None,
             lifecycle,
             alarm: Alarm::new(front.world.clone()),
         };
@@ -159,8 +164,55 @@ impl<W: World, M: Meter> Connection<W, M> {
         }
     }
 
+    /// Whose session it is, which has begun, and what it has done; none before.
+    pub(crate) fn usage(&self, names: &Names) -> Option<Usage> {
+        let session = self.session();
+        // Up to the last change of what it does, and since.
+        let runs = session.activity() == Activity::Executing;
+        let since = if runs { self.now().since(session.since()) } else { Duration::ZERO };
+        Some(Usage {
+            session: self.slot.number(),
+            user: names.user.clone(),
+            database: names.database.clone(),
+            application: names.application.clone(),
+            peer: self.slot.who().peer,
+            worker_pid: session.worker_key().map(CancelKey::process_id),
+            began: session.began()?,
+            executing: session.executing() + since,
+            waiting: session.waiting(),
+            statements: session.answered(),
+            received: session.received(),
+            sent: session.sent(),
+        })
+    }
+
+    /// Records what the session has done, if it is time and it has done something. Returns when it is time again.
+    fn checkpoint(&mut self) -> Option<Time> {
+        let every = self.front.meter.checkpoint_interval()?;
+        let began = self.session().began()?;
+        let (due, done) = self.checkpoint.unwrap_or((began + every, 0));
+        let now = self.now();
+        let runs = self.session().activity() == Activity::Executing;
+        // All that is done moves bytes, and what moves none runs.
+        let moved = self.session().received() + self.session().sent();
+        if moved == done && !runs {
+            return None;
+        }
+        if now < due {
+            self.checkpoint = Some((due, done));
+            return Some(due);
+        }
+        let names = self.slot.who().names.unwrap_or_default();
+        if let Some(usage) = self.usage(&names) {
+            self.front.meter.session_goes_on(&usage);
+        }
+        self.checkpoint = Some((now + every, moved));
+        runs.then_some(now + every)
+    }
+
     /// Whether there is nothing to do until `until`: the task is woken then.
     fn waits(&mut self, until: Option<Time>, cx: &mut Context<'_>) -> bool {
+        let until = [until, self.checkpoint()].into_iter().flatten().min();
         let waits = until.is_none_or(|at| !self.alarm.poll_at(at, cx));
         if waits {
             self.show();

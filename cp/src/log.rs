@@ -5,7 +5,7 @@
 //! forge a field. Not the story that the simulator's
 //! promises are checked against: that is the history, which has types.
 
-mod outlet;
+pub(crate) mod outlet;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -19,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::records::Lost;
 pub use outlet::Outlet;
+pub(crate) use outlet::{Out, wait_for_room};
 
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub const RECORD: &str = "record";
 /// # Errors
 /// If the process has a log already, or can't have one more thread.
 pub fn start(format: LogFormat, filter: EnvFilter) -> Result<Outlet, Box<dyn std::error::Error + Send + Sync>> {
-    let outlet = Outlet::start(io::stderr(), tell_lost)?;
+    let outlet = Outlet::start(Stderr, tell_lost)?;
     let filter = filter.or(filter_fn(|line| line.target() == RECORD).with_max_level_hint(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Hand(outlet.clone()))
@@ -87,6 +88,25 @@ pub fn start(format: LogFormat, filter: EnvFilter) -> Result<Outlet, Box<dyn std
     // The standard hook writes to stderr itself, and waits for whoever reads it.
     std::panic::set_hook(Box::new(|panic| tracing::error!(target: RECORD, "{panic}")));
     Ok(outlet)
+}
+
+/// Where the log goes.
+struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl Out for Stderr {
+    fn wait_for_room(&self) {
+        wait_for_room(io::stderr());
+    }
 }
 
 fn tell_lost(Lost { lines, records }: Lost) {

@@ -15,9 +15,10 @@ use cp::accept::{self, Service};
 use cp::config::{self, Config, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
-use cp::records::LogMeter;
+use cp::records::{Meter as _, Records, Sum, Target, sum};
 use cp::tls::Tls;
 use lastcall_core::settings::{parse_duration, print_duration};
+use lastcall_world::alarm::within;
 use lastcall_world::{Tcp, TokioWorld, World};
 use serde_json::json;
 
@@ -25,6 +26,9 @@ use serde_json::json;
 const EXIT_FAILED: u8 = 1;
 /// The configuration or the command line is wrong; nothing was started. clap's own code.
 const EXIT_BAD_CONFIGURATION: u8 = 2;
+
+/// How long the line may take that says that the process stops.
+const LAST_RECORD: Duration = Duration::from_millis(200);
 
 /// `lastcall drain --wait` gave up waiting.
 const EXIT_STILL_THERE: u8 = 4;
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Some(("check", matches)) => check(matches),
         Some(("status", matches)) => status(matches),
         Some(("drain", matches)) => drain(matches),
+        Some(("records", matches)) => records(matches),
         Some(("settings", matches)) => settings(matches),
         #[cfg(feature = "embedded")]
         Some(("demo", _)) => demo::run(),
@@ -84,7 +89,13 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Ok(world) => world,
             Err(error) => return fail(&error),
         };
-        let Config { listen, workers, admin, settings, .. } = config;
+        let clock = world.clone();
+        let Config { listen, workers, admin, settings, records, records_checkpoint, .. } = config;
+        tell_of_before(&records);
+        let meter = match Records::start(outlet, &records, records_checkpoint, clock.random("records")) {
+            Ok(meter) => meter,
+            Err(error) => return fail(&error),
+        };
         // As long as this process serves.
         #[cfg(feature = "embedded")]
         let (workers, _engine) = match embedded(workers).await {
@@ -94,8 +105,14 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         if let Err(error) = tls.watch(files) {
             return fail(&error);
         }
-        match accept::serve(world, Service { listen, workers, admin, tls, settings }, LogMeter::new(outlet)).await {
-            Ok(exit) => ExitCode::from(exit.code),
+        let service = Service { listen, workers, admin, tls, settings };
+        match accept::serve(world, service, meter.clone()).await {
+            Ok(exit) => {
+                meter.stop(exit.code);
+                // As long as its last line may take, and no longer.
+                let _ = within(&clock, clock.now() + LAST_RECORD, meter.flush()).await;
+                ExitCode::from(exit.code)
+            }
             Err(error) => fail(&error),
         }
     });
@@ -119,6 +136,95 @@ async fn embedded(
          real server: --worker host:port"
     );
     Ok((vec![engine.address().to_string()], Some(engine)))
+}
+
+/// What records add up to.
+fn records(matches: &ArgMatches) -> ExitCode {
+    let Some(("sum", matches)) = matches.subcommand() else { unreachable!("clap requires the subcommand above") };
+    let files: Vec<&String> = matches.get_many("file").into_iter().flatten().collect();
+    let mut all: Vec<Box<dyn Read>> = Vec::new();
+    for file in files {
+        match file.as_str() {
+            "-" => all.push(Box::new(io::stdin())),
+            path => match std::fs::File::open(path) {
+                // A file that ends inside a line ends that line.
+                Ok(opened) => all.push(Box::new(opened.chain(&b"\n"[..]))),
+                Err(error) => {
+                    say(&format!("lastcall: cannot open {path}: {error}"));
+                    return ExitCode::from(EXIT_FAILED);
+                }
+            },
+        }
+    }
+    let one = all.into_iter().fold(Box::new(io::empty()) as Box<dyn Read>, |one, next| Box::new(one.chain(next)));
+    match sum(io::BufReader::new(one)) {
+        Ok(sum) if wants_json(matches) => print(&format!("{:#}\n", json!(sum))),
+        Ok(sum) => print(&sum_for_people(&sum)),
+        Err(error) => fail(&error),
+    }
+}
+
+fn sum_for_people(sum: &Sum) -> String {
+    let heads = ["USER", "DATABASE", "SESSIONS", "STATEMENTS", "COMPUTE SECONDS", "HELD SECONDS", "RECEIVED", "SENT"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(sum.used.iter().map(|used| {
+        let [sessions, statements, received, sent] =
+            [used.sessions, used.statements, used.received, used.sent].map(|count| count.to_string());
+        let [executing, waiting] = [used.executing_s, used.waiting_s].map(|seconds| format!("{seconds:.3}"));
+        [used.user.clone(), used.database.clone(), sessions, statements, executing, waiting, received, sent]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            // Names to the left, numbers to the right.
+            text += &if column < 2 { format!("{cell:width$}  ") } else { format!("{cell:>width$}  ") };
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    for (count, what) in [
+        (
+            sum.without_end,
+            "sessions have no end: they go on, or their process was killed; they count up to their last checkpoint",
+        ),
+        (sum.without_stop, "processes have not said that they stop: they go on, or were killed"),
+        (sum.lost_records, "records could not be written, as their processes say"),
+        (sum.unreadable, "lines are no records"),
+    ] {
+        if count > 0 {
+            text += &format!("{count} {what}\n");
+        }
+    }
+    text
+}
+
+/// Counts what earlier processes have left without an end in the file that records go to. In a thread of its own: the file may be
+/// long.
+#[expect(clippy::disallowed_methods, reason = "a file of the machine's; nothing that is served depends on it")]
+fn tell_of_before(records: &Target) {
+    let Target::File(path) = records else { return };
+    // What this process writes comes behind it.
+    let Ok((length, file)) = std::fs::File::open(path).and_then(|file| Ok((file.metadata()?.len(), file))) else {
+        return;
+    };
+    let read = move || match sum(io::BufReader::new(file.take(length).chain(&b"\n"[..]))) {
+        Ok(Sum { without_end, without_stop, unreadable, .. }) if without_end + without_stop + unreadable > 0 => {
+            tracing::warn!(
+                processes = without_stop,
+                sessions = without_end,
+                unreadable,
+                "records of before: so many processes have not said that they stop, and so many sessions have no end; if they \
+                 don't go on, what they did since their last checkpoint is lost"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "records of before cannot be read"),
+    };
+    // Without a thread nobody is told, and nothing else is lost.
+    let _ = std::thread::Builder::new().name("records of before".to_owned()).spawn(read);
 }
 
 /// Every setting, its value, and where that came from.
@@ -384,6 +490,7 @@ fn command() -> Command {
                         .help("failureThreshold of that probe [default: 3, as Kubernetes has it]"),
                 ),
         )
+        .subcommand(records_command())
         .subcommands(demo_command())
         .subcommand(
             Command::new("status")
@@ -480,6 +587,23 @@ fn text_or_json() -> Arg {
         .help("For people or for programs")
         .value_parser(PossibleValuesParser::new(["text", "json"]))
         .default_value("text")
+}
+
+fn records_command() -> Command {
+    let file = Arg::new("file")
+        .value_name("FILE")
+        .num_args(1..)
+        .required(true)
+        .help("What `serve --records FILE` has written, of one process or of many; - for stdin");
+    let sum = Command::new("sum")
+        .about("Add records up: compute seconds, statements and bytes of each user and database")
+        .arg(file)
+        .arg(text_or_json());
+    Command::new("records")
+        .about("Read the records of sessions")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(sum)
 }
 
 fn demo_command() -> Option<Command> {

@@ -1,22 +1,37 @@
 //! What is told to whoever must know afterwards: one record per session at its end, one report per drain.
 //!
-//! Billing relies on the records: a session that began has exactly one, whatever ended it. The log is one meter
-//! ([`LogMeter`]); the simulator's history is another.
+//! Billing relies on the records: a session that began has exactly one, whatever ended it; and while it goes on, a checkpoint
+//! once in a while, so that no SIGKILL loses more than what has happened since. [`Records`] is the meter of the program; the
+//! simulator's history is another.
+
+mod file;
+mod sum;
+mod written;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::ops::Sub;
+use std::ops::{Deref, Sub};
 use std::time::Duration;
 
+pub use self::sum::{Sum, SumError, Used, sum};
+pub use self::written::{Records, RecordsError, Target};
 use crate::lifecycle::Cause;
-use crate::log::{Outlet, RECORD};
 use lastcall_core::{Activity, DrainPolicy, EndReason, Time};
 
 /// Takes end records and the drain's report.
 pub trait Meter: Clone + Send + Sync + 'static {
     /// A session that had begun (its first ReadyForQuery was sent) has ended. Called exactly once for each.
     fn session_ended(&self, record: &EndRecord);
+
+    /// Between two checkpoints of a session that goes on; none if none are wanted.
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What a session has done that goes on; told only if it has done something since the last time. Does nothing unless
+    /// implemented.
+    fn session_goes_on(&self, _usage: &Usage) {}
 
     /// A connection, a handshake included, does something else now: for gauges of who is here and why. A connection that
     /// changes back between two looks at it is not told of. Does nothing unless implemented.
@@ -49,6 +64,25 @@ pub struct Change {
 /// One session, at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndRecord {
+    /// Whose it was, and what it has done.
+    pub usage: Usage,
+    /// When the session was decided to be over: a FATAL queued, or the connection seen closed.
+    pub ended: Time,
+    /// Why.
+    pub reason: EndReason,
+}
+
+impl Deref for EndRecord {
+    type Target = Usage;
+
+    fn deref(&self) -> &Usage {
+        &self.usage
+    }
+}
+
+/// Whose a session is, and what it has done so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
     /// Number of the session, unique in this process.
     pub session: u32,
     /// `user` of the startup packet.
@@ -63,10 +97,6 @@ pub struct EndRecord {
     pub worker_pid: Option<u32>,
     /// When the first ReadyForQuery was seen.
     pub began: Time,
-    /// When the session was decided to be over: a FATAL queued, or the connection seen closed.
-    pub ended: Time,
-    /// Why.
-    pub reason: EndReason,
     /// Time during which the worker was executing: what compute seconds are billed from.
     pub executing: Duration,
     /// Time during which the worker's session was held by work that waited for its client: pauses in transactions, answers
@@ -145,47 +175,6 @@ pub struct Exit {
     pub code: u8,
     /// The drain's story; none if there was no drain (SIGQUIT while serving).
     pub report: Option<DrainReport>,
-}
-
-/// Writes each record as one line of the log, whatever the log's filter says.
-#[derive(Clone, Debug)]
-pub struct LogMeter(Outlet);
-
-impl LogMeter {
-    /// For the log that goes out there.
-    pub const fn new(outlet: Outlet) -> Self {
-        LogMeter(outlet)
-    }
-}
-
-impl Meter for LogMeter {
-    fn session_ended(&self, record: &EndRecord) {
-        tracing::info!(
-            target: RECORD,
-            session = record.session,
-            user = record.user.as_str(),
-            database = record.database.as_str(),
-            application = record.application.as_str(),
-            peer = %record.peer,
-            worker_pid = record.worker_pid,
-            reason = %record.reason,
-            lasted_ms = record.ended.since(record.began).as_millis() as u64,
-            executing_ms = record.executing.as_millis() as u64,
-            waiting_ms = record.waiting.as_millis() as u64,
-            statements = record.statements,
-            received = record.received,
-            sent = record.sent,
-            "session ended"
-        );
-    }
-
-    fn lost(&self) -> Lost {
-        self.0.lost()
-    }
-
-    async fn flush(&self) {
-        self.0.written().await;
-    }
 }
 
 /// A duration as the log and the reports print it: whole milliseconds below ten seconds, whole seconds above.

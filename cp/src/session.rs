@@ -22,7 +22,6 @@ use crate::tls::{Link, Wire};
 use crate::who::Who;
 use crate::worker;
 use lastcall_core::fatal::Fatal;
-use lastcall_core::wire::CancelKey;
 use lastcall_core::wire::Side;
 use lastcall_core::{EndReason, Transmit};
 use lastcall_world::World;
@@ -212,27 +211,11 @@ fn record<W: World, M: Meter>(
     startup: &Startup,
     reason: EndReason,
 ) {
-    let session = connection.slot.number();
-    let Some(began) = connection.session().began() else {
+    let Some(usage) = connection.usage(&startup.names) else {
         let who = Who { names: Some(startup.names.clone()), ..connection.slot.who() };
         return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
     };
-    let record = EndRecord {
-        session,
-        user: startup.names.user.clone(),
-        database: startup.names.database.clone(),
-        application: startup.names.application.clone(),
-        peer: connection.slot.who().peer,
-        worker_pid: connection.session().worker_key().map(CancelKey::process_id),
-        began,
-        ended: front.world.now(),
-        reason,
-        executing: connection.session().executing(),
-        waiting: connection.session().waiting(),
-        statements: connection.session().answered(),
-        received: connection.session().received(),
-        sent: connection.session().sent(),
-    };
+    let record = EndRecord { usage, ended: front.world.now(), reason };
     front.registry.count_session(&record);
     front.meter.session_ended(&record);
 }

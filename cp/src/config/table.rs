@@ -56,7 +56,7 @@ pub(super) const FILTER: &str = "a level (error, warn, info, debug, trace, off),
                                  info,cp::relay=debug";
 
 /// Where the process is and what it writes: what is not a setting of the drain.
-fn places() -> [Entry; 13] {
+fn places() -> [Entry; 15] {
     let entry = |name, value_name, default, help, valid: &str| Entry {
         name,
         value_name,
@@ -75,6 +75,8 @@ fn places() -> [Entry; 13] {
                      probes; so is a worker that acknowledges nothing for as long; 0 = the kernel's default";
     let user_timeout = "a client that has taken none of what was sent to it for so long is gone; never short: it ends a \
                         living reader that has paused too, and replaces the 3 lost probes; 0 = the kernel's default";
+    let records = "where the records of sessions go: `log`, `stdout`, or a file, as JSON lines (`lastcall records sum` adds them up)";
+    let checkpoint = "how often a session that goes on is recorded, in a file or on stdout: a SIGKILL loses no more than that; 0 = never";
     let log = "which lines are logged: a level, or levels of modules; `RUST_LOG` if this is not set";
     [
         address("listen", "127.0.0.1:6432", "where clients connect, as `host:port`", ADDRESS),
@@ -106,6 +108,8 @@ fn places() -> [Entry; 13] {
         // alive and keeps its window shut for so long, such as a pager in front of psql. And without it a client that has
         // vanished with bytes on their way to it is given up after some 15 minutes all the same (`tcp_retries2`).
         entry("tcp_user_timeout", "DURATION", "0", user_timeout, TCP_TIME),
+        entry("records", "TARGET", "log", records, "log, stdout, or a file"),
+        entry("records_checkpoint", "DURATION", "60s", checkpoint, "0, or a duration"),
         entry("log_format", "FORMAT", "text", "form of the log on stderr: `text` or `json`", "one of text, json"),
         entry("log", "FILTER", "info", log, FILTER),
     ]

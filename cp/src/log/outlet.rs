@@ -49,6 +49,15 @@ struct Queue {
     waiter: Option<Waker>,
 }
 
+/// Where lines end up.
+pub(crate) trait Out: Write + Send + 'static {
+    /// Waits until it takes something again. Called where a write would have to wait and did not.
+    fn wait_for_room(&self) {}
+
+    /// There is nothing more to write for now.
+    fn settle(&mut self) {}
+}
+
 /// One line, its newline included.
 #[derive(Debug)]
 struct Line {
@@ -62,7 +71,7 @@ impl Outlet {
     ///
     /// # Errors
     /// If there can be no thread.
-    pub(super) fn start(out: impl Write + Send + 'static, tell: fn(Lost)) -> io::Result<Outlet> {
+    pub(crate) fn start(out: impl Out, tell: fn(Lost)) -> io::Result<Outlet> {
         let outlet = Outlet(Arc::default());
         let writer = outlet.clone();
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(out, tell))?;
@@ -70,7 +79,7 @@ impl Outlet {
     }
 
     /// Hands over one line. It is dropped if there is no room for it.
-    pub(super) fn add(&self, bytes: &[u8], is_record: bool) {
+    pub(crate) fn add(&self, bytes: &[u8], is_record: bool) {
         let mut queue = self.queue();
         let (used, room) = if is_record { (queue.records, MAX_RECORDS) } else { (queue.lines, MAX_LINES) };
         if used + bytes.len() > room {
@@ -100,10 +109,13 @@ impl Outlet {
         self.queue().lost
     }
 
-    fn write_all(&self, mut out: impl Write, tell: fn(Lost)) {
+    fn write_all(&self, mut out: impl Out, tell: fn(Lost)) {
         loop {
             let line = self.next();
             let written = write(&mut out, &line.bytes);
+            if self.queue().waiting.is_empty() {
+                out.settle();
+            }
             if let Some(lost) = self.done(&line, written.is_ok()) {
                 tell(lost);
             }
@@ -163,26 +175,25 @@ impl Queue {
 }
 
 /// Writes a line, however long its reader takes.
-fn write(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+fn write(out: &mut impl Out, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match out.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Whoever shares the other end has made it one that doesn't block.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => out.wait_for_room(),
             Err(error) => return Err(error),
         }
     }
     out.flush()
 }
 
-/// Waits until stderr takes something again.
-fn wait_for_room() {
+/// Waits until this takes something again.
+pub(crate) fn wait_for_room(out: impl std::os::fd::AsFd) {
     use rustix::event::{PollFd, PollFlags, poll};
-    let stderr = io::stderr();
     // An error is seen by the next attempt to write.
-    let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
+    let _ = poll(&mut [PollFd::new(&out, PollFlags::OUT)], None);
 }
 
 #[cfg(test)]
@@ -192,6 +203,8 @@ mod tests {
     use std::task::Context;
 
     use super::*;
+
+    impl Out for io::PipeWriter {}
 
     fn is_written(outlet: &Outlet) -> bool {
         std::pin::pin!(outlet.written()).as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
@@ -259,6 +272,7 @@ mod tests {
     #[test]
     fn whoever_waits_for_the_last_line_is_woken_behind_it() {
         struct Slow(mpsc::Receiver<()>);
+        impl Out for Slow {}
         impl Write for Slow {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;

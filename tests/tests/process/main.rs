@@ -27,6 +27,7 @@ mod lost;
 mod policy;
 mod probe;
 mod record;
+mod records;
 mod refusal;
 mod request;
 mod running;
