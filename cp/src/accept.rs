@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::admin;
-use crate::admin::drain::Admin;
+use crate::admin::drain::{Admin, Token};
 use crate::cancel::Cancels;
 use crate::connection::{Front, Shared};
 use crate::lifecycle::Lifecycle;
@@ -50,6 +50,8 @@ pub struct Service {
     pub workers: Vec<String>,
     /// Address for the probes and `/drain` over HTTP; none for none.
     pub admin: Option<String>,
+    /// What whoever changes something over the admin port must know; none for nothing.
+    pub token: Option<Token>,
     /// Encryption, towards clients and the worker.
     pub tls: Arc<Tls>,
     /// The rules.
@@ -117,7 +119,7 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         let Shared { world, registry, lifecycle, tasks, meter, .. } = &*front;
         let (world, registry, lifecycle, meter) = (world.clone(), registry.clone(), lifecycle.clone(), meter.clone());
         let lost = std::sync::Arc::new(move || meter.lost());
-        admin::spawn(tasks, listener, Admin { world, registry, lifecycle, orders, lost });
+        admin::spawn(tasks, listener, Admin { world, registry, lifecycle, orders, token: service.token, lost });
     }
     Ok(Supervisor::new(front, taken).run().await)
 }
@@ -199,9 +201,11 @@ impl<W: World, M: Meter> Accept<W, M> {
         let (stand, now) = (pending.enter(), world.now());
         if let Some(slot) = registry.enter(peer, now) {
             // In the same step in which it was accepted: whoever counts from here on counts it.
-            tasks.spawn(world, "session", session::serve(self.front.clone(), stream, slot, stand));
+            let front = self.front.clone();
+            tasks.spawn_with(world, "session", stream, |stream| session::serve(front, stream, slot, stand));
         } else {
-            late.spawn(world, "late", session::refuse(self.front.clone(), stream, peer, stand));
+            let front = self.front.clone();
+            late.spawn_with(world, "late", stream, |stream| session::refuse(front, stream, peer, stand));
         }
     }
 }

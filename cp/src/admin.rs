@@ -13,7 +13,7 @@
 //!
 //! Not `axum::serve`: that spawns its tasks on its own, where the world can't see them.
 
-pub(crate) mod drain;
+pub mod drain;
 mod metrics;
 
 use std::collections::VecDeque;
@@ -80,7 +80,7 @@ async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>) 
 /// What is answered to which request.
 fn routes<W: World>(admin: Admin<W>) -> Router {
     let probes = Router::new().route("/readyz", get(readyz::<W>)).route("/livez", get(livez));
-    probes.route("/metrics", get(metrics::metrics::<W>)).merge(drain::routes()).with_state(admin)
+    probes.route("/metrics", get(metrics::metrics::<W>)).merge(drain::routes(&admin)).with_state(admin)
 }
 
 async fn readyz<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, &'static str) {
@@ -206,7 +206,8 @@ mod tests {
             let (orders, taken) = orders();
             let registry = Default::default();
             let lost = Arc::new(Lost::default);
-            let admin = Admin { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders, lost };
+            let admin =
+                Admin { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders, token: None, lost };
             spawn(&tasks, listener, admin);
             Port { world, address, lifecycle, tasks, orders: taken }
         }

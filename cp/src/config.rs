@@ -41,6 +41,8 @@ pub struct Config {
     pub workers: Vec<String>,
     /// Where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`, if anywhere.
     pub admin: Option<String>,
+    /// The file with the token that whoever changes something over the admin port must know, if any.
+    pub admin_token_file: Option<String>,
     /// Encryption: files, and what is required.
     pub tls: TlsFiles,
     /// How dead connections are found.
@@ -79,6 +81,7 @@ impl Config {
             listen: "127.0.0.1:6432".to_owned(),
             workers: vec![worker.into()],
             admin: None,
+            admin_token_file: None,
             tls: TlsFiles::default(),
             tcp: Tcp { keepalive: Duration::from_secs(60), user_timeout: Duration::ZERO },
             records: Target::Log,
@@ -131,6 +134,7 @@ impl Config {
             "worker" if self.workers.is_empty() => Some(EMBEDDED.to_owned()),
             "worker" => Some(self.workers.join(",")),
             "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
+            "admin_token_file" => path(&self.admin_token_file),
             "tls_cert" => path(&self.tls.cert),
             "tls_key" => path(&self.tls.key),
             "tls_client_ca" => path(&self.tls.client_ca),
@@ -164,6 +168,7 @@ impl Config {
             "worker" => self.workers = workers(value).ok_or_else(invalid)?,
             "admin" if value == UNSET => self.admin = None,
             "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
+            "admin_token_file" => self.admin_token_file = file(value),
             "tls_cert" => self.tls.cert = file(value),
             "tls_key" => self.tls.key = file(value),
             "tls_client_ca" => self.tls.client_ca = file(value),

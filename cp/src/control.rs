@@ -10,13 +10,14 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use lastcall_core::settings::print_duration;
 use lastcall_world::World;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::drain::Token;
 use crate::status::{Client, Status};
 
 /// How long an answer may take.
@@ -142,14 +143,16 @@ fn millis(millis: u64) -> String {
 pub struct Control<W> {
     world: W,
     admin: String,
+    token: Option<Token>,
 }
 
 impl<W: World> Control<W> {
-    /// The one at `admin`, `host:port`. One that listens on all addresses is reached on this machine's own.
-    pub fn new(world: W, admin: &str) -> Control<W> {
+    /// The one at `admin`, `host:port`, where `token` is what whoever changes something must know.
+    /// One that listens on all addresses is reached on this machine's own.
+    pub fn new(world: W, admin: &str, token: Option<Token>) -> Control<W> {
         let own = admin.strip_prefix("0.0.0.0:").map(|port| format!("127.0.0.1:{port}"));
         let own = own.or_else(|| admin.strip_prefix("[::]:").map(|port| format!("[::1]:{port}")));
-        Control { world, admin: own.unwrap_or_else(|| admin.to_owned()) }
+        Control { world, admin: own.unwrap_or_else(|| admin.to_owned()), token }
     }
 
     /// Who is there.
@@ -185,7 +188,7 @@ impl<W: World> Control<W> {
         let body = plain(body.trim());
         match status {
             status if status.is_success() => Ok(body),
-            StatusCode::CONFLICT | StatusCode::FORBIDDEN => Err(ControlError::Refused(body)),
+            StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Err(ControlError::Refused(body)),
             status => Err(self.strange(format!("{status} {body}"))),
         }
     }
@@ -216,7 +219,11 @@ impl<W: World> Control<W> {
         // The name by which it was reached may be any; the answer is for who is on this machine, or knows the address.
         let request = Request::builder().method(method).uri("/drain").header(HOST, "localhost");
         let request = request.header(ACCEPT, "application/json").header("X-Lastcall", "drain");
-        let request = request.body(Empty::<Bytes>::new()).expect("these are headers");
+        let request = match &self.token {
+            Some(token) => request.header(AUTHORIZATION, token.header()),
+            None => request,
+        };
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.strange(error.to_string()))?;
         let mut connection = pin!(connection);
         let mut answer = pin!(async move {
             let answer = sender.send_request(request).await.map_err(broken)?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use cp::accept::{self, Service};
+use cp::admin::drain::Token;
 use cp::config::{self, Config, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
@@ -70,6 +71,10 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         Ok(tls) => Arc::new(tls),
         Err(error) => return refuse(&error),
     };
+    let token = match config.admin_token_file.as_deref().map(token).transpose() {
+        Ok(token) => token,
+        Err(error) => return refuse(&error),
+    };
     let filter = log::filter(&config.log).expect("the configuration parsed it");
     let outlet = match log::start(config.log_format, filter) {
         Ok(outlet) => outlet,
@@ -80,12 +85,14 @@ fn serve(matches: &ArgMatches) -> ExitCode {
     }
     tracing::info!(told = config.told(), "configured");
 
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Sessions have threads of their own; here is what there is one of: it listens, watches over the drain, answers probes.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
+    let homes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let code = runtime.block_on(async {
-        let world = match TokioWorld::new(config.tcp) {
+        let world = match TokioWorld::new(config.tcp).and_then(|world| world.with_homes(homes)) {
             Ok(world) => world,
             Err(error) => return fail(&error),
         };
@@ -105,7 +112,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         if let Err(error) = tls.watch(files) {
             return fail(&error);
         }
-        let service = Service { listen, workers, admin, tls, settings };
+        let service = Service { listen, workers, admin, token, tls, settings };
         match accept::serve(world, service, meter.clone()).await {
             Ok(exit) => {
                 meter.stop(exit.code);
@@ -360,8 +367,27 @@ fn ask(matches: &ArgMatches, question: impl AsyncFnOnce(TokioWorld, Control<Toki
     let admin = matches.get_one::<String>("admin").expect("it has a default");
     runtime.block_on(async {
         let world = TokioWorld::without_signals(Tcp::default());
-        question(world.clone(), Control::new(world, admin)).await
+        let file = matches.try_get_one::<String>("token-file").ok().flatten();
+        match file.map(|file| token(file)).transpose() {
+            Ok(token) => question(world.clone(), Control::new(world, admin, token)).await,
+            Err(error) => fail(&error),
+        }
     })
+}
+
+/// The token in this file.
+fn token(path: &str) -> Result<Token, TokenError> {
+    let text = read(path).map_err(|source| TokenError::Unreadable { path: path.to_owned(), source })?;
+    Token::read(&text).ok_or_else(|| TokenError::Empty { path: path.to_owned() })
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+enum TokenError {
+    #[error("cannot read the token in {path}: {source}")]
+    Unreadable { path: String, source: io::Error },
+    #[error("there is no token in the first line of {path}")]
+    Empty { path: String },
 }
 
 fn wants_json(matches: &ArgMatches) -> bool {
@@ -513,6 +539,13 @@ fn command() -> Command {
                      it says no; 4 it is still there at --timeout.",
                 )
                 .arg(admin())
+                .arg(
+                    Arg::new("token-file")
+                        .long("token-file")
+                        .value_name("FILE")
+                        .env("LASTCALL_ADMIN_TOKEN_FILE")
+                        .help("What --admin-token-file of its `lastcall serve` says"),
+                )
                 .arg(
                     Arg::new("wait")
                         .long("wait")

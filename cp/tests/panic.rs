@@ -38,6 +38,7 @@ fn a_session_whose_task_panics_has_its_record_all_the_same() {
             listen: free.to_string(),
             workers: vec![worker.local_addr().unwrap().to_string()],
             admin: None,
+            token: None,
             tls: Default::default(),
             settings: Settings::default(),
         };

@@ -11,6 +11,7 @@
 //! have its own name looked up as this port's address, and is then of the same origin; but the Host of its requests is that
 //! name. So Host is an address or `localhost`.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub(crate) struct Admin<W> {
     pub(crate) registry: Registry,
     pub(crate) lifecycle: Watched<Lifecycle>,
     pub(crate) orders: Orders,
+    /// What whoever changes something must know besides; none for nothing.
+    pub(crate) token: Option<Token>,
     /// What could not be kept of the log and the records so far.
     pub(crate) lost: Arc<dyn Fn() -> Lost + Send + Sync>,
 }
@@ -46,13 +49,48 @@ pub(crate) struct Admin<W> {
 /// What a request that changes something must bring, and its value.
 const ASKED: (HeaderName, &str) = (HeaderName::from_static("x-lastcall"), "drain");
 
-pub(super) fn routes<W: World>() -> Router<Admin<W>> {
-    let drain = get(status::<W>).post(begin::<W>).delete(recall::<W>);
-    Router::new().route("/drain", drain).layer(middleware::from_fn(guard))
+/// A secret that whoever changes something brings. Compared in a time that says nothing of how near a guess was.
+#[derive(Clone, Eq)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// The first line of this text, without blanks around it; none if there is nothing.
+    pub fn read(text: &str) -> Option<Token> {
+        let token = text.lines().next()?.trim();
+        (!token.is_empty()).then(|| Token(token.into()))
+    }
+
+    /// As it is sent, in an `Authorization`.
+    pub(crate) fn header(&self) -> String {
+        format!("{BEARER}{}", self.0)
+    }
 }
 
-/// Lets through what no page in a browser can have sent. Whoever is refused is told what to send.
-async fn guard(request: Request, next: Next) -> Response {
+impl PartialEq for Token {
+    fn eq(&self, other: &Token) -> bool {
+        let (one, other) = (self.0.as_bytes(), other.0.as_bytes());
+        one.len() == other.len() && one.iter().zip(other).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What stands in front of a token.
+const BEARER: &str = "Bearer ";
+
+pub(super) fn routes<W: World>(admin: &Admin<W>) -> Router<Admin<W>> {
+    let drain = get(status::<W>).post(begin::<W>).delete(recall::<W>);
+    let token = admin.token.clone();
+    Router::new().route("/drain", drain).layer(middleware::from_fn_with_state(token, guard))
+}
+
+/// Lets through what no page in a browser can have sent, and only whoever knows the token, if there is one. Whoever is refused is
+/// told what to send.
+async fn guard(State(token): State<Option<Token>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     if headers.get(header::HOST).is_some_and(|host| !is_plain_host(host)) {
         let sentence = "the Host of a request to /drain is an address or localhost, so that no page in a browser can send it; \
@@ -68,6 +106,16 @@ async fn guard(request: Request, next: Next) -> Response {
              curl -X {method} -H 'X-Lastcall: drain' localhost:PORT/drain"
         );
         return (StatusCode::FORBIDDEN, line(&sentence)).into_response();
+    }
+    let given = || {
+        let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        Token::read(given.strip_prefix(BEARER)?)
+    };
+    if changes && token.is_some() && given() != token {
+        let sentence = "this takes the token that is in the process's admin_token_file: lastcall drain --token-file FILE, or \
+                        curl -H \"Authorization: Bearer $TOKEN\"";
+        let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+        return (StatusCode::UNAUTHORIZED, challenge, line(sentence)).into_response();
     }
     next.run(request).await
 }
@@ -135,6 +183,17 @@ fn line(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_a_line_and_nothing_shows_it() {
+        let token = Token::read(" s3cret \nsecond line\n").unwrap();
+        assert_eq!(token, Token::read("s3cret").unwrap());
+        for other in ["s3cre", "s3crets", "S3cret"] {
+            assert_ne!(token, Token::read(other).unwrap());
+        }
+        assert_eq!((Token::read(""), Token::read("\n s3cret")), (None, None));
+        assert!(!format!("{token:?}").contains("s3"));
+    }
 
     #[test]
     fn a_host_is_an_address_or_localhost_and_no_name_that_somebody_else_can_choose() {

@@ -56,7 +56,7 @@ pub(super) const FILTER: &str = "a level (error, warn, info, debug, trace, off),
                                  info,cp::relay=debug";
 
 /// Where the process is and what it writes: what is not a setting of the drain.
-fn places() -> [Entry; 15] {
+fn places() -> [Entry; 16] {
     let entry = |name, value_name, default, help, valid: &str| Entry {
         name,
         value_name,
@@ -86,6 +86,10 @@ fn places() -> [Entry; 15] {
             "unset",
             "where `/readyz`, `/livez`, `/metrics` and `/drain` are served, as `host:port`",
             &format!("{ADDRESS}, or unset"),
+        ),
+        pem(
+            "admin_token_file",
+            "file with a token in its first line that POST and DELETE on the admin port then take; reading takes none",
         ),
         pem(
             "tls_cert",

@@ -39,6 +39,16 @@ pub trait World: Clone + Send + Sync + 'static {
     /// Runs `task` beside the others. `name` is for whoever looks for what is still running.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static);
 
+    /// Runs the task that `work` makes of an accepted `stream`, where its readiness is known first.
+    fn spawn_with<T: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        stream: Self::Stream,
+        work: impl FnOnce(Self::Stream) -> T,
+    ) {
+        self.spawn(name, work(stream));
+    }
+
     /// Listens on `address` (`host:port`).
     fn bind(&self, address: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send;
 

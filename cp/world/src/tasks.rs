@@ -20,14 +20,29 @@ struct Count {
 impl Tasks {
     /// Spawns a task that is counted until it ends or is dropped.
     pub fn spawn<W: World>(&self, world: &W, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        world.spawn(name, self.counted(task));
+    }
+
+    /// Likewise, the task that `work` makes of an accepted stream: see [`World::spawn_with`].
+    pub fn spawn_with<W: World, T: Future<Output = ()> + Send + 'static>(
+        &self,
+        world: &W,
+        name: &'static str,
+        stream: W::Stream,
+        work: impl FnOnce(W::Stream) -> T,
+    ) {
+        world.spawn_with(name, stream, |stream| self.counted(work(stream)));
+    }
+
+    fn counted(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
         self.lock().tasks += 1;
         let one = One(self.clone());
         // Boxed: a future that awaits one of its own arguments has room for it twice.
         let mut task = Box::pin(task);
-        world.spawn(name, async move {
+        async move {
             let _one = one;
             std::future::poll_fn(|cx| task.as_mut().poll(cx)).await;
-        });
+        }
     }
 
     /// How many tasks there are.

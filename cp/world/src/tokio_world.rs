@@ -6,6 +6,7 @@
 )]
 
 mod descriptors;
+mod homes;
 #[cfg(target_os = "linux")]
 mod keepalive;
 #[cfg(target_os = "linux")]
@@ -27,6 +28,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::descriptors::{Files, Taken};
+use self::homes::{Home, Homes};
 #[cfg(target_os = "linux")]
 use self::keepalive::Vigil;
 use crate::{Listener, PeerState, Signal, Stream, World};
@@ -38,6 +40,7 @@ pub struct TokioWorld {
     epoch: Instant,
     tcp: Tcp,
     files: Files,
+    homes: Homes,
     signals: Arc<Mutex<Signals>>,
 }
 
@@ -93,6 +96,7 @@ pub struct TokioListener {
     listener: TcpListener,
     tcp: Tcp,
     files: Files,
+    homes: Homes,
 }
 
 impl TokioListener {
@@ -130,17 +134,20 @@ pub struct TokioStream {
     /// Of a connection to a worker.
     #[cfg(target_os = "linux")]
     vigil: Option<Box<Vigil>>,
+    /// Where it lives, if that is not where its task happens to run.
+    home: Option<Home>,
     _taken: Taken,
 }
 
 impl TokioStream {
-    fn new(tcp: TcpStream, taken: Taken) -> Self {
+    fn new(tcp: TcpStream, home: Option<Home>, taken: Taken) -> Self {
         TokioStream {
             tcp,
             ask_for_bytes: false,
             ask_for_room: false,
             #[cfg(target_os = "linux")]
             vigil: None,
+            home,
             _taken: taken,
         }
     }
@@ -345,7 +352,15 @@ impl TokioWorld {
     /// One that leaves every signal as it is, for a command that Ctrl-C ends: [`World::next_signal`] waits for ever.
     pub fn without_signals(tcp: Tcp) -> Self {
         let files = Files::all_that_are_allowed();
-        TokioWorld { epoch: Instant::now(), tcp, files, signals: Arc::default() }
+        TokioWorld { epoch: Instant::now(), tcp, files, homes: Homes::default(), signals: Arc::default() }
+    }
+
+    /// From here on each accepted connection lives at one of so many threads, as its task does.
+    ///
+    /// # Errors
+    /// If the process can't have so many threads.
+    pub fn with_homes(self, count: usize) -> io::Result<Self> {
+        Ok(TokioWorld { homes: Homes::start(count)?, ..self })
     }
 }
 
@@ -373,8 +388,21 @@ impl World for TokioWorld {
         tokio::spawn(task);
     }
 
+    fn spawn_with<T: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        mut stream: TokioStream,
+        work: impl FnOnce(TokioStream) -> T,
+    ) {
+        match stream.home.take() {
+            Some(home) => home.run(|| work(stream)),
+            None => self.spawn(name, work(stream)),
+        }
+    }
+
     async fn bind(&self, address: &str) -> io::Result<TokioListener> {
-        Ok(TokioListener { listener: TcpListener::bind(address).await?, tcp: self.tcp, files: self.files.clone() })
+        let listener = TcpListener::bind(address).await?;
+        Ok(TokioListener { listener, tcp: self.tcp, files: self.files.clone(), homes: self.homes.clone() })
     }
 
     async fn resolve(&self, address: &str) -> io::Result<Vec<String>> {
@@ -389,7 +417,7 @@ impl World for TokioWorld {
         tcp.set_nodelay(true)?;
         self.tcp.keep_alive(&tcp)?;
         #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is nothing to be set"))]
-        let mut stream = TokioStream::new(tcp, taken);
+        let mut stream = TokioStream::new(tcp, None, taken);
         #[cfg(target_os = "linux")]
         {
             stream.vigil = Vigil::over(&stream.tcp, self.tcp.probed_for())?;
@@ -436,7 +464,8 @@ impl Listener for TokioListener {
                 let _ = self.tcp.limit_silence(&stream);
                 #[cfg(not(target_os = "linux"))]
                 let _ = SockRef::from(&stream).set_send_buffer_size(UNSEEN);
-                Poll::Ready(Ok((TokioStream::new(stream, self.files.take()), peer)))
+                let (stream, home) = self.homes.settle(stream)?;
+                Poll::Ready(Ok((TokioStream::new(stream, home, self.files.take()), peer)))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,

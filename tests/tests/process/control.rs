@@ -58,6 +58,36 @@ fn status_names_who_holds_a_drain_and_drain_waits_until_the_process_is_gone() {
     });
 }
 
+#[test]
+fn where_there_is_a_token_only_who_knows_it_drains_and_whoever_asks_is_answered() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_string_lossy().into_owned()
+        };
+        let (right, wrong) = (file("right", "s3cret\n"), file("wrong", "guess\n"));
+        let flags = ["--lame-duck", "0s", "--idle-grace", "100ms", "--admin-token-file", &right];
+        let plane = ControlPlane::start(&flags).await;
+        assert_eq!(ask(&plane, &["status"]).await.status.code(), Some(0));
+        for arguments in [&["drain"][..], &["drain", "--token-file", &wrong], &["drain", "--undo"]] {
+            let refused = ask(&plane, arguments).await;
+            assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+            assert!(said(&refused).1.contains("this takes the token"), "{:?}", said(&refused));
+        }
+        assert!(said(&ask(&plane, &["status"]).await).0.starts_with("serving"));
+        let drained = ask(&plane, &["drain", "--wait", "--token-file", &right]).await;
+        assert_eq!(drained.status.code(), Some(0), "{:?}", said(&drained));
+
+        let mut serve = command();
+        serve.args(["serve", "--worker", "127.0.0.1:1", "--admin-token-file", &file("empty", "\n")]);
+        let output = serve.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).1.contains("there is no token in the first line of"), "{:?}", said(&output));
+    });
+}
+
 /// The names of metrics in a file of `cp/monitoring`.
 fn asked_for(file: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../cp/monitoring").join(file)).unwrap();
