@@ -11,7 +11,8 @@
 //! | [`example`] | the examples of lastcall-core as processes |
 //! | [`program`] | what both are: a program that is built and started, its log, its signals, its exit |
 //! | [`client`] | a driver: tokio-postgres |
-//! | [`psql`] | the programs that people use: `psql`, `pgbench` |
+//! | [`psql`] | the programs that people use: `psql`, `pgbench`, `pg_dump` and their like |
+//! | [`script`] | drivers of other languages, in scripts that the test talks to |
 //! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
 //! | [`fake_worker`] | a worker that does what no PostgreSQL would, when the test wants it |
 //! | [`http`] | the kubelet's probes |
@@ -36,6 +37,7 @@ pub mod postgres;
 pub mod program;
 pub mod psql;
 pub mod raw;
+pub mod script;
 pub mod simulator;
 pub mod watchdog;
 

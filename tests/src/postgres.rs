@@ -28,7 +28,7 @@ pub const SUPERUSER: &str = "postgres";
 pub const DATABASE: &str = "postgres";
 
 /// The programs that must be there, all in one directory so that they are of one version.
-const PROGRAMS: [&str; 4] = ["initdb", "postgres", "psql", "pgbench"];
+const PROGRAMS: [&str; 7] = ["initdb", "postgres", "psql", "pgbench", "pg_dump", "pg_restore", "pg_receivewal"];
 /// Where distributions keep the programs of each version, beside the `PATH`.
 const VERSIONED: [(&str, &str); 2] = [("/usr/lib/postgresql", "bin"), ("/usr", "bin")];
 /// The users that the server runs as where this process is root, for it refuses to be root. First match wins.

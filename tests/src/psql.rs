@@ -1,4 +1,4 @@
-//! `psql` and `pgbench`: libpq, and the words that people see.
+//! `psql`, `pgbench` and their like: libpq, and the words that people see.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 
+use crate::certificates::Authority;
 use crate::postgres::{DATABASE, SUPERUSER, postgres};
 
 /// No program runs longer in any test.
@@ -61,6 +62,16 @@ pub fn pgbench(port: u16, database: &str, arguments: &[&str]) -> Program {
     Program::start(command)
 }
 
+/// Lets `command`, if it is one of libpq's or does as libpq does, connect as the superuser and call itself `application`. It
+/// takes nobody for the server whose certificate `authority` has not signed for `localhost`.
+pub fn verifying(mut command: Command, port: u16, application: &str, authority: &Authority) -> Command {
+    without_settings(&mut command);
+    command.env("PGHOST", "localhost").env("PGHOSTADDR", "127.0.0.1").env("PGPORT", port.to_string());
+    command.env("PGUSER", SUPERUSER).env("PGDATABASE", DATABASE).env("PGAPPNAME", application);
+    command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", authority.file());
+    command
+}
+
 /// `psql` from `path`: no configuration but what is said here, unaligned rows, no headings.
 pub(crate) fn command(path: &Path, port: u16, user: &str, application: &str) -> Command {
     let mut command = bare(path, port, user, application);
@@ -71,14 +82,20 @@ pub(crate) fn command(path: &Path, port: u16, user: &str, application: &str) -> 
 
 fn bare(path: &Path, port: u16, user: &str, application: &str) -> Command {
     let mut command = Command::new(path);
+    without_settings(&mut command);
+    command.env("PGAPPNAME", application);
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", user]);
+    command
+}
+
+/// Nothing of this process's environment tells libpq what to do, and nobody waits for input.
+fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
             command.env_remove(name);
         }
     }
-    command.env("PGAPPNAME", application).env("LC_ALL", "C").stdin(Stdio::null());
-    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", user]);
-    command
+    command.env("LC_ALL", "C").stdin(Stdio::null());
 }
 
 impl Program {

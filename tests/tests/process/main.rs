@@ -8,6 +8,7 @@
 mod batch;
 mod bench;
 mod cancel;
+mod clients;
 mod configuration;
 mod control;
 mod copy;
