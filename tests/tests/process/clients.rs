@@ -67,3 +67,31 @@ fn psycopg_pipelines_copies_reads_by_cursors_and_cancels_and_is_told_of_a_drain(
         assert_eq!(copied, "100 rows, 5050");
     });
 }
+
+#[test]
+fn node_postgres_pools_reads_by_cursors_listens_and_cancels_and_is_told_of_a_drain() {
+    let seen = [
+        "idle: 57P01",
+        "cancelled: 57014, then 57P01",
+        "transaction: 100 rows, then 57P01",
+        "running: the row, then 57P01",
+    ];
+    run(async {
+        let command = script::node_postgres(beside_this_file("with_pg.js").as_ref());
+        sees_of_a_drain("node", command, &seen).await;
+    });
+}
+
+#[test]
+fn jdbc_batches_copies_reads_by_portals_and_cancels_and_is_told_of_a_drain() {
+    let seen = [
+        "idle: 57P01",
+        "cancelled: 57014, then 57P01",
+        "transaction: 100 rows, then 57P01",
+        "running: the row, then 57P01",
+    ];
+    run(async {
+        let command = script::jdbc(beside_this_file("WithJdbc.java").as_ref());
+        sees_of_a_drain("jdbc", command, &seen).await;
+    });
+}

@@ -16,7 +16,6 @@ LIMIT_S = 30
 def main():
     work()
     idle = connect("idle")
-    running = InThread(pipeline, connect("running"))
     cancelled_connection = connect("cancelled")
     cancelled = InThread(sleep_for_ever, cancelled_connection)
     transaction = connect("transaction", autocommit=False)
@@ -27,6 +26,7 @@ def main():
     with copying.cursor().copy("copy with_psycopg (n) from stdin") as copy:
         for n in ROWS[:50]:
             copy.write_row([n])
+        running = InThread(pipeline, connect("running"))
         say("ready")
 
         readable, _, _ = select.select([idle], [], [], LIMIT_S)
