@@ -5,15 +5,17 @@ use std::path::Path;
 use std::process::Command;
 
 use process_tests::certificates::{Authority, Pair};
+use process_tests::client::Client;
 use process_tests::control_plane::ControlPlane;
-use process_tests::postgres::postgres;
-use process_tests::psql::verifying;
-use process_tests::run;
+use process_tests::postgres::{DATABASE, postgres};
+use process_tests::psql::{Program, verifying};
 use process_tests::script::{self, Script};
+use process_tests::{eventually, run};
 
 use super::{assert_exit, millis};
 
 const IDLE_GRACE_MS: u64 = 500;
+const FATAL: &str = "FATAL:  terminating connection due to administrator command";
 
 /// In front of the tests' PostgreSQL, with a certificate for `localhost`, and for those only who ask for it.
 async fn encrypted(authority: &Authority) -> ControlPlane {
@@ -23,6 +25,32 @@ async fn encrypted(authority: &Authority) -> ControlPlane {
     // All are due at once: where one has been told that it is over, the others have come to their due time as well.
     let drain = ["--lame-duck", "200ms", "--idle-grace", &grace, "--pacing", "none"];
     ControlPlane::start(&[&flags[..], &drain].concat()).await
+}
+
+/// One of PostgreSQL's programs, not yet started, in `database`.
+fn client_program(name: &str, plane: &ControlPlane, authority: &Authority, database: &str) -> Command {
+    let mut command = verifying(Command::new(postgres().program(name)), plane.port, name, authority);
+    command.env("PGDATABASE", database);
+    command
+}
+
+/// A superuser's session in `database` that bypasses the control plane.
+async fn observer_in(database: &str) -> Client {
+    let observer = Client::try_connect_with(postgres().port, "observer", |config| {
+        config.dbname(database);
+    });
+    observer.await.unwrap()
+}
+
+/// Waits until the session of `application` waits for a lock.
+async fn waits_for_a_lock(application: &str) {
+    let observer = postgres().connect("observer").await;
+    let waits =
+        format!("select 1 from pg_stat_activity where application_name = '{application}' and wait_event_type = 'Lock'");
+    eventually(millis(20_000), "a wait for a lock", async || {
+        (observer.value(&waits).await.unwrap() == "1").then_some(())
+    })
+    .await;
 }
 
 fn beside_this_file(name: &str) -> impl AsRef<Path> {
@@ -93,5 +121,199 @@ fn jdbc_batches_copies_reads_by_portals_and_cancels_and_is_told_of_a_drain() {
     run(async {
         let command = script::jdbc(beside_this_file("WithJdbc.java").as_ref());
         sees_of_a_drain("jdbc", command, &seen).await;
+    });
+}
+
+#[test]
+fn psql_prepares_copies_and_goes_on_in_a_transaction_and_shows_the_sqlstate_of_its_end() {
+    run(async {
+        let authority = Authority::new();
+        let mut plane = encrypted(&authority).await;
+        let psql = |application: &str| {
+            let mut command = client_program("psql", &plane, &authority, DATABASE);
+            command.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set", "VERBOSITY=verbose"]);
+            command.env("PGAPPNAME", application);
+            Script::start(command)
+        };
+        let (mut running, mut idle) = (psql("psql-running"), psql("psql-idle"));
+        running.say("create table with_psql (n int);").await;
+        running.say("\\copy with_psql from program 'seq 100'").await;
+        running.say("prepare total (int) as select sum(n) + $1 from with_psql;").await;
+        for (line, answer) in [
+            ("execute total(1);", "5051"),
+            ("\\copy (select n from with_psql where n = 42) to stdout", "42"),
+            ("\\set n 7\nselect n from with_psql where n = :n;", "7"),
+            ("select 1 / 0;\n\\echo :LAST_ERROR_SQLSTATE", "22012"),
+        ] {
+            running.say(line).await;
+            running.says(answer).await;
+        }
+        idle.say("select 'is in';").await;
+        idle.says("is in").await;
+        running.say("begin; delete from with_psql;").await;
+        running.say("select 'the row' from pg_sleep(3);").await;
+        postgres().wait_until_running("select 'the row' from pg_sleep(3);", 1).await;
+
+        plane.drain().await;
+        plane.until(millis(2 * IDLE_GRACE_MS)).await;
+        idle.say("select 'not any more';").await;
+        let (code, errors) = idle.ends().await;
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains("FATAL:  57P01: terminating connection due to administrator command"), "{errors}");
+        running.says("the row").await;
+        running.say("select count(*) from with_psql;").await;
+        running.says("0").await;
+        running.say("commit;").await;
+        running.say("select 'not any more';").await;
+        let answered = plane.since_signal();
+        let (code, errors) = running.ends().await;
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains("FATAL:  57P01: terminating connection due to administrator command"), "{errors}");
+        assert_exit(plane.exit().await, 0, answered);
+        let observer = postgres().connect("observer").await;
+        assert_eq!(observer.value("select count(*) from with_psql").await.unwrap(), "0", "it was committed");
+    });
+}
+
+#[test]
+fn pgbench_in_every_mode_is_told_of_a_drain_between_transactions_and_counts_what_the_table_has() {
+    run(async {
+        let authority = Authority::new();
+        let mut plane = encrypted(&authority).await;
+        let observer = postgres().connect("observer").await;
+        let scripts = tempfile::tempdir().unwrap();
+        let modes = ["simple", "extended", "prepared"];
+        let mut benches = Vec::new();
+        for mode in modes {
+            observer.batch_execute(&format!("create table with_pgbench_{mode} (n int)")).await.unwrap();
+            let script = scripts.path().join(mode);
+            let insert = format!("insert into with_pgbench_{mode} values (:client_id);\n");
+            std::fs::write(&script, format!("begin;\n{insert}{insert}commit;\n")).unwrap();
+            let mut bench = client_program("pgbench", &plane, &authority, DATABASE);
+            bench.args(["--no-vacuum", "-M", mode, "-c", "3", "-T", "40", "-f"]).arg(&script);
+            benches.push(Program::start(bench));
+        }
+        for mode in modes {
+            let begun = format!("select count(distinct n) from with_pgbench_{mode}");
+            eventually(millis(20_000), "committed rows", async || {
+                (observer.value(&begun).await.unwrap() == "3").then_some(())
+            })
+            .await;
+        }
+
+        plane.drain().await;
+        for (mode, bench) in modes.into_iter().zip(benches) {
+            let finished = bench.finished().await;
+            assert_eq!(finished.code, Some(2), "{finished:?}");
+            assert_eq!(finished.err.matches(FATAL).count(), 3, "{finished:?}");
+            assert_eq!(finished.err.matches("The last request was not executed.").count(), 3, "{finished:?}");
+            let counted = finished.out.split_once("actually processed: ").unwrap().1.lines().next().unwrap();
+            let rows = observer.value(&format!("select count(*) / 2.0 from with_pgbench_{mode}")).await.unwrap();
+            assert_eq!(rows.parse::<f64>().unwrap(), counted.parse::<f64>().unwrap(), "{mode}: {finished:?}");
+        }
+        assert_exit(plane.exit().await, 0, millis(IDLE_GRACE_MS));
+    });
+}
+
+/// What must be the same in two databases.
+const CHECKSUM: &str = "select count(*) || ' ' || md5(string_agg(n || text, ',' order by n)) from dumped";
+
+#[test]
+fn pg_dump_and_a_restore_in_one_transaction_are_whole_after_a_drain_and_a_restore_in_many_ends_between_two() {
+    run(async {
+        let authority = Authority::new();
+        let setup = postgres().connect("setup").await;
+        for database in ["dumped", "restored", "half_restored"] {
+            setup.batch_execute(&format!("create database {database}")).await.unwrap();
+        }
+        let source = observer_in("dumped").await;
+        let rows = "create table dumped (n int primary key, text text); \
+                    insert into dumped select n, md5(n::text) || repeat('x', n % 500) from generate_series(1, 10000) n";
+        source.batch_execute(rows).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("dump");
+
+        let mut plane = encrypted(&authority).await;
+        source.batch_execute("begin; lock table dumped").await.unwrap();
+        let mut dump = client_program("pg_dump", &plane, &authority, "dumped");
+        dump.args(["--format", "custom", "--file"]).arg(&file);
+        let dump = Program::start(dump);
+        waits_for_a_lock("pg_dump").await;
+        plane.drain().await;
+        plane.until(millis(2 * IDLE_GRACE_MS)).await;
+        source.batch_execute("rollback").await.unwrap();
+        let finished = dump.finished().await;
+        let dumped = plane.since_signal();
+        assert_eq!((finished.code, finished.err.as_str()), (Some(0), ""), "{finished:?}");
+        assert_exit(plane.exit().await, 0, dumped);
+
+        // A table of the same name that may still be committed holds up those that make it.
+        let mut plane = encrypted(&authority).await;
+        let restore = async |database: &str, arguments: &[&str]| {
+            let other = observer_in(database).await;
+            other.batch_execute("begin; create table dumped (n int)").await.unwrap();
+            let mut restore = client_program("pg_restore", &plane, &authority, database);
+            restore.env("PGAPPNAME", database).args(["--dbname", database]).args(arguments).arg(&file);
+            let restore = Program::start(restore);
+            waits_for_a_lock(database).await;
+            (other, restore)
+        };
+        let (other, whole) = restore("restored", &["--single-transaction"]).await;
+        let (another, half) = restore("half_restored", &["--exit-on-error"]).await;
+        plane.drain().await;
+        plane.until(millis(2 * IDLE_GRACE_MS)).await;
+        other.batch_execute("rollback").await.unwrap();
+        another.batch_execute("rollback").await.unwrap();
+        let (whole, half) = (whole.finished().await, half.finished().await);
+        let restored = plane.since_signal();
+        // Behind its COMMIT, pg_restore has the server execute a comment: that is all that is lacking, and it is told of it.
+        assert!(whole.err.contains("Command was: --\n-- PostgreSQL database dump complete"), "{whole:?}");
+        for restore in [whole, half] {
+            assert_eq!(restore.code, Some(1), "{restore:?}");
+            assert!(restore.err.contains(FATAL), "{restore:?}");
+            assert!(restore.err.contains("The last request was not executed."), "{restore:?}");
+        }
+        assert_exit(plane.exit().await, 0, restored);
+
+        let sum = source.value(CHECKSUM).await.unwrap();
+        assert!(sum.starts_with("10000 "), "{sum}");
+        assert_eq!(other.value(CHECKSUM).await.unwrap(), sum);
+        let columns = "select count(*) || ' columns, ' || (select count(*) from dumped) || ' rows' \
+                       from information_schema.columns where table_name = 'dumped'";
+        assert_eq!(another.value(columns).await.unwrap(), "2 columns, 0 rows", "the statement that ran is complete");
+    });
+}
+
+#[test]
+fn pg_receivewal_has_every_byte_of_a_segment_and_is_told_of_a_drain_which_it_does_not_hold() {
+    run(async {
+        let authority = Authority::new();
+        let mut plane = encrypted(&authority).await;
+        let directory = tempfile::tempdir().unwrap();
+        let mut receive = client_program("pg_receivewal", &plane, &authority, DATABASE);
+        receive.arg("--no-loop").arg("--directory").arg(directory.path());
+        let receive = Program::start(receive);
+        let observer = postgres().connect("observer").await;
+        let streams = "select state from pg_stat_replication where application_name = 'pg_receivewal'";
+        eventually(millis(20_000), "replication", async || {
+            (observer.value(streams).await.unwrap() == "streaming").then_some(())
+        })
+        .await;
+        // Other tests write as well: a segment that is this one's may have begun before it came.
+        let mut segment = String::new();
+        for _ in 0..2 {
+            observer.value("select pg_logical_emit_message(false, 'a segment', 'is not empty')").await.unwrap();
+            segment = observer.value("select pg_walfile_name(pg_switch_wal())").await.unwrap();
+        }
+        let file = directory.path().join(&segment);
+        let received = eventually(millis(20_000), "a segment", async || std::fs::read(&file).ok()).await;
+        let theirs = observer.query_one("select pg_read_binary_file('pg_wal/' || $1)", &[&segment]).await.unwrap();
+        assert!(received == theirs.get::<_, Vec<u8>>(0), "{segment}: {} bytes, and others", received.len());
+
+        plane.drain().await;
+        let finished = receive.finished().await;
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert!(finished.err.contains(FATAL), "{finished:?}");
+        assert_exit(plane.exit().await, 0, millis(IDLE_GRACE_MS));
     });
 }
