@@ -1,12 +1,15 @@
 //! A driver's session: tokio-postgres, and how its connection ended.
 
+use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
 
+use crate::encryption::Encryption;
 use crate::postgres::{DATABASE, SUPERUSER};
 
 /// Everything that a client waits for in a test comes sooner, or the test fails.
@@ -53,6 +56,20 @@ impl Client {
         change(&mut config);
         let (client, connection) = crate::within(LIMIT, "an answer to a login", config.connect(NoTls)).await?;
         Ok(Client { client, connection: tokio::spawn(connection) })
+    }
+
+    /// Opens a session as the superuser, under TLS, with `localhost` on this port.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn connect_encrypted(port: u16, application: &str, encryption: Encryption) -> Client {
+        let mut config = Config::new();
+        config.host("localhost").hostaddr(Ipv4Addr::LOCALHOST.into()).port(port).ssl_mode(SslMode::Require);
+        config.user(SUPERUSER).dbname(DATABASE).application_name(application);
+        match crate::within(LIMIT, "an answer to a login", config.connect(encryption)).await {
+            Ok((client, connection)) => Client { client, connection: tokio::spawn(connection) },
+            Err(error) => panic!("{application} can't connect: {error:?}"),
+        }
     }
 
     /// The first field of the first row that `sql` answers with; empty if there is none.

@@ -11,6 +11,7 @@
 //! | [`example`] | the examples of lastcall-core as processes |
 //! | [`program`] | what both are: a program that is built and started, its log, its signals, its exit |
 //! | [`client`] | a driver: tokio-postgres |
+//! | [`encryption`] | TLS for that driver |
 //! | [`psql`] | the programs that people use: `psql`, `pgbench`, `pg_dump` and their like |
 //! | [`script`] | drivers of other languages, in scripts that the test talks to |
 //! | [`raw`] | clients that no driver would be: they read slowly, never, or send without end |
@@ -29,6 +30,7 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod control_plane;
+pub mod encryption;
 pub mod example;
 pub mod fake_worker;
 pub mod http;

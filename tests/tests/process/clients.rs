@@ -4,15 +4,17 @@
 use std::path::Path;
 use std::process::Command;
 
+use futures_util::future::join3;
 use process_tests::certificates::{Authority, Pair};
 use process_tests::client::Client;
 use process_tests::control_plane::ControlPlane;
+use process_tests::encryption::Encryption;
 use process_tests::postgres::{DATABASE, postgres};
 use process_tests::psql::{Program, verifying};
 use process_tests::script::{self, Script};
 use process_tests::{eventually, run};
 
-use super::{assert_exit, millis};
+use super::{ADMIN_SHUTDOWN, assert_exit, millis, told};
 
 const IDLE_GRACE_MS: u64 = 500;
 const FATAL: &str = "FATAL:  terminating connection due to administrator command";
@@ -121,6 +123,50 @@ fn jdbc_batches_copies_reads_by_portals_and_cancels_and_is_told_of_a_drain() {
     run(async {
         let command = script::jdbc(beside_this_file("WithJdbc.java").as_ref());
         sees_of_a_drain("jdbc", command, &seen).await;
+    });
+}
+
+#[test]
+fn tokio_postgres_under_tls_reads_by_portals_and_cancels_in_private_and_is_told_of_a_drain() {
+    run(async {
+        let authority = Authority::new();
+        let encryption = Encryption::verifying(&authority);
+        let plane = &mut encrypted(&authority).await;
+        let port = plane.port;
+        let connect =
+            async |name: &str| Client::connect_encrypted(port, &format!("rust-{name}"), encryption.clone()).await;
+        let (mut idle, running, cancelled) =
+            (connect("idle").await, connect("running").await, connect("cancelled").await);
+        let mut reads = connect("transaction").await;
+        let row = idle.query_one("select $1::int4 + 1, $2::text", &[&41, &None::<String>]).await.unwrap();
+        assert_eq!((row.get::<_, i32>(0), row.get::<_, Option<String>>(1)), (42, None));
+        let transaction = reads.transaction().await.unwrap();
+        let portal = transaction.bind("select generate_series(1, 100)", &[]).await.unwrap();
+        assert_eq!(transaction.query_portal(&portal, 50).await.unwrap().len(), 50);
+
+        let token = cancelled.cancel_token();
+        let drain = async {
+            for application in ["rust-running", "rust-cancelled"] {
+                postgres().wait_until_active(application).await;
+            }
+            plane.drain().await;
+            assert_eq!(told(&idle.fatal().await), ADMIN_SHUTDOWN);
+            token.cancel_query(encryption.clone()).await.unwrap();
+            assert_eq!(transaction.query_portal(&portal, 100).await.unwrap().len(), 50);
+            drop(portal);
+            transaction.commit().await.unwrap();
+        };
+        let row = running.value("select 'the row' from pg_sleep(3)");
+        let (row, error, ()) = join3(row, cancelled.value("select pg_sleep(600)"), drain).await;
+        let answered = plane.since_signal();
+
+        assert_eq!(row.unwrap(), "the row");
+        assert_eq!(error.unwrap_err().code().map(|code| code.code()), Some("57014"));
+        for mut client in [running, cancelled, reads] {
+            assert_eq!(told(&client.fatal().await), ADMIN_SHUTDOWN);
+        }
+        assert!(answered > millis(2 * IDLE_GRACE_MS), "{answered:?}");
+        assert_exit(plane.exit().await, 0, answered);
     });
 }
 
