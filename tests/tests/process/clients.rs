@@ -19,14 +19,17 @@ use super::{ADMIN_SHUTDOWN, assert_exit, millis, told};
 const IDLE_GRACE_MS: u64 = 500;
 const FATAL: &str = "FATAL:  terminating connection due to administrator command";
 
-/// In front of the tests' PostgreSQL, with a certificate for `localhost`, and for those only who ask for it.
-async fn encrypted(authority: &Authority) -> ControlPlane {
+/// For those only who are under TLS.
+const TLS_ONLY: [&str; 2] = ["--tls-required", "true"];
+
+/// In front of the tests' PostgreSQL, with a certificate for `localhost`.
+async fn encrypted(authority: &Authority, flags: &[&str]) -> ControlPlane {
     let Pair { cert, key } = authority.signs("front", &["localhost"]);
     let grace = format!("{IDLE_GRACE_MS}ms");
-    let flags = ["--tls-cert", &cert, "--tls-key", &key, "--tls-required", "true"];
+    let tls = ["--tls-cert", &cert, "--tls-key", &key];
     // All are due at once: where one has been told that it is over, the others have come to their due time as well.
     let drain = ["--lame-duck", "200ms", "--idle-grace", &grace, "--pacing", "none"];
-    ControlPlane::start(&[&flags[..], &drain].concat()).await
+    ControlPlane::start(&[&tls[..], &drain, flags].concat()).await
 }
 
 /// One of PostgreSQL's programs, not yet started, in `database`.
@@ -63,7 +66,7 @@ fn beside_this_file(name: &str) -> impl AsRef<Path> {
 /// this. The statement that runs is told of last and takes longer than the grace.
 async fn sees_of_a_drain(driver: &str, command: Command, seen: &[&str]) {
     let authority = Authority::new();
-    let mut plane = encrypted(&authority).await;
+    let mut plane = encrypted(&authority, &TLS_ONLY).await;
     let mut script = Script::start(verifying(command, plane.port, driver, &authority));
     script.says("ready").await;
     for running in ["running", "cancelled"] {
@@ -131,7 +134,7 @@ fn tokio_postgres_under_tls_reads_by_portals_and_cancels_in_private_and_is_told_
     run(async {
         let authority = Authority::new();
         let encryption = Encryption::verifying(&authority);
-        let plane = &mut encrypted(&authority).await;
+        let plane = &mut encrypted(&authority, &TLS_ONLY).await;
         let port = plane.port;
         let connect =
             async |name: &str| Client::connect_encrypted(port, &format!("rust-{name}"), encryption.clone()).await;
@@ -174,7 +177,7 @@ fn tokio_postgres_under_tls_reads_by_portals_and_cancels_in_private_and_is_told_
 fn psql_prepares_copies_and_goes_on_in_a_transaction_and_shows_the_sqlstate_of_its_end() {
     run(async {
         let authority = Authority::new();
-        let mut plane = encrypted(&authority).await;
+        let mut plane = encrypted(&authority, &TLS_ONLY).await;
         let psql = |application: &str| {
             let mut command = client_program("psql", &plane, &authority, DATABASE);
             command.args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set", "VERBOSITY=verbose"]);
@@ -225,7 +228,7 @@ fn psql_prepares_copies_and_goes_on_in_a_transaction_and_shows_the_sqlstate_of_i
 fn pgbench_in_every_mode_is_told_of_a_drain_between_transactions_and_counts_what_the_table_has() {
     run(async {
         let authority = Authority::new();
-        let mut plane = encrypted(&authority).await;
+        let mut plane = encrypted(&authority, &TLS_ONLY).await;
         let observer = postgres().connect("observer").await;
         let scripts = tempfile::tempdir().unwrap();
         let modes = ["simple", "extended", "prepared"];
@@ -252,7 +255,6 @@ fn pgbench_in_every_mode_is_told_of_a_drain_between_transactions_and_counts_what
             let finished = bench.finished().await;
             assert_eq!(finished.code, Some(2), "{finished:?}");
             assert_eq!(finished.err.matches(FATAL).count(), 3, "{finished:?}");
-            assert_eq!(finished.err.matches("The last request was not executed.").count(), 3, "{finished:?}");
             let counted = finished.out.split_once("actually processed: ").unwrap().1.lines().next().unwrap();
             let rows = observer.value(&format!("select count(*) / 2.0 from with_pgbench_{mode}")).await.unwrap();
             assert_eq!(rows.parse::<f64>().unwrap(), counted.parse::<f64>().unwrap(), "{mode}: {finished:?}");
@@ -279,7 +281,7 @@ fn pg_dump_and_a_restore_in_one_transaction_are_whole_after_a_drain_and_a_restor
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dump");
 
-        let mut plane = encrypted(&authority).await;
+        let mut plane = encrypted(&authority, &TLS_ONLY).await;
         source.batch_execute("begin; lock table dumped").await.unwrap();
         let mut dump = client_program("pg_dump", &plane, &authority, "dumped");
         dump.args(["--format", "custom", "--file"]).arg(&file);
@@ -294,7 +296,7 @@ fn pg_dump_and_a_restore_in_one_transaction_are_whole_after_a_drain_and_a_restor
         assert_exit(plane.exit().await, 0, dumped);
 
         // A table of the same name that may still be committed holds up those that make it.
-        let mut plane = encrypted(&authority).await;
+        let mut plane = encrypted(&authority, &TLS_ONLY).await;
         let restore = async |database: &str, arguments: &[&str]| {
             let other = observer_in(database).await;
             other.batch_execute("begin; create table dumped (n int)").await.unwrap();
@@ -317,7 +319,6 @@ fn pg_dump_and_a_restore_in_one_transaction_are_whole_after_a_drain_and_a_restor
         for restore in [whole, half] {
             assert_eq!(restore.code, Some(1), "{restore:?}");
             assert!(restore.err.contains(FATAL), "{restore:?}");
-            assert!(restore.err.contains("The last request was not executed."), "{restore:?}");
         }
         assert_exit(plane.exit().await, 0, restored);
 
@@ -334,32 +335,46 @@ fn pg_dump_and_a_restore_in_one_transaction_are_whole_after_a_drain_and_a_restor
 fn pg_receivewal_has_every_byte_of_a_segment_and_is_told_of_a_drain_which_it_does_not_hold() {
     run(async {
         let authority = Authority::new();
-        let mut plane = encrypted(&authority).await;
-        let directory = tempfile::tempdir().unwrap();
-        let mut receive = client_program("pg_receivewal", &plane, &authority, DATABASE);
-        receive.arg("--no-loop").arg("--directory").arg(directory.path());
-        let receive = Program::start(receive);
+        let mut plane = encrypted(&authority, &[]).await;
         let observer = postgres().connect("observer").await;
-        let streams = "select state from pg_stat_replication where application_name = 'pg_receivewal'";
-        eventually(millis(20_000), "replication", async || {
-            (observer.value(streams).await.unwrap() == "streaming").then_some(())
-        })
-        .await;
-        // Other tests write as well: a segment that is this one's may have begun before it came.
+        let mut receivers = Vec::new();
+        for mode in ["verify-full", "disable"] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut receive = client_program("pg_receivewal", &plane, &authority, DATABASE);
+            receive.env("PGSSLMODE", mode).env("PGAPPNAME", format!("receivewal {mode}"));
+            receive.arg("--no-loop").arg("--directory").arg(directory.path());
+            let receive = Program::start(receive);
+            let streams = format!("select state from pg_stat_replication where application_name = 'receivewal {mode}'");
+            eventually(millis(20_000), "replication", async || {
+                (observer.value(&streams).await.unwrap() == "streaming").then_some(())
+            })
+            .await;
+            receivers.push((mode, directory, receive));
+        }
+        // Other tests write as well: the first segment that ends may be one that had begun before they came.
         let mut segment = String::new();
         for _ in 0..2 {
             observer.value("select pg_logical_emit_message(false, 'a segment', 'is not empty')").await.unwrap();
             segment = observer.value("select pg_walfile_name(pg_switch_wal())").await.unwrap();
         }
-        let file = directory.path().join(&segment);
-        let received = eventually(millis(20_000), "a segment", async || std::fs::read(&file).ok()).await;
-        let theirs = observer.query_one("select pg_read_binary_file('pg_wal/' || $1)", &[&segment]).await.unwrap();
-        assert!(received == theirs.get::<_, Vec<u8>>(0), "{segment}: {} bytes, and others", received.len());
+        let read = "select pg_read_binary_file('pg_wal/' || $1)";
+        let theirs: Vec<u8> = observer.query_one(read, &[&segment]).await.unwrap().get(0);
+        for (mode, directory, _) in &receivers {
+            let file = directory.path().join(&segment);
+            let received = eventually(millis(20_000), "a segment", async || std::fs::read(&file).ok()).await;
+            assert!(received == theirs, "{mode}: {segment} has {} bytes, and others", received.len());
+        }
 
         plane.drain().await;
-        let finished = receive.finished().await;
-        assert_eq!(finished.code, Some(1), "{finished:?}");
-        assert!(finished.err.contains(FATAL), "{finished:?}");
+        for (mode, _directory, receive) in receivers {
+            let finished = receive.finished().await;
+            assert_eq!(finished.code, Some(1), "{mode}: {finished:?}");
+            // As in front of PostgreSQL itself: libpq 15 forgets what it has read of a busy stream when it finds the end of TLS
+            // behind it.
+            let is_forgotten =
+                mode != "disable" && finished.err.contains("SSL connection has been closed unexpectedly");
+            assert!(finished.err.contains(FATAL) || is_forgotten, "{mode}: {finished:?}");
+        }
         assert_exit(plane.exit().await, 0, millis(IDLE_GRACE_MS));
     });
 }
