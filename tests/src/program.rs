@@ -217,7 +217,16 @@ pub(crate) fn build(which: [&str; 2]) -> Result<PathBuf, String> {
         Some(name) => name.into_owned(),
         None => return Err(format!("{} is not where cargo puts tests", test.display())),
     };
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    // What cargo has told this test about its own package would be news to the build scripts that look at it, ring's for one:
+    // that and all that uses it would be compiled anew each time.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    let built = cargo
         // All members, as for the tests: which features the dependencies have is then the same, and they are built
         // once.
         .args(["build", "--workspace", "--locked", "--profile", &profile])
