@@ -11,6 +11,7 @@ mod copy;
 mod drain;
 mod gate;
 mod goodbye;
+mod inputs;
 mod malformed;
 mod pool;
 mod process;
