@@ -100,6 +100,16 @@ impl Program {
         Duration::from_millis(ticks * 10)
     }
 
+    /// Its resident memory, in kB.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.try_wait().expect("it is our child").is_none()

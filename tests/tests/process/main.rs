@@ -18,6 +18,7 @@ mod data;
 mod delivery;
 mod embedded;
 mod examples;
+mod hostile;
 mod idle;
 mod key;
 mod killed;
