@@ -55,6 +55,10 @@ fn lying_lengths_and_unknown_messages_are_told_08p01_and_never_waited_for() {
             liar.send(lie).await;
             assert_eq!(told(&mut liar).await, ["08P01"], "{lie:?}");
         }
+        // The front itself says so: the worker, which would say the same, never sees them.
+        let ended = async || Some(plane.records()).filter(|records| records.len() == 6);
+        let records = eventually(millis(5000), "their records", ended).await;
+        assert!(records.iter().all(|record| record["reason"] == "malformed"), "{records:?}");
         is_unharmed(plane, before).await;
     });
 }
