@@ -22,6 +22,8 @@ const JDBC: &str = "/usr/share/java/postgresql.jar";
 /// Where Debian has the modules of Node.js, and where tests/run unpacks them, in cargo's target directory.
 const NODE_MODULES: &str = "/usr/share/nodejs";
 const UNPACKED: &str = "node-pg/usr/share/nodejs";
+/// Where it unpacks Prometheus' checker.
+const PROMTOOL: &str = "prometheus/usr/bin/promtool";
 
 /// A running program. Killed when dropped.
 #[derive(Debug)]
@@ -109,15 +111,30 @@ pub fn psycopg(script: &Path) -> Command {
     command
 }
 
+/// Prometheus' own checker of what it reads.
+///
+/// # Panics
+/// If there is none, with the remedy.
+pub fn promtool() -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|directory| directory.join("promtool"));
+    let found = on_path.chain([unpacked(PROMTOOL)]).find(|program| program.is_file());
+    Command::new(found.unwrap_or_else(|| panic!("there is no promtool; {REMEDY}")))
+}
+
+/// What tests/run has unpacked.
+fn unpacked(path: &str) -> PathBuf {
+    // target/<profile>/deps/<this test>
+    let test = std::env::current_exe().expect("a test is somewhere");
+    test.ancestors().nth(3).expect("cargo puts tests there").join(path)
+}
+
 /// Node.js with node-postgres, and this script.
 ///
 /// # Panics
 /// If there is none, with the remedy.
 pub fn node_postgres(script: &Path) -> Command {
-    // target/<profile>/deps/<this test>
-    let test = std::env::current_exe().expect("a test is somewhere");
-    let target = test.ancestors().nth(3).expect("cargo puts tests there");
-    let modules = format!("{NODE_MODULES}:{}", target.join(UNPACKED).display());
+    let modules = format!("{NODE_MODULES}:{}", unpacked(UNPACKED).display());
     let has_it = succeeds(Command::new("node").env("NODE_PATH", &modules).args(["-e", "require('pg-cursor')"]));
     assert!(has_it, "no Node.js here has node-postgres; {REMEDY}");
     let mut command = Command::new("node");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -9,6 +10,7 @@ use process_tests::control_plane::{ControlPlane, command};
 use process_tests::http;
 use process_tests::postgres::postgres;
 use process_tests::psql::psql;
+use process_tests::script::promtool;
 use process_tests::{run, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -88,6 +90,18 @@ fn where_there_is_a_token_only_who_knows_it_drains_and_whoever_asks_is_answered(
     });
 }
 
+/// Prometheus' own checker finds nothing wrong with this.
+fn checked(arguments: &[&str], input: &[u8]) {
+    let mut checker = promtool();
+    checker.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut checker = checker.spawn().unwrap();
+    checker.stdin.take().unwrap().write_all(input).unwrap();
+    let output = checker.wait_with_output().unwrap();
+    let (said, complained) = self::said(&output);
+    // For metrics it exits with 3 where a name is not as it should be.
+    assert!(output.status.success() && complained.is_empty(), "{said}{complained}");
+}
+
 /// The names of metrics in a file of `cp/monitoring`.
 fn asked_for(file: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../cp/monitoring").join(file)).unwrap();
@@ -114,6 +128,11 @@ fn a_scrape_counts_who_is_there_and_what_was_done() {
         let draining = scrape(plane.admin).await;
         has(&draining, "lastcall_drain_phase{phase=\"serving\"} 0");
         assert!(draining.contains("\nlastcall_drain_latest_exit_seconds "), "{draining}");
+        for page in [serving, draining.clone()] {
+            checked(&["check", "metrics"], page.as_bytes());
+        }
+        let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cp/monitoring/alerts.yaml");
+        checked(&["check", "rules", alerts.to_str().unwrap()], b"");
         // What alerts and the dashboard ask for is there.
         let asked = ["alerts.yaml", "dashboard.json"].map(asked_for);
         assert!(asked.iter().all(|names| names.len() >= 5), "{asked:?}");
