@@ -72,8 +72,8 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                 Happened::Signal(signal @ Signal::Hup) => {
                     // For whoever rotates logs or changes the configuration and expects an effect, too.
                     let is_asked = self.front.tls.ask_for_reload();
-                    let reloaded = if is_asked { "certificates" } else { "nothing" };
-                    tracing::info!(%signal, reloaded, "signal taken: certificates are reloaded, the configuration is read at start only");
+                    let reload = if is_asked { "certificates" } else { "nothing" };
+                    tracing::info!(%signal, reload, "signal taken; the configuration is read at the start only");
                     signals = Box::pin(world.next_signal());
                 }
                 Happened::Signal(signal @ Signal::Other(_)) => {
