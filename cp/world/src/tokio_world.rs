@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -54,6 +54,9 @@ pub struct Tcp {
     pub user_timeout: Duration,
 }
 
+/// Connections that the kernel keeps until they are accepted, as far as it allows (`somaxconn`). One more waits a second to be
+/// heard again: a herd that reconnects in a rollout must not.
+const BACKLOG: u32 = 4096;
 /// Addresses of one name.
 const MAX_ADDRESSES: usize = 16;
 /// Between two probes.
@@ -364,6 +367,25 @@ impl TokioWorld {
     }
 }
 
+/// Listens on the first address of this name that can be listened on.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let bound = socket.and_then(|socket| {
+            // What a process that is gone has left in TIME_WAIT keeps nobody from its port.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        });
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 impl World for TokioWorld {
     type Stream = TokioStream;
     type Listener = TokioListener;
@@ -401,7 +423,7 @@ impl World for TokioWorld {
     }
 
     async fn bind(&self, address: &str) -> io::Result<TokioListener> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address).await?;
         Ok(TokioListener { listener, tcp: self.tcp, files: self.files.clone(), homes: self.homes.clone() })
     }
 
@@ -507,6 +529,21 @@ mod tests {
             assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(user_timeout));
             // What is unacknowledged keeps the kernel from probing: the promise is the same all the same.
             assert_eq!(opened.tcp_user_timeout().unwrap(), Some(Duration::from_secs(150)));
+        });
+    }
+
+    #[test]
+    fn a_herd_is_heard_at_once_although_nobody_has_accepted_it_yet() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TokioWorld::without_signals(Tcp::default()).bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut herd = Vec::new();
+            for _ in 0..2000 {
+                // One that is not heard asks again after a second.
+                let heard = tokio::time::timeout(Duration::from_millis(900), TcpStream::connect(address)).await;
+                herd.push(heard.expect("there is room").unwrap());
+            }
         });
     }
 
