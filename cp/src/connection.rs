@@ -17,7 +17,7 @@ use crate::records::{Change, Meter, Usage};
 use crate::registry::{Registry, Shown, Slot};
 use crate::throttle::Throttle;
 use crate::tls::{Link, Tls};
-use crate::who::Names;
+use crate::who::Who;
 use crate::workers::{Seat, Workers};
 use lastcall_core::connection::Next;
 use lastcall_core::wire::CancelKey;
@@ -165,8 +165,11 @@ impl<W: World, M: Meter> Connection<W, M> {
     }
 
     /// Whose session it is, which has begun, and what it has done; none before.
-    pub(crate) fn usage(&self, names: &Names) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         let session = self.session();
+        let began = session.began()?;
+        let Who { peer, names } = self.slot.who();
+        let names = names.unwrap_or_default();
         // Up to the last change of what it does, and since.
         let runs = session.activity() == Activity::Executing;
         let since = if runs { self.now().since(session.since()) } else { Duration::ZERO };
@@ -175,9 +178,9 @@ impl<W: World, M: Meter> Connection<W, M> {
             user: names.user.clone(),
             database: names.database.clone(),
             application: names.application.clone(),
-            peer: self.slot.who().peer,
+            peer,
             worker_pid: session.worker_key().map(CancelKey::process_id),
-            began: session.began()?,
+            began,
             executing: session.executing() + since,
             waiting: session.waiting(),
             statements: session.answered(),
@@ -202,8 +205,7 @@ impl<W: World, M: Meter> Connection<W, M> {
             self.checkpoint = Some((due, done));
             return Some(due);
         }
-        let names = self.slot.who().names.unwrap_or_default();
-        if let Some(usage) = self.usage(&names) {
+        if let Some(usage) = self.usage() {
             self.front.meter.session_goes_on(&usage);
         }
         self.checkpoint = Some((now + every, moved));

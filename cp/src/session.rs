@@ -211,7 +211,7 @@ fn record<W: World, M: Meter>(
     startup: &Startup,
     reason: EndReason,
 ) {
-    let Some(usage) = connection.usage(&startup.names) else {
+    let Some(usage) = connection.usage() else {
         let who = Who { names: Some(startup.names.clone()), ..connection.slot.who() };
         return front.throttle.no_session(Kind::NoSession(reason), &who, reason, None, front.world.now());
     };
