@@ -13,9 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use lastcall_core::Time;
 
-pub use self::tokio_world::{Tcp, TokioStream, TokioWorld};
+pub use self::tokio_world::{Succession, Tcp, TokioStream, TokioWorld};
 
 pub mod alarm;
+pub mod handover;
 pub mod pair;
 pub mod peer;
 mod sync;

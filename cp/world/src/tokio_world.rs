@@ -11,6 +11,7 @@ mod homes;
 mod keepalive;
 #[cfg(target_os = "linux")]
 mod outq;
+mod succession;
 
 use std::future::Future;
 use std::io;
@@ -33,6 +34,7 @@ use self::homes::{Home, Homes};
 use self::keepalive::Vigil;
 use crate::{Listener, PeerState, Signal, Stream, World};
 use lastcall_core::Time;
+pub use succession::{Succession, UnixLine};
 
 /// This process on this machine. Its epoch is the moment it was made.
 #[derive(Clone, Debug)]
@@ -358,6 +360,11 @@ impl TokioWorld {
         TokioWorld { epoch: Instant::now(), tcp, files, homes: Homes::default(), signals: Arc::default() }
     }
 
+    /// One whose connections are set up as this world has it.
+    fn listener(&self, listener: TcpListener) -> TokioListener {
+        TokioListener { listener, tcp: self.tcp, files: self.files.clone(), homes: self.homes.clone() }
+    }
+
     /// From here on each accepted connection lives at one of so many threads, as its task does.
     ///
     /// # Errors
@@ -423,8 +430,7 @@ impl World for TokioWorld {
     }
 
     async fn bind(&self, address: &str) -> io::Result<TokioListener> {
-        let listener = listen(address).await?;
-        Ok(TokioListener { listener, tcp: self.tcp, files: self.files.clone(), homes: self.homes.clone() })
+        Ok(self.listener(listen(address).await?))
     }
 
     async fn resolve(&self, address: &str) -> io::Result<Vec<String>> {
