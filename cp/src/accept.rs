@@ -13,7 +13,8 @@ use crate::admin;
 use crate::admin::drain::{Admin, Token};
 use crate::cancel::Cancels;
 use crate::connection::{Front, Shared};
-use crate::lifecycle::Lifecycle;
+use crate::handover::{self, HandoverError, Leaving};
+use crate::lifecycle::{Lifecycle, Listening};
 use crate::orders::orders;
 use crate::pending::Pending;
 use crate::records::{Exit, Meter};
@@ -25,6 +26,7 @@ use crate::tls::Tls;
 use crate::workers::Workers;
 use lastcall_core::{DrainPolicy, Settings, Time};
 use lastcall_world::alarm::Alarm;
+use lastcall_world::handover::{Handover, Line};
 use lastcall_world::tasks::Tasks;
 use lastcall_world::watched::{Watched, Watcher};
 use lastcall_world::{Listener, World};
@@ -71,23 +73,40 @@ pub enum ServeError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The process before this one has not left its sockets: it serves on.
+    #[error("cannot take over: {0}")]
+    Handover(#[from] HandoverError),
+    /// The next process could not take over from this one.
+    #[error("cannot wait for the next process at --handover-socket: {0}")]
+    Meeting(io::Error),
 }
 
 /// Serves until a signal or a request, drains, and says how that went.
 ///
 /// # Errors
 /// [`ServeError`] if it can't listen. Later trouble with single connections ends these and is logged.
-pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> Result<Exit, ServeError> {
-    let listener = bind(&world, "listen", &service.listen).await?;
-    let admin = match &service.admin {
-        Some(address) => Some(bind(&world, "admin", address).await?),
+pub async fn serve<W: World, M: Meter>(
+    world: W,
+    service: Service,
+    meter: M,
+    mut handover: impl Handover<W::Listener>,
+) -> Result<Exit, ServeError> {
+    let listener = listen(&world, &mut handover, "listen", &service.listen).await?;
+    let admin_listener = match &service.admin {
+        Some(address) => Some(listen(&world, &mut handover, "admin", address).await?),
         None => None,
     };
+    let mut before = handover.predecessor();
+    let legacy = match &mut before {
+        Some(line) => handover::take_over(&world, line).await?,
+        None => handover::Legacy::default(),
+    };
+    handover.open().map_err(ServeError::Meeting)?;
     let settings = Arc::new(service.settings);
     let registry = Registry::new(settings.clone(), world.random("pace") as u32);
     let front = Arc::new(Shared {
         meter,
-        workers: Arc::new(Workers::new(service.workers)),
+        workers: Arc::new(Workers::new(service.workers, legacy.workers)),
         tls: service.tls,
         lifecycle: Watched::new(Lifecycle::serving(registry.drain())),
         registry,
@@ -106,6 +125,10 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
         policy = %front.settings.drain_policy,
         "serving"
     );
+    if let Some(line) = before {
+        tracing::info!(before = line.peer(), admin = legacy.admin, "took over; the process before this one drains");
+        front.late.spawn(&front.world, "before", handover::hold(front.clone(), line));
+    }
     let accept = Accept {
         front: front.clone(),
         listener,
@@ -115,18 +138,39 @@ pub async fn serve<W: World, M: Meter>(world: W, service: Service, meter: M) -> 
     };
     front.late.spawn(&front.world, "accept", accept.run());
     let (orders, taken) = orders();
-    if let Some(listener) = admin {
+    let admin = admin_listener.map(|listener| {
         let Shared { world, registry, lifecycle, tasks, meter, .. } = &*front;
         let (world, registry, lifecycle, meter) = (world.clone(), registry.clone(), lifecycle.clone(), meter.clone());
         let lost = std::sync::Arc::new(move || meter.lost());
-        admin::spawn(tasks, listener, Admin { world, registry, lifecycle, orders, token: service.token, lost });
-    }
+        let orders = orders.clone();
+        let admin = Admin { world, registry, lifecycle, orders, token: service.token, lost };
+        admin::spawn(tasks, listener, admin.clone(), admin::Port::Passed);
+        admin
+    });
+    let admin = service
+        .admin
+        .as_deref()
+        .and_then(|address| address.rsplit_once(':'))
+        .map(|(host, _)| host.to_owned())
+        .zip(admin);
+    let leaving = Leaving { front: front.clone(), handover, orders, admin };
+    front.late.spawn(&front.world, "handover", leaving.run());
     Ok(Supervisor::new(front, taken).run().await)
 }
 
-async fn bind<W: World>(world: &W, flag: &'static str, address: &str) -> Result<W::Listener, ServeError> {
-    let bound = world.bind(address).await;
-    bound.map_err(|source| ServeError::Bind { flag, address: address.to_owned(), source })
+/// Listens at the socket that was left to this process, or else at one of its own; the next process is left either.
+async fn listen<W: World>(
+    world: &W,
+    handover: &mut impl Handover<W::Listener>,
+    flag: &'static str,
+    address: &str,
+) -> Result<W::Listener, ServeError> {
+    let bound = match handover.inherited(flag) {
+        Some(listener) => Ok(listener),
+        None => world.bind(address).await,
+    };
+    let kept = bound.and_then(|listener| handover.keep(flag, &listener).map(|()| listener));
+    kept.map_err(|source| ServeError::Bind { flag, address: address.to_owned(), source })
 }
 
 /// A session has two file descriptors: its client's connection and its worker's.
@@ -164,6 +208,12 @@ impl<W: World, M: Meter> Accept<W, M> {
             let lifecycle = self.lifecycle.value();
             if lifecycle.exiting {
                 return Poll::Ready(());
+            }
+            match lifecycle.listening {
+                Listening::Here => {}
+                // Whoever is in the queue is the next process's.
+                Listening::Lent if !lifecycle.closing => return Poll::Pending,
+                _ => return Poll::Ready(()),
             }
             // Both old policies stop listening at the signal: that nobody can cancel any more is part of what was wrong.
             let deaf = self.front.settings.drain_policy != DrainPolicy::IdleAware;

@@ -32,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 
 use self::drain::Admin;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Listening};
 use lastcall_world::alarm::Alarm;
 use lastcall_world::tasks::Tasks;
 use lastcall_world::watched::{Watched, Watcher};
@@ -50,14 +50,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers HTTP on `listener` until the lifecycle says that the process exits. Then the task that accepts and those of all
 /// connections end at once; `tasks` counts them.
-pub(crate) fn spawn<W: World>(tasks: &Tasks, listener: W::Listener, admin: Admin<W>) {
-    tasks.spawn(&admin.world.clone(), "admin", accept(tasks.clone(), listener, admin));
+pub(crate) fn spawn<W: World>(tasks: &Tasks, listener: W::Listener, admin: Admin<W>, port: Port) {
+    tasks.spawn(&admin.world.clone(), "admin", accept(tasks.clone(), listener, admin, port));
 }
 
-async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>) {
+/// Whose port it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// This process's, and the next one's once that accepts.
+    Passed,
+    /// This process's alone.
+    Own,
+}
+
+impl Port {
+    /// Whether the next process answers there.
+    fn is_away(self, lifecycle: &Lifecycle) -> bool {
+        self == Port::Passed && lifecycle.listening != Listening::Here
+    }
+}
+
+async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>, port: Port) {
     let (world, lifecycle) = (admin.world.clone(), admin.lifecycle.clone());
     let routes = routes(admin);
-    let mut accepting = Accepting::new(world.clone(), listener, lifecycle.subscribe());
+    let mut accepting = Accepting::new(world.clone(), listener, lifecycle.subscribe(), port);
     // Those that have ended are dropped before each count, so there are never more than `MAX_ADMIN_CONNECTIONS`.
     let mut open: VecDeque<Weak<Watched<Tenure>>> = VecDeque::new();
     while let Some(stream) = std::future::poll_fn(|cx| accepting.poll_next(cx)).await {
@@ -72,7 +88,7 @@ async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>) 
         tasks.spawn(
             &world,
             "admin connection",
-            serve_connection::<W>(stream, routes.clone(), tenure, lifecycle.clone()),
+            serve_connection::<W>(stream, routes.clone(), tenure, lifecycle.clone(), port),
         );
     }
 }
@@ -108,6 +124,7 @@ async fn serve_connection<W: World>(
     routes: Router,
     tenure: Arc<Watched<Tenure>>,
     lifecycle: Watched<Lifecycle>,
+    port: Port,
 ) {
     let mut connection = pin!(
         http1::Builder::new()
@@ -119,6 +136,11 @@ async fn serve_connection<W: World>(
     let mut tenure = tenure.subscribe();
     let mut lifecycle = lifecycle.subscribe();
     std::future::poll_fn(|cx| {
+        // Whoever keeps a connection means the port, not this process: the next request goes to the next process.
+        let exiting = lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx);
+        if port.is_away(lifecycle.value()) {
+            connection.as_mut().graceful_shutdown();
+        }
         // First of all the answers: every order is answered before the process exits, so one look is enough.
         if let Poll::Ready(end) = connection.as_mut().poll(cx) {
             if let Err(error) = end {
@@ -127,7 +149,6 @@ async fn serve_connection<W: World>(
             }
             return Poll::Ready(());
         }
-        let exiting = lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx);
         let over = tenure.poll_until(|tenure| *tenure == Tenure::Over, cx);
         if exiting.is_ready() || over.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     })
@@ -139,20 +160,25 @@ struct Accepting<W: World> {
     world: W,
     listener: W::Listener,
     lifecycle: Watcher<Lifecycle>,
+    port: Port,
     /// While set, nothing is accepted: see [`ACCEPT_PAUSE`].
     paused_until: Option<lastcall_core::Time>,
     alarm: Alarm<W>,
 }
 
 impl<W: World> Accepting<W> {
-    fn new(world: W, listener: W::Listener, lifecycle: Watcher<Lifecycle>) -> Self {
-        Accepting { alarm: Alarm::new(world.clone()), world, listener, lifecycle, paused_until: None }
+    fn new(world: W, listener: W::Listener, lifecycle: Watcher<Lifecycle>, port: Port) -> Self {
+        Accepting { alarm: Alarm::new(world.clone()), world, listener, lifecycle, port, paused_until: None }
     }
 
     /// The next connection, or `None` when the process exits.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<W::Stream>> {
         if self.lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).is_ready() {
             return Poll::Ready(None);
+        }
+        if self.port.is_away(self.lifecycle.value()) {
+            let over = self.lifecycle.value().listening == Listening::Left;
+            return if over { Poll::Ready(None) } else { Poll::Pending };
         }
         loop {
             if let Some(until) = self.paused_until {
@@ -208,7 +234,7 @@ mod tests {
             let lost = Arc::new(Lost::default);
             let admin =
                 Admin { world: world.clone(), registry, lifecycle: lifecycle.clone(), orders, token: None, lost };
-            spawn(&tasks, listener, admin);
+            spawn(&tasks, listener, admin, super::Port::Passed);
             Port { world, address, lifecycle, tasks, orders: taken }
         }
 

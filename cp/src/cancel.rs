@@ -80,7 +80,7 @@ async fn ask_around<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey, de
 
 /// Each worker is asked once, all at the same time: one that does not answer keeps it from no other.
 async fn deliver_to_all<W: World, M: Meter>(front: &Front<W, M>, key: &CancelKey) {
-    let places = front.workers.places(&front.world).await.unwrap_or_default();
+    let places = front.workers.everywhere(&front.world).await;
     let deliver = |worker: Place| {
         let line = Line { worker: Arc::new(worker), key: key.clone() };
         Box::pin(async move { deliver(front, &line).await })

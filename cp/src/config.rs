@@ -43,6 +43,8 @@ pub struct Config {
     pub admin: Option<String>,
     /// The file with the token that whoever changes something over the admin port must know, if any.
     pub admin_token_file: Option<String>,
+    /// Where the next process on this machine takes the listening sockets over, if anywhere: a Unix socket.
+    pub handover_socket: Option<String>,
     /// Encryption: files, and what is required.
     pub tls: TlsFiles,
     /// How dead connections are found.
@@ -82,6 +84,7 @@ impl Config {
             workers: vec![worker.into()],
             admin: None,
             admin_token_file: None,
+            handover_socket: None,
             tls: TlsFiles::default(),
             tcp: Tcp { keepalive: Duration::from_secs(60), user_timeout: Duration::ZERO },
             records: Target::Log,
@@ -135,6 +138,7 @@ impl Config {
             "worker" => Some(self.workers.join(",")),
             "admin" => Some(self.admin.clone().unwrap_or_else(|| UNSET.to_owned())),
             "admin_token_file" => path(&self.admin_token_file),
+            "handover_socket" => path(&self.handover_socket),
             "tls_cert" => path(&self.tls.cert),
             "tls_key" => path(&self.tls.key),
             "tls_client_ca" => path(&self.tls.client_ca),
@@ -169,6 +173,7 @@ impl Config {
             "admin" if value == UNSET => self.admin = None,
             "admin" => self.admin = Some(address::bindable(value).ok_or_else(invalid)?),
             "admin_token_file" => self.admin_token_file = file(value),
+            "handover_socket" => self.handover_socket = file(value),
             "tls_cert" => self.tls.cert = file(value),
             "tls_key" => self.tls.key = file(value),
             "tls_client_ca" => self.tls.client_ca = file(value),

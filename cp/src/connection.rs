@@ -52,13 +52,22 @@ pub(crate) struct Shared<W, M> {
 impl<W, M> Shared<W, M> {
     /// Does `work`, unless the process exits before it is done.
     pub(crate) async fn unless_exiting<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.unless(|lifecycle| lifecycle.exiting, work).await
+    }
+
+    /// Does `work`, unless this is `over` before it is done.
+    pub(crate) async fn unless<T>(
+        &self,
+        over: impl Fn(&Lifecycle) -> bool,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         let mut work = pin!(work);
         let mut lifecycle = self.lifecycle.subscribe();
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            lifecycle.poll_until(|lifecycle| lifecycle.exiting, cx).map(|()| None)
+            lifecycle.poll_until(&over, cx).map(|()| None)
         })
         .await
     }

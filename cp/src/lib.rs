@@ -12,6 +12,7 @@ pub mod config;
 mod connection;
 pub mod control;
 mod goodbye;
+pub mod handover;
 #[cfg(test)]
 mod in_memory;
 pub mod lifecycle;

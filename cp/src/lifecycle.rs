@@ -14,10 +14,23 @@ pub struct Lifecycle {
     pub cause: Option<Cause>,
     /// The first signal that came, if one has: from then on the drain can't be taken back.
     pub signal: Option<Signal>,
+    /// Who accepts at its listening sockets.
+    pub listening: Listening,
     /// It has drained: whoever is in the listener's queue is still told, and the listener closes.
     pub closing: bool,
     /// Nothing is left to wait for: every task ends now. Nothing comes after it.
     pub exiting: bool,
+}
+
+/// Who accepts at the listening sockets of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// This process.
+    Here,
+    /// The next process; should it die, this one does again.
+    Lent,
+    /// The next process, for good.
+    Left,
 }
 
 /// What began a drain.
@@ -27,12 +40,14 @@ pub enum Cause {
     Signal(Signal),
     /// `POST /drain` on the admin port.
     Request,
+    /// The next process has taken the listening sockets over.
+    Handover,
 }
 
 impl Lifecycle {
     /// Ready for new sessions, under these rules.
     pub const fn serving(drain: Drain) -> Self {
-        Lifecycle { drain, cause: None, signal: None, closing: false, exiting: false }
+        Lifecycle { drain, cause: None, signal: None, listening: Listening::Here, closing: false, exiting: false }
     }
 
     /// Whether new sessions are welcome.
@@ -46,6 +61,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Signal(signal) => signal.fmt(f),
             Cause::Request => f.write_str("request"),
+            Cause::Handover => f.write_str("handover"),
         }
     }
 }

@@ -5,6 +5,7 @@ mod demo;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use cp::records::{Meter as _, Records, Sum, Target, sum};
 use cp::tls::Tls;
 use lastcall_core::settings::{parse_duration, print_duration};
 use lastcall_world::alarm::within;
-use lastcall_world::{Tcp, TokioWorld, World};
+use lastcall_world::{Succession, Tcp, TokioWorld, World};
 use serde_json::json;
 
 /// A runtime failure, such as an address in use.
@@ -66,6 +67,11 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
     };
+    let take_over = matches.get_flag("take-over");
+    if take_over && config.handover_socket.is_none() {
+        say("lastcall: --take-over needs to know where: --handover-socket PATH, as the process before this one has it");
+        return ExitCode::from(EXIT_BAD_CONFIGURATION);
+    }
     let files = config.tls.clone();
     let tls = match Tls::load(&files) {
         Ok(tls) => Arc::new(tls),
@@ -97,6 +103,10 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let clock = world.clone();
+        let mut succession = match Succession::new(world.clone(), config.handover_socket.as_deref().map(Path::new)) {
+            Ok(succession) => succession,
+            Err(error) => return fail(&error),
+        };
         let Config { listen, workers, admin, settings, records, records_checkpoint, .. } = config;
         tell_of_before(&records);
         let meter = match Records::start(outlet, &records, records_checkpoint, clock.random("records")) {
@@ -113,7 +123,11 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             return fail(&error);
         }
         let service = Service { listen, workers, admin, token, tls, settings };
-        match accept::serve(world, service, meter.clone()).await {
+        // Last of all: the process before this one serves until everything that can fail has not.
+        if take_over && let Err(error) = take(&mut succession).await {
+            return fail(&error);
+        }
+        match accept::serve(world, service, meter.clone(), succession).await {
             Ok(exit) => {
                 meter.stop(exit.code);
                 // As long as its last line may take, and no longer.
@@ -127,6 +141,19 @@ fn serve(matches: &ArgMatches) -> ExitCode {
     runtime.shutdown_background();
     code
 }
+
+/// Asks the process before this one for its listening sockets, if there is such a process.
+async fn take(succession: &mut Succession) -> Result<(), TakeError> {
+    if !succession.take_over().await.map_err(TakeError)? {
+        tracing::info!("nobody is there to take over from");
+    }
+    Ok(())
+}
+
+/// Why nothing was taken over. What the process before this one does it goes on doing.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take over at --handover-socket: {0}")]
+struct TakeError(io::Error);
 
 /// Starts the engine that is the worker where there is no other.
 #[cfg(feature = "embedded")]
@@ -649,7 +676,9 @@ fn serve_command() -> Command {
         .about("Serve clients until told to stop, then drain: idle clients are let go, running work is waited for")
         .long_about(ABOUT)
         .after_long_help(AFTER);
-    configured(serve)
+    configured(serve).arg(Arg::new("take-over").long("take-over").action(ArgAction::SetTrue).help(
+        "Take the listening sockets over from the process at --handover-socket, if one is there; that one drains",
+    ))
 }
 
 /// Markdown's backticks say nothing on a terminal.

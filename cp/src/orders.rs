@@ -13,6 +13,12 @@ pub(crate) enum Ask {
     Begin,
     /// Take the drain back.
     Recall,
+    /// Leave the listening sockets to the next process, and drain.
+    HandOver,
+    /// Accept again, for the next process has died, and take back the drain that it began.
+    TakeBack,
+    /// The next process has the listening sockets for good.
+    Settle,
 }
 
 /// What came of it.
@@ -30,6 +36,8 @@ pub(crate) enum Answer {
     Signalled(Signal),
     /// The policy has closed the listener: it stays.
     Deaf,
+    /// The next process accepts: it stays.
+    HandedOver,
     /// The process is exiting.
     Exiting,
 }
@@ -47,8 +55,8 @@ pub(crate) struct Orders(mpsc::Sender<Order>);
 
 /// Where orders are given, and where they are taken.
 pub(crate) fn orders() -> (Orders, mpsc::Receiver<Order>) {
-    // A connection asks one thing at a time: none ever waits for room.
-    let (sender, receiver) = mpsc::channel(MAX_ADMIN_CONNECTIONS);
+    // A connection asks one thing at a time, and so does a handover: none ever waits for room.
+    let (sender, receiver) = mpsc::channel(2 * MAX_ADMIN_CONNECTIONS + 1);
     (Orders(sender), receiver)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::connection::Front;
-use crate::lifecycle::{Cause, Lifecycle};
+use crate::lifecycle::{Cause, Lifecycle, Listening};
 use crate::log::RECORD;
 use crate::orders::{Answer, Ask, Order};
 use crate::records::{DrainReport, Exit, Meter, Rounded};
@@ -21,10 +21,12 @@ use lastcall_core::Time;
 use lastcall_core::process::{EXIT_QUIT, Effect, NotRecalled};
 use lastcall_core::settings::FLUSH_LIMIT;
 use lastcall_world::alarm::{Alarm, within};
-use lastcall_world::{Signal, World};
+use lastcall_world::{Signal, Standing, World};
 
 /// How often a drain says what it waits for.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How long a drain may be silent before whoever looks after the process may take it for hung.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many connections it names each time, those that wait longest first.
 const REPORT_AT_MOST: usize = 10;
 /// How long those may take that came when the drain was over: to say what they want, and to be told.
@@ -65,6 +67,7 @@ impl<W: World, M: Meter> Supervisor<W, M> {
 
     pub(crate) async fn run(mut self) -> Exit {
         let world = self.front.world.clone();
+        world.tell(Standing::Ready, "serving");
         let mut signals = Box::pin(world.next_signal());
         loop {
             match std::future::poll_fn(|cx| self.poll(signals.as_mut(), cx)).await {
@@ -140,6 +143,7 @@ impl<W: World, M: Meter> Supervisor<W, M> {
         }
         let signal = lifecycle.signal.or(Some(signal));
         self.front.lifecycle.change(Lifecycle { drain: self.front.registry.drain(), signal, ..lifecycle });
+        self.tell_how_it_stands();
     }
 
     fn handle_order(&mut self, ask: Ask) -> Answer {
@@ -151,25 +155,45 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                 Answer::Begun
             }
             Ask::Begin => Answer::UnderWay,
-            Ask::Recall => match self.front.registry.recall() {
-                Err(NotRecalled::NoDrain) => Answer::NoDrain,
-                Err(NotRecalled::Signalled) => Answer::Signalled(lifecycle.signal.unwrap_or(Signal::Term)),
-                Err(_) => Answer::Deaf,
-                Ok(()) => {
-                    let lasted = now.since(lifecycle.drain.signal().unwrap_or(now));
-                    tracing::info!(
-                        lasted = %Rounded(lasted),
-                        connections = self.front.registry.connections(),
-                        "drain taken back"
-                    );
-                    self.front.lifecycle.change(Lifecycle {
-                        drain: self.front.registry.drain(),
-                        cause: None,
-                        ..lifecycle
-                    });
-                    Answer::Recalled
+            Ask::Recall if lifecycle.listening != Listening::Here => Answer::HandedOver,
+            Ask::Recall => self.recall(),
+            Ask::HandOver => {
+                self.front.lifecycle.change(Lifecycle { listening: Listening::Lent, ..lifecycle });
+                if self.front.registry.order(|process| process.handle_request(now)) == Effect::Begun {
+                    self.begun(Cause::Handover);
                 }
-            },
+                Answer::Begun
+            }
+            Ask::TakeBack => {
+                let cause = lifecycle.cause;
+                self.front.lifecycle.change(Lifecycle { listening: Listening::Here, ..lifecycle });
+                if cause == Some(Cause::Handover) { self.recall() } else { Answer::UnderWay }
+            }
+            Ask::Settle => {
+                self.front.lifecycle.change(Lifecycle { listening: Listening::Left, ..lifecycle });
+                Answer::HandedOver
+            }
+        }
+    }
+
+    fn recall(&mut self) -> Answer {
+        let now = self.front.world.now();
+        let lifecycle = self.front.lifecycle.value();
+        match self.front.registry.recall() {
+            Err(NotRecalled::NoDrain) => Answer::NoDrain,
+            Err(NotRecalled::Signalled) => Answer::Signalled(lifecycle.signal.unwrap_or(Signal::Term)),
+            Err(_) => Answer::Deaf,
+            Ok(()) => {
+                let lasted = now.since(lifecycle.drain.signal().unwrap_or(now));
+                tracing::info!(
+                    lasted = %Rounded(lasted),
+                    connections = self.front.registry.connections(),
+                    "drain taken back"
+                );
+                self.front.lifecycle.change(Lifecycle { drain: self.front.registry.drain(), cause: None, ..lifecycle });
+                self.front.world.tell(Standing::Ready, "serving");
+                Answer::Recalled
+            }
         }
     }
 
@@ -193,9 +217,22 @@ impl<W: World, M: Meter> Supervisor<W, M> {
             idle_grace = %Rounded(rules.idle_grace),
             "drain begins"
         );
+        self.tell_how_it_stands();
+    }
+
+    /// To whoever looks after the process: it is not to be killed while it drains.
+    fn tell_how_it_stands(&self) {
+        let connections = self.front.registry.connections();
+        let status = format!("draining, connections: {connections}");
+        let standing = match self.front.lifecycle.value().signal {
+            Some(_) => Standing::Stopping { patience: PATIENCE },
+            None => Standing::Draining,
+        };
+        self.front.world.tell(standing, &status);
     }
 
     fn say_what_it_waits_for(&self) {
+        self.tell_how_it_stands();
         // It looks at every connection.
         if !tracing::enabled!(tracing::Level::INFO) {
             return;

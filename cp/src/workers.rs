@@ -19,10 +19,15 @@ const REST: Duration = Duration::from_secs(5);
 /// How long names may take to be looked up.
 const LOOK_UP: Duration = Duration::from_secs(15);
 
+/// Names and addresses that one process leaves to the next.
+const MAX_LEGACY: usize = 64;
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     names: Vec<Arc<str>>,
+    /// Where sessions of the processes before this one are: for cancel requests alone.
+    before: Vec<Arc<str>>,
     places: Mutex<BTreeMap<Place, Standing>>,
 }
 
@@ -34,8 +39,22 @@ struct Standing {
 }
 
 impl Workers {
-    pub(crate) fn new(names: Vec<String>) -> Workers {
-        Workers { names: names.into_iter().map(Into::into).collect(), places: Mutex::default() }
+    pub(crate) fn new(names: Vec<String>, before: Vec<String>) -> Workers {
+        let arcs = |names: Vec<String>| names.into_iter().map(Into::into).collect();
+        Workers { names: arcs(names), before: arcs(before), places: Mutex::default() }
+    }
+
+    /// Whoever may have a session of this process or of one before it: names first, then the addresses that have sessions here.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let book = self.book();
+        let here = book.iter().filter(|(_, standing)| standing.sessions > 0).map(|(place, _)| &place.address);
+        let mut all: Vec<String> = Vec::new();
+        for name in self.names.iter().chain(here).chain(&self.before) {
+            if !all.iter().any(|known| **known == **name) && all.len() < MAX_LEGACY {
+                all.push(name.to_string());
+            }
+        }
+        all
     }
 
     /// Every place at which there may be a worker, in the order of the configuration.
@@ -43,9 +62,24 @@ impl Workers {
     /// # Errors
     /// If no name has an address: the last one's error.
     pub(crate) async fn places<W: World>(&self, world: &W) -> io::Result<Vec<Place>> {
+        self.look_up(world, &self.names).await
+    }
+
+    /// Every place at which a session may be that is not one of this process's, each once.
+    pub(crate) async fn everywhere<W: World>(&self, world: &W) -> Vec<Place> {
+        let mut places = self.places(world).await.unwrap_or_default();
+        for place in self.look_up(world, &self.before).await.unwrap_or_default() {
+            if !places.iter().any(|known| known.address == place.address) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    async fn look_up<W: World>(&self, world: &W, names: &[Arc<str>]) -> io::Result<Vec<Place>> {
         let (mut places, mut failed) = (Vec::new(), io::Error::from(io::ErrorKind::NotFound));
         let deadline = world.now() + LOOK_UP;
-        for name in &self.names {
+        for name in names {
             match within(world, deadline, world.resolve(name)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
                 Ok(addresses) => {
                     places.extend(
@@ -117,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_one_with_the_fewest_sessions_comes_first_and_one_that_rests_last() {
-        let workers = Arc::new(Workers::new(vec!["a:1".into(), "b:1".into()]));
+        let workers = Arc::new(Workers::new(vec!["a:1".into(), "b:1".into()], Vec::new()));
         let (a, b) = (place("a:1"), place("b:1"));
         let first = |now| workers.rank(vec![a.clone(), b.clone()], now).remove(0);
         assert_eq!(first(Time::EPOCH), a, "the order of the configuration");

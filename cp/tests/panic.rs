@@ -8,6 +8,7 @@ use std::time::Duration;
 use cp::accept::{Service, serve};
 use cp::records::{Change, EndRecord, Meter};
 use lastcall_core::{Activity, EndReason, Settings};
+use lastcall_world::handover::Alone;
 use lastcall_world::{Tcp, TokioWorld};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,7 +44,7 @@ fn a_session_whose_task_panics_has_its_record_all_the_same() {
             settings: Settings::default(),
         };
         let meter = Faulty::default();
-        tokio::spawn(serve(TokioWorld::new(Tcp::default()).unwrap(), service, meter.clone()));
+        tokio::spawn(serve(TokioWorld::new(Tcp::default()).unwrap(), service, meter.clone(), Alone));
 
         let mut client = loop {
             match TcpStream::connect(free).await {

@@ -57,6 +57,24 @@ impl ControlPlane {
         ControlPlane::start_as(limited, "127.0.0.1", worker, flags).await
     }
 
+    /// Starts it with these variables, by a program that is followed by its command line, if there is one.
+    pub async fn start_with(environment: &[(&str, &str)], launcher: &[&str], flags: &[&str]) -> ControlPlane {
+        let worker = format!("127.0.0.1:{}", postgres().port);
+        let launched = || {
+            let mut command = match launcher {
+                [] => command(),
+                [program, arguments @ ..] => {
+                    let mut command = without_settings(Command::new(program));
+                    command.args(arguments).arg(binary());
+                    command
+                }
+            };
+            command.envs(environment.iter().copied());
+            command
+        };
+        ControlPlane::start_as(launched, "127.0.0.1", &worker, flags).await
+    }
+
     async fn start_between(host: &str, worker: &str, flags: &[&str]) -> ControlPlane {
         ControlPlane::start_as(command, host, worker, flags).await
     }

@@ -154,6 +154,10 @@ async fn recall<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, String)
             let policy = admin.lifecycle.value().drain.settings().drain_policy;
             (StatusCode::CONFLICT, format!("under {policy} the listener is closed already, and can't be opened again"))
         }
+        Answer::HandedOver => (
+            StatusCode::CONFLICT,
+            "the next process has the listening sockets: the drain can't be taken back".to_owned(),
+        ),
         Answer::Begun | Answer::UnderWay | Answer::Exiting => {
             (StatusCode::CONFLICT, "the process is exiting: the drain can't be taken back any more".to_owned())
         }

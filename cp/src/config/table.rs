@@ -56,7 +56,7 @@ pub(super) const FILTER: &str = "a level (error, warn, info, debug, trace, off),
                                  info,cp::relay=debug";
 
 /// Where the process is and what it writes: what is not a setting of the drain.
-fn places() -> [Entry; 16] {
+fn places() -> [Entry; 17] {
     let entry = |name, value_name, default, help, valid: &str| Entry {
         name,
         value_name,
@@ -90,6 +90,13 @@ fn places() -> [Entry; 16] {
         pem(
             "admin_token_file",
             "file with a token in its first line that POST and DELETE on the admin port then take; reading takes none",
+        ),
+        entry(
+            "handover_socket",
+            "PATH",
+            "unset",
+            "Unix socket at which the next process on this machine takes the listening sockets over (`serve --take-over`)",
+            "a path, or unset",
         ),
         pem(
             "tls_cert",

@@ -53,7 +53,7 @@ impl Table {
         let front = Arc::new(Shared {
             world: world.clone(),
             meter: Records::default(),
-            workers: Arc::new(Workers::new(vec!["worker:5432".to_owned()])),
+            workers: Arc::new(Workers::new(vec!["worker:5432".to_owned()], Vec::new())),
             tls: Arc::default(),
             registry: Registry::new(settings.clone(), 0),
             lifecycle: Watched::new(Lifecycle::serving(Drain::new(settings.clone()))),

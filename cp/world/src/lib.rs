@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -72,8 +73,25 @@ pub trait World: Clone + Send + Sync + 'static {
     /// number here changes nothing there.
     fn random(&self, purpose: &'static str) -> u64;
 
+    /// Tells whoever looks after this process how it stands, and in words what it does. To nobody, the default.
+    fn tell(&self, _standing: Standing, _status: &str) {}
+
     /// The next signal to this process. One caller at a time.
     fn next_signal(&self) -> impl Future<Output = Signal> + Send;
+}
+
+/// How a process stands, for whoever looks after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves.
+    Ready,
+    /// It drains, and may serve again.
+    Draining,
+    /// It drains, and will exit.
+    Stopping {
+        /// It says so again within this time, and is not to be killed before.
+        patience: Duration,
+    },
 }
 
 /// A connected TCP stream of a [`World`], and what its kernel knows of the machine at the other end.

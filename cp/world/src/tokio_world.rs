@@ -9,6 +9,7 @@ mod descriptors;
 mod homes;
 #[cfg(target_os = "linux")]
 mod keepalive;
+mod manager;
 #[cfg(target_os = "linux")]
 mod outq;
 mod succession;
@@ -32,9 +33,9 @@ use self::descriptors::{Files, Taken};
 use self::homes::{Home, Homes};
 #[cfg(target_os = "linux")]
 use self::keepalive::Vigil;
-use crate::{Listener, PeerState, Signal, Stream, World};
+use crate::{Listener, PeerState, Signal, Standing, Stream, World};
 use lastcall_core::Time;
-pub use succession::{Succession, UnixLine};
+pub use succession::Succession;
 
 /// This process on this machine. Its epoch is the moment it was made.
 #[derive(Clone, Debug)]
@@ -459,6 +460,12 @@ impl World for TokioWorld {
 
     fn random(&self, _purpose: &'static str) -> u64 {
         getrandom::u64().expect("the kernel has random bytes once it has booted")
+    }
+
+    fn tell(&self, standing: Standing, status: &str) {
+        if let Err(error) = manager::tell(standing, status) {
+            tracing::warn!(%error, "the service manager was not told how this process stands");
+        }
     }
 
     async fn next_signal(&self) -> Signal {

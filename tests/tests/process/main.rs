@@ -18,6 +18,7 @@ mod data;
 mod delivery;
 mod embedded;
 mod examples;
+mod handover;
 mod hostile;
 mod idle;
 mod key;

@@ -114,7 +114,10 @@ impl Handover<TokioListener> for Succession {
         let Some(path) = &self.path else { return Ok(()) };
         // A file that nobody answers at was left by a process that was killed.
         if StdUnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(ErrorKind::AddrInUse, "another process waits for its successor there"));
+            return Err(io::Error::new(
+                ErrorKind::AddrInUse,
+                "another process waits for its successor there; to be that: --take-over",
+            ));
         }
         // In one step, so that whoever comes finds one or the other.
         let mut fresh = path.clone().into_os_string();

@@ -10,6 +10,7 @@ use super::report::{Activity, Cause, DrainReport, EndReason, EndRecord, Left};
 use super::{Config, Pod, Report, Reporter};
 use crate::cast::history::Login;
 use crate::stage::AnyWorld;
+use lastcall_world::handover::Alone;
 
 /// `lastcall`.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +31,9 @@ impl Pod for LastCall {
         let service =
             Service { listen, workers: vec![worker], admin: Some(admin), token: None, tls: Arc::default(), settings };
         Box::pin(async move {
-            let exit =
-                serve(world, service, Reports(reporter.clone())).await.expect("the simulated addresses are free");
+            let exit = serve(world, service, Reports(reporter.clone()), Alone)
+                .await
+                .expect("the simulated addresses are free");
             if let Some(report) = exit.report {
                 reporter.drained(drain_report(report));
             }
@@ -82,7 +84,8 @@ fn drain_report(report: records::DrainReport) -> DrainReport {
     DrainReport {
         cause: match report.cause {
             cp::lifecycle::Cause::Signal(signal) => Cause::Signal(signal),
-            cp::lifecycle::Cause::Request => Cause::Request,
+            // No pod of a scenario is followed by another process.
+            cp::lifecycle::Cause::Request | cp::lifecycle::Cause::Handover => Cause::Request,
         },
         policy: report.policy,
         started: report.started,
