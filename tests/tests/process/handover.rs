@@ -255,3 +255,25 @@ fn a_service_manager_is_told_when_it_serves_when_it_stops_and_for_as_long_as_it_
         assert_exit(plane.exit().await, 0, millis(12_000));
     });
 }
+
+#[test]
+fn the_unit_is_one_that_systemd_understands_and_its_command_line_is_one_of_ours() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let unit = include_str!("../../../cp/systemd/lastcall@.service");
+        let here = unit.replace("/usr/local/bin/lastcall", command().get_program().to_str().unwrap());
+        let path = directory.path().join("lastcall@a.service");
+        std::fs::write(&path, here).unwrap();
+        let output = std::process::Command::new("systemd-analyze").arg("verify").arg(&path).output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !words.contains("lastcall@"), "{words}");
+
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/lastcall serve ")).unwrap();
+        let config = directory.path().join("lastcall.toml");
+        std::fs::write(&config, "idle_grace = \"20s\"").unwrap();
+        let line = line.replace("/etc/lastcall.toml", config.to_str().unwrap());
+        let line = line.replace("/run/lastcall/handover", directory.path().join("handover").to_str().unwrap());
+        let plane = ControlPlane::start(&line.split(' ').collect::<Vec<_>>()).await;
+        assert_eq!(plane.connect("served").await.value("select 'served'").await.unwrap(), "served");
+    });
+}
