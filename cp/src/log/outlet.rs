@@ -42,6 +42,8 @@ struct Queue {
     records: usize,
     /// A line has been taken and is not written yet.
     writing: bool,
+    /// The thread waits for a line, and nobody has woken it.
+    asleep: bool,
     lost: Lost,
     /// How much of that has been told.
     told: Lost,
@@ -87,8 +89,12 @@ impl Outlet {
         }
         queue.count(is_record, used + bytes.len());
         queue.waiting.push_back(Line { bytes: bytes.to_vec(), is_record });
+        let wakes = std::mem::take(&mut queue.asleep);
         drop(queue);
-        self.0.filled.notify_one();
+        // A system call, which a thousand ends in one moment need not make a thousand times.
+        if wakes {
+            self.0.filled.notify_one();
+        }
     }
 
     /// Completes when everything handed over so far is written, or lost. One caller at a time.
@@ -130,6 +136,7 @@ impl Outlet {
                 queue.writing = true;
                 return line;
             }
+            queue.asleep = true;
             queue = self.0.filled.wait(queue).expect("nothing panics while it holds the queue");
         }
     }

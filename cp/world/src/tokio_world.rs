@@ -126,6 +126,10 @@ impl TokioListener {
 #[cfg(not(target_os = "linux"))]
 const UNSEEN: usize = 16 * 1024;
 
+/// Looks at a peer until the task is registered: another after each readiness that came meanwhile. More would be in vain: where both sides have
+/// ended, tokio calls the socket writable for good, and nobody can be woken by that. Who waits then has a timer.
+const LOOKS: usize = 3;
+
 /// A TCP connection of this process.
 ///
 /// Like tokio's stream in everything but this: [`Stream::poll_peer`] has to be woken by what arrives although bytes that
@@ -208,7 +212,7 @@ impl Stream for TokioStream {
             return Poll::Pending;
         }
         let mut peer = PeerState::Open;
-        loop {
+        for _ in 0..LOOKS {
             // The kernel is asked inside `try_io`, so that only that readiness is taken back which was there before.
             let would_block = || io::Error::from(io::ErrorKind::WouldBlock);
             let mut look = || -> io::Result<()> {
@@ -231,9 +235,10 @@ impl Stream for TokioStream {
                 return Poll::Ready(peer);
             }
             if registered {
-                return Poll::Pending;
+                break;
             }
         }
+        Poll::Pending
     }
 
     fn refresh(&mut self) {
@@ -542,6 +547,30 @@ mod tests {
             assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(user_timeout));
             // What is unacknowledged keeps the kernel from probing: the promise is the same all the same.
             assert_eq!(opened.tcp_user_timeout().unwrap(), Some(Duration::from_secs(150)));
+        });
+    }
+
+    #[test]
+    fn a_connection_that_both_sides_have_ended_is_not_looked_at_for_ever() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = TokioWorld::without_signals(Tcp::default());
+            let mut listener = world.bind("127.0.0.1:0").await.unwrap();
+            let opened = world.connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
+            let (mut accepted, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+            accepted.shutdown().await.unwrap();
+            drop(opened);
+            assert_eq!(accepted.read(&mut [0; 1]).await.unwrap(), 0);
+            while !accepted.tcp.ready(Interest::WRITABLE).await.unwrap().is_write_closed() {
+                tokio::task::yield_now().await;
+            }
+            let looked = tokio::spawn(std::future::poll_fn(move |cx| {
+                let peer = accepted.poll_peer(PeerState::Closed, cx);
+                // What a task may do before others have their turn.
+                Poll::Ready((peer, tokio::task::coop::has_budget_remaining()))
+            }));
+            assert_eq!(looked.await.unwrap(), (Poll::Pending, true));
         });
     }
 
