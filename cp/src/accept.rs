@@ -19,6 +19,7 @@ use crate::orders::orders;
 use crate::pending::Pending;
 use crate::records::{Exit, Meter};
 use crate::registry::Registry;
+use crate::reload::Reload;
 use crate::session;
 use crate::supervisor::Supervisor;
 use crate::throttle::Throttle;
@@ -44,7 +45,7 @@ const BURST: usize = 32;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the process listens, for whom it stands, and by which rules.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Service {
     /// Address for clients, `host:port`.
     pub listen: String,
@@ -58,6 +59,8 @@ pub struct Service {
     pub tls: Arc<Tls>,
     /// The rules.
     pub settings: Settings,
+    /// Whoever reads them again; none for nobody.
+    pub reload: Option<Reload>,
 }
 
 /// Why the process could not serve.
@@ -103,7 +106,7 @@ pub async fn serve<W: World, M: Meter>(
     };
     handover.open().map_err(ServeError::Meeting)?;
     let settings = Arc::new(service.settings);
-    let registry = Registry::new(settings.clone(), world.random("pace") as u32);
+    let registry = Registry::new(settings, world.random("pace") as u32);
     let front = Arc::new(Shared {
         meter,
         workers: Arc::new(Workers::new(service.workers, legacy.workers)),
@@ -111,7 +114,6 @@ pub async fn serve<W: World, M: Meter>(
         lifecycle: Watched::new(Lifecycle::serving(registry.drain())),
         registry,
         world,
-        settings,
         tasks: Tasks::default(),
         throttle: Throttle::default(),
         late: Tasks::default(),
@@ -122,7 +124,7 @@ pub async fn serve<W: World, M: Meter>(
     tracing::info!(
         listen = listener.local_addr().map(tracing::field::display).ok(),
         worker = front.workers.names(),
-        policy = %front.settings.drain_policy,
+        policy = %front.lifecycle.value().drain.settings().drain_policy,
         "serving"
     );
     if let Some(line) = before {
@@ -155,7 +157,7 @@ pub async fn serve<W: World, M: Meter>(
         .zip(admin);
     let leaving = Leaving { front: front.clone(), handover, orders, admin };
     front.late.spawn(&front.world, "handover", leaving.run());
-    Ok(Supervisor::new(front, taken).run().await)
+    Ok(Supervisor::new(front, taken, service.reload).run().await)
 }
 
 /// Listens at the socket that was left to this process, or else at one of its own; the next process is left either.
@@ -175,7 +177,8 @@ async fn listen<W: World>(
 
 /// A session has two file descriptors: its client's connection and its worker's.
 fn warn_of_few_descriptors<W: World, M>(front: &Front<W, M>) {
-    let (spare, max_connections) = (front.world.spare_descriptors(), front.settings.max_connections as usize);
+    let (spare, max_connections) =
+        (front.world.spare_descriptors(), front.lifecycle.value().drain.settings().max_connections as usize);
     let lacking = (2 * max_connections + KEPT_BACK).saturating_sub(spare);
     if lacking > 0 {
         tracing::warn!(
@@ -216,7 +219,7 @@ impl<W: World, M: Meter> Accept<W, M> {
                 _ => return Poll::Ready(()),
             }
             // Both old policies stop listening at the signal: that nobody can cancel any more is part of what was wrong.
-            let deaf = self.front.settings.drain_policy != DrainPolicy::IdleAware;
+            let deaf = lifecycle.drain.settings().drain_policy != DrainPolicy::IdleAware;
             if deaf && lifecycle.drain.signal().is_some() {
                 return Poll::Ready(());
             }

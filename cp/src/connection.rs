@@ -21,7 +21,7 @@ use crate::who::Who;
 use crate::workers::{Seat, Workers};
 use lastcall_core::connection::Next;
 use lastcall_core::wire::CancelKey;
-use lastcall_core::{Activity, Drain, EndReason, Session, Settings, Time, Verdict};
+use lastcall_core::{Activity, Drain, EndReason, Session, Time, Verdict};
 use lastcall_world::World;
 use lastcall_world::alarm::Alarm;
 use lastcall_world::pair::Pair;
@@ -35,7 +35,6 @@ pub(crate) type Front<W, M> = Arc<Shared<W, M>>;
 pub(crate) struct Shared<W, M> {
     pub(crate) world: W,
     pub(crate) meter: M,
-    pub(crate) settings: Arc<Settings>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) registry: Registry,

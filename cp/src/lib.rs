@@ -23,6 +23,7 @@ mod pending;
 pub mod records;
 mod registry;
 mod relay;
+pub mod reload;
 mod session;
 mod startup;
 mod status;

@@ -18,6 +18,7 @@ use cp::config::{self, Config, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
 use cp::records::{Meter as _, Records, Sum, Target, sum};
+use cp::reload::Reload;
 use cp::tls::Tls;
 use lastcall_core::settings::{parse_duration, print_duration};
 use lastcall_world::alarm::within;
@@ -107,6 +108,11 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Ok(succession) => succession,
             Err(error) => return fail(&error),
         };
+        let sources = sources(matches);
+        let reload = match Reload::start(config.clone(), move || Config::load(&sources, read)) {
+            Ok(reload) => Some(reload),
+            Err(error) => return fail(&error),
+        };
         let Config { listen, workers, admin, settings, records, records_checkpoint, .. } = config;
         tell_of_before(&records);
         let meter = match Records::start(outlet, &records, records_checkpoint, clock.random("records")) {
@@ -122,7 +128,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         if let Err(error) = tls.watch(files) {
             return fail(&error);
         }
-        let service = Service { listen, workers, admin, token, tls, settings };
+        let service = Service { listen, workers, admin, token, tls, settings, reload };
         // Last of all: the process before this one serves until everything that can fail has not.
         if take_over && let Err(error) = take(&mut succession).await {
             return fail(&error);
@@ -707,7 +713,7 @@ The drain, from the signal (SIGTERM or SIGINT) on:
 Signals:
   SIGTERM, SIGINT  drain; a second SIGTERM is ignored, a second SIGINT is the wall
   SIGQUIT          exit at once
-  SIGHUP           certificates are read again; never an end
+  SIGHUP           settings and certificates are read again; never an end
   all others       ignored and logged, if they would end the process
 
 On the admin port:

@@ -179,6 +179,11 @@ impl Registry {
         effect
     }
 
+    /// Changes the rules, unless it drains.
+    pub(crate) fn settings(&self, settings: std::sync::Arc<Settings>) -> bool {
+        self.book().process.handle_settings(settings)
+    }
+
     /// Takes the drain back.
     pub(crate) fn recall(&self) -> Result<(), NotRecalled> {
         self.book().process.handle_recall()

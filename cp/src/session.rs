@@ -76,7 +76,7 @@ pub(crate) fn serve<W: World, M: Meter>(
 pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, peer: SocketAddr, stand: Stand) {
     let mut client = Peer::new(Wire::Clear(client));
     let accepted = front.world.now();
-    let deadline = accepted + front.settings.close_linger;
+    let deadline = accepted + front.lifecycle.value().drain.settings().close_linger;
     let mut alarm = Alarm::new(front.world.clone());
     let mut lifecycle = front.lifecycle.subscribe();
     let opening = startup::read(&mut client, &front.tls, |cx| {
@@ -183,7 +183,7 @@ async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<
 }
 
 async fn cancel_until_gone<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<W>>, line: Line) {
-    let deadline = front.world.now() + front.settings.close_linger;
+    let deadline = front.world.now() + front.lifecycle.value().drain.settings().close_linger;
     loop {
         // Before the connection is closed: a pooler forgets the key with it.
         cancel::pass_on(front, &line, deadline).await;

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::lifecycle::{Cause, Lifecycle, Listening};
 use crate::log::RECORD;
 use crate::orders::{Answer, Ask, Order};
 use crate::records::{DrainReport, Exit, Meter, Rounded};
+use crate::reload::Reload;
 use crate::status::Status;
+use lastcall_core::Settings;
 use lastcall_core::Time;
 use lastcall_core::process::{EXIT_QUIT, Effect, NotRecalled};
 use lastcall_core::settings::FLUSH_LIMIT;
@@ -41,6 +44,9 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 pub(crate) struct Supervisor<W: World, M> {
     front: Front<W, M>,
     orders: mpsc::Receiver<Order>,
+    reload: Option<Reload>,
+    /// Settings that have changed during a drain: they hold if that is taken back.
+    fresh: Option<Arc<Settings>>,
     /// For the end of the lame duck, and for the next report.
     lame_duck: Alarm<W>,
     report: Alarm<W>,
@@ -50,14 +56,17 @@ pub(crate) struct Supervisor<W: World, M> {
 enum Happened {
     Signal(Signal),
     Order(Order),
+    Settings(Settings),
     Drained,
     TimeToReport,
 }
 
 impl<W: World, M: Meter> Supervisor<W, M> {
-    pub(crate) fn new(front: Front<W, M>, orders: mpsc::Receiver<Order>) -> Self {
+    pub(crate) fn new(front: Front<W, M>, orders: mpsc::Receiver<Order>, reload: Option<Reload>) -> Self {
         Supervisor {
             orders,
+            reload,
+            fresh: None,
             lame_duck: Alarm::new(front.world.clone()),
             report: Alarm::new(front.world.clone()),
             next_report: Time::EPOCH,
@@ -74,9 +83,13 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                 Happened::Signal(Signal::Quit) => return self.quit().await,
                 Happened::Signal(signal @ Signal::Hup) => {
                     // For whoever rotates logs or changes the configuration and expects an effect, too.
-                    let is_asked = self.front.tls.ask_for_reload();
-                    let reload = if is_asked { "certificates" } else { "nothing" };
-                    tracing::info!(%signal, reload, "signal taken; the configuration is read at the start only");
+                    let certificates = self.front.tls.ask_for_reload().then_some("certificates");
+                    let settings = self.reload.as_ref().map(|reload| {
+                        reload.ask();
+                        "settings"
+                    });
+                    let reload: Vec<&str> = [settings, certificates].into_iter().flatten().collect();
+                    tracing::info!(%signal, reload = reload.join(", "), "signal taken: these are read again");
                     signals = Box::pin(world.next_signal());
                 }
                 Happened::Signal(signal @ Signal::Other(_)) => {
@@ -91,6 +104,7 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                     // Whoever asked may have hung up; it is done all the same.
                     let _ = answer.send(self.handle_order(ask));
                 }
+                Happened::Settings(settings) => self.handle_settings(settings),
                 Happened::TimeToReport => self.say_what_it_waits_for(),
                 Happened::Drained => {
                     // One caller at a time takes signals: from here on that is the exit.
@@ -108,6 +122,9 @@ impl<W: World, M: Meter> Supervisor<W, M> {
         if let Poll::Ready(Some(order)) = self.orders.poll_recv(cx) {
             return Poll::Ready(Happened::Order(order));
         }
+        if let Some(Poll::Ready(settings)) = self.reload.as_mut().map(|reload| reload.poll(cx)) {
+            return Poll::Ready(Happened::Settings(settings));
+        }
         let Some(earliest_exit) = self.front.lifecycle.value().drain.earliest_exit() else {
             return Poll::Pending;
         };
@@ -121,6 +138,26 @@ impl<W: World, M: Meter> Supervisor<W, M> {
             return Poll::Ready(Happened::TimeToReport);
         }
         Poll::Pending
+    }
+
+    fn handle_settings(&mut self, settings: Settings) {
+        self.fresh = Some(Arc::new(settings));
+        if !self.take_fresh() {
+            tracing::warn!("the drain goes by the settings with which it began");
+        }
+    }
+
+    /// Whether the settings that have changed, if any, hold from now on.
+    fn take_fresh(&mut self) -> bool {
+        let Some(settings) = self.fresh.take() else { return true };
+        let taken = self.front.registry.settings(settings.clone());
+        if taken {
+            let lifecycle = self.front.lifecycle.value();
+            self.front.lifecycle.change(Lifecycle { drain: self.front.registry.drain(), ..lifecycle });
+        } else {
+            self.fresh = Some(settings);
+        }
+        taken
     }
 
     fn handle_signal(&mut self, signal: Signal) {
@@ -191,6 +228,7 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                     "drain taken back"
                 );
                 self.front.lifecycle.change(Lifecycle { drain: self.front.registry.drain(), cause: None, ..lifecycle });
+                self.take_fresh();
                 self.front.world.tell(Standing::Ready, "serving");
                 Answer::Recalled
             }
@@ -208,7 +246,8 @@ impl<W: World, M: Meter> Supervisor<W, M> {
             signal: if let Cause::Signal(signal) = cause { Some(signal) } else { None },
             ..lifecycle
         });
-        let rules = &self.front.settings;
+        let drain = self.front.registry.drain();
+        let rules = drain.settings();
         tracing::info!(
             %cause,
             policy = %rules.drain_policy,
@@ -313,7 +352,7 @@ impl<W: World, M: Meter> Supervisor<W, M> {
         let Lifecycle { drain, cause, .. } = self.front.lifecycle.value();
         Some(DrainReport {
             cause: cause?,
-            policy: self.front.settings.drain_policy,
+            policy: drain.settings().drain_policy,
             started: drain.signal()?,
             ended,
             connections_at_signal: tally.here,

@@ -42,6 +42,7 @@ fn a_session_whose_task_panics_has_its_record_all_the_same() {
             token: None,
             tls: Default::default(),
             settings: Settings::default(),
+            reload: None,
         };
         let meter = Faulty::default();
         tokio::spawn(serve(TokioWorld::new(Tcp::default()).unwrap(), service, meter.clone(), Alone));

@@ -284,6 +284,7 @@ fn launch(process: &Process, place: &Place) {
             token: None,
             tls: Arc::default(),
             settings,
+            reload: None,
         };
         let succession = Succession::at(&place).await;
         let exit = serve(world.clone(), service, NoMeter, succession).await.unwrap();

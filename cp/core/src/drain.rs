@@ -171,6 +171,12 @@ impl Drain {
         self.wall_called.get_or_insert(now);
     }
 
+    /// From now on these are the rules. Not during a drain: it ends by the rules with which it began.
+    pub fn handle_settings(&mut self, settings: Arc<Settings>) {
+        debug_assert!(self.signal.is_none(), "the rules of a drain stay as they are");
+        self.settings = settings;
+    }
+
     /// When the drain began.
     pub const fn signal(&self) -> Option<Time> {
         self.signal

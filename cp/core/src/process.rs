@@ -304,6 +304,16 @@ impl<T> Process<T> {
         Effect::Begun
     }
 
+    /// These are to be the rules from now on. Returns whether they are: a drain that is under way keeps those with which it began.
+    /// Every connection is to be given the new [`Process::drain`].
+    pub fn handle_settings(&mut self, settings: Arc<Settings>) -> bool {
+        let serves = self.drain.signal().is_none();
+        if serves {
+            self.drain.handle_settings(settings);
+        }
+        serves
+    }
+
     /// The drain is to be taken back.
     ///
     /// # Errors

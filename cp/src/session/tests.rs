@@ -57,7 +57,6 @@ impl Table {
             tls: Arc::default(),
             registry: Registry::new(settings.clone(), 0),
             lifecycle: Watched::new(Lifecycle::serving(Drain::new(settings.clone()))),
-            settings,
             tasks: Tasks::default(),
             throttle: Default::default(),
             late: Tasks::default(),

@@ -1,7 +1,9 @@
 //! A process that was told something wrong does not start, and says what and where.
 
-use process_tests::control_plane::{ControlPlane, command};
-use process_tests::run;
+use process_tests::control_plane::{ControlPlane, Signal, command};
+use process_tests::{eventually, http, run};
+
+use super::{SOON, millis};
 
 /// Exit code and words of `lastcall serve` with these flags and this environment.
 fn refused(flags: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -75,4 +77,54 @@ fn check_tells_the_drain_that_a_configuration_makes_and_starts_nothing() {
     let (code, json) = printed("check", &["--format", "json", "--idle-grace", "soon"]);
     assert_eq!(code, Some(2));
     assert!(json.contains("--idle-grace: idle_grace"), "{json}");
+}
+
+#[test]
+fn settings_are_read_again_at_sighup_all_or_none_and_sessions_go_by_them() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("lastcall.toml");
+        let says = |text: &str| std::fs::write(&file, text).unwrap();
+        says("idle_timeout = \"1h\"");
+        let mut plane = ControlPlane::start(&["--config", file.to_str().unwrap()]).await;
+        let mut client = plane.connect("idle").await;
+        let heard = async |plane: &ControlPlane, message: &str| {
+            let find = async || {
+                plane
+                    .log()
+                    .into_iter()
+                    .find(|line| line["message"].as_str().is_some_and(|said| said.starts_with(message)))
+            };
+            eventually(SOON, message, find).await
+        };
+
+        // One of them is wrong, so neither holds.
+        says("idle_timeout = \"100ms\"\nidle_grace = \"soon\"");
+        plane.signal(Signal::HUP);
+        let refused = heard(&plane, "configuration not reloaded").await;
+        assert!(refused["errors"].as_str().unwrap().contains("idle_grace"), "{refused}");
+        assert_eq!(client.value("select 'served'").await.unwrap(), "served");
+        tokio::time::sleep(millis(400)).await;
+        assert_eq!(client.value("select 'still'").await.unwrap(), "still");
+
+        says("idle_timeout = \"300ms\"\ntcp_keepalive = \"30s\"");
+        plane.signal(Signal::HUP);
+        let taken = heard(&plane, "configuration read again").await;
+        assert_eq!(taken["changed"], "idle_timeout=300ms");
+        assert_eq!(heard(&plane, "these have changed").await["settings"], "tcp_keepalive");
+        assert_eq!(client.fatal().await.code().code(), "57P05");
+        assert!(plane.is_running());
+
+        // A drain ends by the rules with which it began.
+        says("lame_duck = \"0\"\nidle_grace = \"1h\"");
+        assert_eq!(http::ask(plane.admin, "POST /drain", "X-Lastcall: drain\r\n").await.unwrap().0, 202);
+        plane.signal(Signal::HUP);
+        heard(&plane, "the drain goes by").await;
+        assert_eq!(http::ask(plane.admin, "DELETE /drain", "X-Lastcall: drain\r\n").await.unwrap().0, 200);
+        let stays = plane.connect("stays").await;
+        tokio::time::sleep(millis(400)).await;
+        assert_eq!(stays.value("select 'an idle timeout of 15m'").await.unwrap(), "an idle timeout of 15m");
+        plane.signal(Signal::QUIT);
+        assert_eq!(plane.ends().await, Some(131));
+    });
 }

@@ -28,8 +28,15 @@ impl Pod for LastCall {
 
     fn run(&self, world: AnyWorld, config: Config) -> BoxFuture<'static, u8> {
         let Config { listen, worker, admin, settings, reporter } = config;
-        let service =
-            Service { listen, workers: vec![worker], admin: Some(admin), token: None, tls: Arc::default(), settings };
+        let service = Service {
+            listen,
+            workers: vec![worker],
+            admin: Some(admin),
+            token: None,
+            tls: Arc::default(),
+            settings,
+            reload: None,
+        };
         Box::pin(async move {
             let exit = serve(world, service, Reports(reporter.clone()), Alone)
                 .await
