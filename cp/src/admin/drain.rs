@@ -176,8 +176,13 @@ async fn status<W: World>(State(admin): State<Admin<W>>, headers: HeaderMap) -> 
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
+    accepts(headers, "application/json")
+}
+
+/// Whether this media type is named as one that is welcome.
+pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|media| media.trim().starts_with("application/json"))
+    accepted.flat_map(|value| value.split(',')).any(|media| media.trim().starts_with(media_type))
 }
 
 fn line(sentence: &str) -> String {

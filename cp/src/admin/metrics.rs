@@ -1,4 +1,4 @@
-//! `GET /metrics`: what a Prometheus scrapes, in its text format.
+//! `GET /metrics`: what a Prometheus scrapes, in its text format, or as OpenMetrics for whoever accepts that.
 //!
 //! Gauges say how it is at the moment of the question, counters what has happened since the process started. Nobody is named.
 //! A time that there is not (no drain, no bound) is no sample.
@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastcall_core::{Activity, EndReason, Phase, Time};
 use lastcall_world::World;
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder};
 
-use super::drain::Admin;
+use super::drain::{Admin, accepts};
 use crate::lifecycle::Lifecycle;
 use crate::records::Lost;
 use crate::registry::{CANCEL_REQUEST, Totals};
@@ -22,17 +22,34 @@ use crate::registry::{CANCEL_REQUEST, Totals};
 const PHASES: [Phase; 6] =
     [Phase::Serving, Phase::LameDuck, Phase::Grace, Phase::Boundary, Phase::Wall, Phase::Drained];
 
-pub(super) async fn metrics<W: World>(State(admin): State<Admin<W>>) -> Response {
+pub(super) async fn metrics<W: World>(State(admin): State<Admin<W>>, headers: HeaderMap) -> Response {
     let now = admin.world.now();
     let lifecycle = admin.lifecycle.value();
     let text = Page::default().write(&lifecycle, &admin.registry, (admin.lost)(), now);
     match text {
+        Ok(text) if accepts(&headers, OPEN_METRICS) => {
+            ([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS_1))], open_metrics(&text)).into_response()
+        }
         Ok(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT))], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics can't be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const OPEN_METRICS_1: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The same as OpenMetrics: there a counter's family has no `_total`, which only its samples have, and the end is marked.
+fn open_metrics(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("# ").and_then(|line| line.split_once("_total ")) {
+        Some((head, rest)) if !head.trim_start_matches("HELP ").trim_start_matches("TYPE ").contains(' ') => {
+            format!("# {head} {rest}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).chain(["# EOF\n".to_owned()]).collect()
 }
 
 /// The metrics of one answer.
@@ -162,6 +179,13 @@ mod tests {
         let lifecycle = Lifecycle::serving(registry.drain());
         let text = Page::default().write(&lifecycle, registry, Lost { lines: 3, records: 0 }, now).unwrap();
         text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn openmetrics_has_total_in_samples_only_and_an_end() {
+        let text = "# HELP a_total of a_total things\n# TYPE a_total counter\na_total{to=\"x_total \"} 1\n# HELP g a _total of g\n# TYPE g gauge\ng 2\n";
+        let open = "# HELP a of a_total things\n# TYPE a counter\na_total{to=\"x_total \"} 1\n# HELP g a _total of g\n# TYPE g gauge\ng 2\n# EOF\n";
+        assert_eq!(open_metrics(text), open);
     }
 
     #[test]
