@@ -146,7 +146,7 @@ impl<W: World, M: Meter> Connection<W, M> {
             if let Verdict::CloseNow(reason) = self.inner.poll_verdict(self.drain(), now) {
                 return Poll::Ready(reason);
             }
-            if self.waits(self.inner.next_timeout(self.drain(), now), cx) {
+            if self.waits(self.inner.next_timeout(self.drain(), now), now, cx) {
                 return Poll::Pending;
             }
         }
@@ -161,7 +161,7 @@ impl<W: World, M: Meter> Connection<W, M> {
             }
             let (inner, drain, now) = self.parts();
             match inner.drive(pair, drain, now) {
-                Next::Wait(until) if self.waits(until, pair.cx) => return Poll::Pending,
+                Next::Wait(until) if self.waits(until, now, pair.cx) => return Poll::Pending,
                 Next::Wait(_) => {}
                 Next::Again => {
                     pair.cx.waker().wake_by_ref();
@@ -198,11 +198,10 @@ impl<W: World, M: Meter> Connection<W, M> {
     }
 
     /// Records what the session has done, if it is time and it has done something. Returns when it is time again.
-    fn checkpoint(&mut self) -> Option<Time> {
+    fn checkpoint(&mut self, now: Time) -> Option<Time> {
         let every = self.front.meter.checkpoint_interval()?;
         let began = self.session().began()?;
         let (due, done) = self.checkpoint.unwrap_or((began + every, 0));
-        let now = self.now();
         let runs = self.session().activity() == Activity::Executing;
         // All that is done moves bytes, and what moves none runs.
         let moved = self.session().received() + self.session().sent();
@@ -221,11 +220,11 @@ impl<W: World, M: Meter> Connection<W, M> {
     }
 
     /// Whether there is nothing to do until `until`: the task is woken then.
-    fn waits(&mut self, until: Option<Time>, cx: &mut Context<'_>) -> bool {
-        let until = [until, self.checkpoint()].into_iter().flatten().min();
+    fn waits(&mut self, until: Option<Time>, now: Time, cx: &mut Context<'_>) -> bool {
+        let until = [until, self.checkpoint(now)].into_iter().flatten().min();
         let waits = until.is_none_or(|at| !self.alarm.poll_at(at, cx));
         if waits {
-            self.show();
+            self.show(now);
         }
         waits
     }
@@ -262,18 +261,18 @@ impl<W: World, M: Meter> Connection<W, M> {
         let worker = self.seat.as_ref().map_or_else(|| self.front.workers.names(), |seat| seat.place.name.to_string());
         let (inner, drain, now) = self.parts();
         inner.close(reason, &worker, drain, now);
-        self.show();
+        self.show(now);
     }
 
     /// Lets the registry know what the connection is doing, if that has changed, and which clock runs. A clock that every
     /// byte sets anew is shown anew once a second, and only while somebody may ask what the drain waits for.
-    fn show(&mut self) {
+    fn show(&mut self, now: Time) {
         let (activity, since) = (self.session().activity(), self.session().since());
         let changed = (activity, since) != (self.shown.activity, self.shown.since);
         if !changed && self.drain().signal().is_none() {
             return;
         }
-        let clock = self.session().clock(self.drain(), self.now());
+        let clock = self.session().clock(self.drain(), now);
         if changed || !is_near(self.shown.clock, clock) {
             self.shown = Shown { activity, since, clock };
             self.slot.update(self.shown, || self.line());

@@ -81,7 +81,7 @@ pub(crate) async fn take_over<W: World, L: Line>(world: &W, line: &mut L) -> Res
 /// Keeps the line to the process before this one, as long as both are there.
 pub(crate) async fn hold<W: World, M: Meter>(front: Front<W, M>, mut line: impl Line) {
     // It says nothing more: what comes is its end.
-    let end = front.unless(|lifecycle| lifecycle.closing, poll_fn(|cx| line.poll_hear(cx))).await;
+    let end = front.unless(|lifecycle| lifecycle.closing || lifecycle.exiting, poll_fn(|cx| line.poll_hear(cx))).await;
     if end.is_some() {
         tracing::info!(before = line.peer(), "the process before this one is gone");
     }
@@ -99,7 +99,7 @@ pub(crate) struct Leaving<W: World, M, H> {
 impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
     pub(crate) async fn run(self) {
         let front = self.front.clone();
-        front.unless(|lifecycle| lifecycle.closing, self.leave()).await;
+        front.unless(|lifecycle| lifecycle.closing || lifecycle.exiting, self.leave()).await;
     }
 
     async fn leave(mut self) {

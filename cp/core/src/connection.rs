@@ -144,6 +144,13 @@ pub enum Transmit<'a> {
     End,
 }
 
+/// Sides from which nothing more has come, as far as the host knows: it wakes the connection when something does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quiet {
+    client: bool,
+    worker: bool,
+}
+
 /// One of the two sockets.
 #[derive(Clone, Copy, Debug, Default)]
 struct End {
@@ -198,12 +205,12 @@ impl Connection {
 
     /// Moves what can be moved, and says what to do next.
     pub fn drive(&mut self, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> Next {
-        let mut refreshed = false;
+        let (mut refreshed, mut quiet) = (false, Quiet::default());
         for round in 1..=ROUNDS {
             self.send(Side::Backend, sockets, drain, now);
             self.send(Side::Frontend, sockets, drain, now);
-            let heard = self.read(Side::Backend, sockets, drain, now);
-            let asked = self.read(Side::Frontend, sockets, drain, now);
+            let heard = self.read(Side::Backend, sockets, &mut quiet, drain, now);
+            let asked = self.read(Side::Frontend, sockets, &mut quiet, drain, now);
             let mut learned = heard || asked;
             learned |= self.watch_client(sockets, drain, now);
             if let Some(packet) = self.opened.take() {
@@ -215,7 +222,7 @@ impl Connection {
                 Verdict::LetGo => return Next::LetGo,
                 // Also what has arrived while this process was stopped, and its clocks were not.
                 Verdict::CancelNow | Verdict::CloseNow(_) if !refreshed => {
-                    refreshed = true;
+                    (refreshed, quiet) = (true, Quiet::default());
                     sockets.refresh();
                 }
                 // The rest of a message may have, too: it counts, and behind a worker's there is a place for the FATAL.
@@ -266,13 +273,23 @@ impl Connection {
     }
 
     /// Reads from this side what is wanted of it, and sends it on. Returns whether anything was learned.
-    fn read(&mut self, from: Side, sockets: &mut impl Sockets, drain: &Drain, now: Time) -> bool {
+    fn read(&mut self, from: Side, sockets: &mut impl Sockets, quiet: &mut Quiet, drain: &Drain, now: Time) -> bool {
+        let is_quiet = match from {
+            Side::Frontend => &mut quiet.client,
+            Side::Backend => &mut quiet.worker,
+        };
+        if *is_quiet {
+            return false;
+        }
         let wanted = self.wants(from, drain, now).min(CHUNK);
         if wanted == 0 {
             return false;
         }
         match sockets.read(from, wanted, &mut |bytes| self.handle_bytes(from, bytes, drain, now)) {
-            Read::Nothing => return false,
+            Read::Nothing => {
+                *is_quiet = true;
+                return false;
+            }
             Read::Bytes => {
                 let to = if from == Side::Frontend { Side::Backend } else { Side::Frontend };
                 self.send(to, sockets, drain, now);

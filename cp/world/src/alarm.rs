@@ -39,19 +39,18 @@ impl<W: World> Alarm<W> {
     /// Makes sure that the task of `cx` is woken at `at` or before. Returns whether `at` has passed already.
     pub fn poll_at(&mut self, at: Time, cx: &mut Context<'_>) -> bool {
         loop {
+            if let Some((set, timer)) = &mut self.set
+                && *set <= at
+                && timer.as_mut().poll(cx).is_pending()
+            {
+                // Not even that has passed: no clock need be read.
+                return false;
+            }
+            self.set = None;
             if at <= self.world.now() {
-                self.set = None;
                 return true;
             }
-            match &mut self.set {
-                Some((set, timer)) if *set <= at => {
-                    if timer.as_mut().poll(cx).is_pending() {
-                        return false;
-                    }
-                    self.set = None;
-                }
-                _ => self.set = Some((at, Box::pin(self.world.sleep_until(at)))),
-            }
+            self.set = Some((at, Box::pin(self.world.sleep_until(at))));
         }
     }
 }
