@@ -37,8 +37,8 @@ const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 /// 3. [`Connection::handle_worker_found`] once, behind [`Connection::handle_startup`], when a worker took the connection. Until
 ///    then there is no socket at that side. If none is found: [`Connection::close`].
 ///
-/// A host whose sockets can't be called so calls what [`Connection::drive`] calls, in its order. When a drain is taken back
-/// each connection is told: [`Connection::handle_recall`]. Time never goes back from one call to the next. A call out of
+/// A host whose sockets can't be called so calls what [`Connection::drive`] calls, in its order. At any time an administrator may
+/// end it: [`Connection::handle_condemned`]. When a drain is taken back each connection is told: [`Connection::handle_recall`]. Time never goes back from one call to the next. A call out of
 /// this order is a fault of the host's, which a debug build notices.
 #[derive(Debug)]
 pub struct Connection {
@@ -498,6 +498,11 @@ impl Connection {
     /// The statement is being cancelled at its worker, as [`Verdict::CancelNow`] asked.
     pub fn handle_cancelled(&mut self, drain: &Drain, now: Time) {
         self.session.handle_cancelled(drain, now);
+    }
+
+    /// An administrator ends this connection, whatever the process does.
+    pub fn handle_condemned(&mut self, now: Time) {
+        self.session.handle_condemned(now);
     }
 
     /// The drain was taken back.

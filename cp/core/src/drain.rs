@@ -23,6 +23,8 @@
 //!    that would come anyway, and never silent.
 //! 6. *Drained*: no connection left and the lame duck over.
 //!
+//! Whoever an administrator ends ([`Standing::condemned`]) has a wall of its own, in every phase.
+//!
 //! A drain that was taken back leaves no trace: the steady clocks run again, and the next drain begins at its own t = 0.
 //!
 //! [`Drain::verdict`] is the whole decision. It reads where a connection stands ([`Standing`]), and knows nothing of bytes,
@@ -126,6 +128,8 @@ pub struct Standing {
     pub begun: bool,
     /// Whether it is a replication stream (CopyBoth), which no timeout of the steady state ends.
     pub streams: bool,
+    /// Since when an administrator wants it gone: for this connection that is a wall of its own.
+    pub condemned: Option<Time>,
 }
 
 /// A statement that is cancelled at its worker.
@@ -249,7 +253,7 @@ impl Drain {
             None => self.steady_clock(standing),
         };
         let own = own.map(|(at, reason)| Verdict::CloseAt(at, reason)).or_else(|| self.of_one_who_left(standing));
-        let wall = self.wall().map(|wall| self.at_wall(standing, wall));
+        let wall = self.wall_of(standing).map(|(wall, reason)| self.at_wall(standing, wall, reason));
         // What the wall ends now, it ends. Else whatever comes first: it makes nothing later than it would have been without.
         let falls = wall.filter(|wall| wall.at() <= now);
         let first = falls.or_else(|| wall.into_iter().chain(own).min_by_key(Verdict::at));
@@ -261,21 +265,21 @@ impl Drain {
         }
     }
 
-    /// What the wall, which stands at `wall`, does to a connection.
-    fn at_wall(&self, standing: &Standing, wall: Time) -> Verdict {
-        let cuts = self.settings.drain_policy == DrainPolicy::Flat;
+    /// What the wall, which stands at `wall` for this `reason`, does to a connection.
+    fn at_wall(&self, standing: &Standing, wall: Time, reason: EndReason) -> Verdict {
+        let cuts = self.settings.drain_policy == DrainPolicy::Flat && reason == EndReason::Wall;
         let patience = wall + self.settings.wall_patience();
         match (standing.activity, standing.cancelling) {
-            _ if cuts => Verdict::CloseAt(wall, EndReason::Wall),
+            _ if cuts => Verdict::CloseAt(wall, reason),
             (Activity::Executing, None) => Verdict::CancelAt(wall),
             // A worker that does not even cancel is not waited for: the SIGKILL would not wait either.
             (Activity::Executing, Some(cancelling)) if cancelling.again < patience => {
                 Verdict::CancelAt(cancelling.again.max(wall))
             }
-            (Activity::Executing, Some(_)) => Verdict::CloseAt(patience, EndReason::Wall),
+            (Activity::Executing, Some(_)) => Verdict::CloseAt(patience, reason),
             // A client that takes the rest of a message can be told behind it, asked for or not: a notification for example.
-            _ if standing.mid_message => Verdict::CloseAt(patience, EndReason::Wall),
-            _ => Verdict::CloseAt(wall, EndReason::Wall),
+            _ if standing.mid_message => Verdict::CloseAt(patience, reason),
+            _ => Verdict::CloseAt(wall, reason),
         }
     }
 
@@ -368,6 +372,19 @@ impl Drain {
             Some(wall) => longest.min((wall + rules.wall_patience()).max(now) + rules.close_linger),
             None => longest,
         }
+    }
+
+    /// When this connection is ended whatever it does, and why: at the drain's wall, or because an administrator wants it gone,
+    /// whichever comes first.
+    fn wall_of(&self, standing: &Standing) -> Option<(Time, EndReason)> {
+        let wall = self.wall().map(|wall| (wall, EndReason::Wall));
+        let condemned = standing.condemned.map(|since| (since, EndReason::Administrator));
+        wall.into_iter().chain(condemned).min()
+    }
+
+    /// Why nothing new is begun for this connection at `now`; none as long as it may go on.
+    pub fn walled(&self, standing: &Standing, now: Time) -> Option<EndReason> {
+        self.wall_of(standing).filter(|(wall, _)| *wall <= now).map(|(_, reason)| reason)
     }
 
     /// Whether the wall has fallen at `now`.

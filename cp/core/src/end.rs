@@ -35,6 +35,8 @@ pub enum EndReason {
     StallGrace,
     /// Drain: the wall fell while the session was still there.
     Wall,
+    /// An administrator ended this session, and no other.
+    Administrator,
     /// The session arrived after the lame duck.
     ShuttingDown,
     /// More than `max_connections`, or than there are file descriptors for.
@@ -47,7 +49,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [EndReason; 19] = [
+    pub const ALL: [EndReason; 20] = [
         EndReason::Terminate,
         EndReason::ClientClosed,
         EndReason::ClientReset,
@@ -63,6 +65,7 @@ impl EndReason {
         EndReason::TransactionBudget,
         EndReason::StallGrace,
         EndReason::Wall,
+        EndReason::Administrator,
         EndReason::ShuttingDown,
         EndReason::TooManyConnections,
         EndReason::Panicked,
@@ -87,6 +90,7 @@ impl EndReason {
             EndReason::TransactionBudget => "transaction_budget",
             EndReason::StallGrace => "stall_grace",
             EndReason::Wall => "wall",
+            EndReason::Administrator => "administrator",
             EndReason::ShuttingDown => "shutting_down",
             EndReason::TooManyConnections => "too_many_connections",
             EndReason::Panicked => "panicked",
@@ -113,6 +117,7 @@ impl EndReason {
             | EndReason::LoginFailed
             | EndReason::Malformed
             | EndReason::WorkerMalformed
+            | EndReason::Administrator
             | EndReason::TooManyConnections
             | EndReason::Panicked
             | EndReason::Quit => None,

@@ -59,6 +59,7 @@ impl EndReason {
             | EndReason::TransactionBudget
             | EndReason::StallGrace
             | EndReason::Wall
+            | EndReason::Administrator
             | EndReason::Quit => ("57P01", "terminating connection due to administrator command"),
             EndReason::ShuttingDown => ("57P03", "the database system is shutting down"),
             EndReason::IdleTimeout => ("57P05", "terminating connection due to idle-session timeout"),
@@ -70,7 +71,7 @@ impl EndReason {
             EndReason::Malformed => ("08P01", "malformed protocol message"),
             EndReason::WorkerMalformed => ("08P01", "malformed protocol message from the worker"),
         };
-        let clock = match self {
+        let why = match self {
             EndReason::Boundary => Some("The server shuts down, and idle_grace was over for this idle session."),
             EndReason::ShuttingDown => Some("The server shuts down, and accepts no session behind its lame_duck."),
             EndReason::IdleTimeout => Some("The session was idle for idle_timeout."),
@@ -79,9 +80,10 @@ impl EndReason {
             EndReason::TransactionBudget => Some("The pauses of the transaction exceeded transaction_budget."),
             EndReason::StallGrace => Some("No byte of the statement moved for longer than stall_grace."),
             EndReason::Wall => Some("The drain reached its wall while the session was still there."),
+            EndReason::Administrator => Some("An administrator ended this session."),
             _ => None,
         };
-        let detail = about.or(clock).map(str::to_owned);
+        let detail = about.or(why).map(str::to_owned);
         Some(Fatal { code, message: message.to_owned(), detail })
     }
 }

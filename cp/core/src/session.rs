@@ -66,7 +66,8 @@ enum Door {
 /// With the next message in hand, not shown yet, it calls [`Session::handle_worker_wanted`], and then goes on at 3. A Terminate
 /// needs no worker.
 ///
-/// When a drain is taken back each session is told: [`Session::handle_recall`]. Time never goes back from one call to the next.
+/// At any time an administrator may end it: [`Session::handle_condemned`]. When a drain is taken back each session is told:
+/// [`Session::handle_recall`]. Time never goes back from one call to the next.
 /// A call out of this order is a fault of the host's, which a debug build notices.
 #[derive(Debug)]
 pub struct Session {
@@ -111,6 +112,7 @@ impl Session {
                 left: None,
                 begun: false,
                 streams: false,
+                condemned: None,
             },
             delivery: Delivery::default(),
             stuffed: false,
@@ -164,7 +166,7 @@ impl Session {
             return 0;
         }
         debug_assert!(self.is_open(), "a client's bytes pass when a worker was found");
-        if drain.is_walled(now) || self.standing.cancelling.is_some() {
+        if self.is_walled(drain, now) || self.standing.cancelling.is_some() {
             self.held = !bytes.is_empty();
             return 0;
         }
@@ -283,10 +285,16 @@ impl Session {
 
     /// The statement is being cancelled at its worker, as [`Verdict::CancelNow`] asked.
     pub fn handle_cancelled(&mut self, drain: &Drain, now: Time) {
-        let wall = drain.is_walled(now);
+        let wall = drain.walled(&self.standing, now) == Some(EndReason::Wall);
         let cancelling = self.standing.cancelling.get_or_insert(Cancelling { first: now, again: now, wall });
         cancelling.again = now + CANCEL_AGAIN;
         cancelling.wall |= wall;
+    }
+
+    /// An administrator ends this session, whatever the process does: what the wall would do to it is done now. A later call
+    /// changes nothing.
+    pub fn handle_condemned(&mut self, now: Time) {
+        self.standing.condemned.get_or_insert(now);
     }
 
     /// The drain was taken back: what the next one counts, it counts from zero.
@@ -329,8 +337,11 @@ impl Session {
         let owed = answering || !self.tracker.may_speak() || self.delivery.is_blocked();
         match self.leaving {
             Some(EndReason::ClientReset) => return Verdict::CloseNow(EndReason::ClientReset),
-            // Whatever the client said behind it: its statement was cancelled because of the wall.
+            // Whatever the client said behind it: its statement was cancelled because of the wall, or by an administrator.
             Some(_) if self.was_cut() && !owed => return Verdict::CloseNow(EndReason::Wall),
+            Some(_) if self.standing.condemned.is_some() && !owed => {
+                return Verdict::CloseNow(EndReason::Administrator);
+            }
             // A client that hangs up on a refusal of its worker's has not ended the session by itself.
             Some(_) if self.tracker.said_fatal() => {}
             Some(reason) if self.worker_gone || !owed => return Verdict::CloseNow(reason),
@@ -400,9 +411,11 @@ impl Session {
 
     /// Whether a Flush ([`FLUSH`]) is to go to the worker now, behind everything forwarded so far and before what is held, so
     /// that an Execute whose answer sits in the worker's buffer can be told from one that runs: while draining, when the
-    /// client leaves, and at any time before half a message, behind which it would be too late. Says so once for each.
+    /// client leaves or an administrator ends it, and at any time before half a message, behind which it would be too late. Says
+    /// so once for each.
     pub fn take_flush(&mut self, drain: &Drain) -> bool {
-        let wanted = drain.signal().is_some() || self.held || self.leaving.is_some();
+        let ends = self.leaving.is_some() || self.standing.condemned.is_some();
+        let wanted = drain.signal().is_some() || self.held || ends;
         let possible = self.closed.is_none() && !self.tracker.terminated();
         let flush = wanted && possible && self.tracker.needs_flush();
         if flush {
@@ -416,7 +429,7 @@ impl Session {
     pub fn worker_read_limit(&self, space: usize, drain: &Drain, now: Time) -> usize {
         let due = drain.is_due(self.standing.pace, now) && self.tracker.is_unasked();
         match self.tracker.owed() {
-            Some(owed) if due || drain.is_walled(now) => space.min(owed),
+            Some(owed) if due || self.is_walled(drain, now) => space.min(owed),
             _ => space,
         }
     }
@@ -452,6 +465,11 @@ impl Session {
         self.tracker.is_mid_request()
     }
 
+    /// Whether nothing new is begun for it, because the wall has fallen or an administrator has ended it.
+    fn is_walled(&self, drain: &Drain, now: Time) -> bool {
+        drain.walled(&self.standing, now).is_some()
+    }
+
     /// Whether the wall cancelled its statement.
     pub fn was_cut(&self) -> bool {
         self.standing.cancelling.is_some_and(|cancelling| cancelling.wall)
@@ -481,6 +499,8 @@ impl Session {
         }
         match self.decide(drain, now) {
             Verdict::CloseAt(at, reason) => reason.clock().map(|clock| (at, clock)),
+            // No setting's clock: it is being ended.
+            Verdict::CancelAt(_) if self.standing.condemned.is_some() => None,
             Verdict::CancelAt(at) if self.standing.left.is_some_and(|_| drain.wall() != Some(at)) => {
                 Some((at, "stall_grace"))
             }

@@ -265,6 +265,7 @@ pub(crate) const fn why(reason: EndReason) -> &'static str {
         EndReason::TransactionBudget => "its pauses inside transactions used up transaction_budget",
         EndReason::StallGrace => "it moved no byte for stall_grace",
         EndReason::Wall => "the wall fell",
+        EndReason::Administrator => "an administrator ended it",
         EndReason::ShuttingDown => "it came too late and was turned away",
         EndReason::TooManyConnections => "there were too many connections",
         EndReason::Panicked => "the task that served it panicked",

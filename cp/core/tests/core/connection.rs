@@ -734,3 +734,90 @@ fn a_call_out_of_order_is_noticed_in_a_debug_build() {
         assert_eq!(noticed, cfg!(debug_assertions), "{what}");
     }
 }
+
+#[test]
+fn a_statement_whose_session_an_administrator_ends_is_cancelled_and_its_client_told_by_whom() {
+    let mut relay = Relay::seated();
+    relay.client("Q");
+    assert_eq!(relay.told(Side::Backend), messages("Q"));
+    relay.connection.handle_condemned(relay.now);
+    assert_eq!(relay.drive(), Next::Cancel);
+    assert_eq!(relay.drive(), waits(&relay, 1), "another request follows, should the first one have met nothing");
+    let session = relay.connection.session();
+    assert_eq!((session.clock(&relay.drain, relay.now), session.was_cut()), (None, false), "it is not the wall");
+    relay.client("Q");
+    assert_eq!(relay.told(Side::Backend), b"", "nothing new is begun for it");
+    relay.worker("E Z:I");
+    relay.close(EndReason::Administrator);
+    assert_eq!(relay.told(Side::Frontend), [messages("E Z:I"), fatal(EndReason::Administrator, None)].concat());
+    assert_eq!(relay.told(Side::Backend), b"X\0\0\0\x04");
+}
+
+#[test]
+fn a_worker_that_does_not_cancel_is_not_waited_for_when_an_administrator_ends_its_session() {
+    let mut relay = Relay::seated();
+    relay.client("Q");
+    relay.connection.handle_condemned(relay.now);
+    relay.pass(60);
+    relay.connection.handle_condemned(relay.now);
+    assert_eq!(relay.drive(), Next::Cancel, "it is cancelled in any case");
+    relay.close(EndReason::Administrator);
+    assert_eq!(relay.told(Side::Frontend), fatal(EndReason::Administrator, None));
+}
+
+#[test]
+fn who_is_not_working_is_ended_at_once_and_who_has_said_nothing_is_told_nothing() {
+    for (mut relay, hears) in [(Relay::accepted(), false), (Relay::acquiring(), true), (Relay::seated(), true)] {
+        relay.drive();
+        relay.connection.handle_condemned(relay.now);
+        relay.close(EndReason::Administrator);
+        let words = if hears { fatal(EndReason::Administrator, None) } else { vec![] };
+        assert_eq!(relay.told(Side::Frontend), words);
+    }
+}
+
+#[test]
+fn an_execute_whose_answer_sits_in_the_workers_buffer_does_not_hold_up_an_administrator() {
+    let mut relay = Relay::seated();
+    relay.client("P B E");
+    relay.told(Side::Backend);
+    relay.connection.handle_condemned(relay.now);
+    relay.drive();
+    assert_eq!(relay.told(Side::Backend), FLUSH);
+    relay.worker("1 2 C");
+    relay.close(EndReason::Administrator);
+}
+
+#[test]
+fn whoever_hangs_up_on_a_cancelled_statement_was_ended_by_the_administrator() {
+    let mut relay = Relay::seated();
+    relay.client("Q X");
+    relay.connection.handle_condemned(relay.now);
+    assert_eq!(relay.drive(), Next::Cancel);
+    relay.worker("E Z:I");
+    relay.close(EndReason::Administrator);
+}
+
+#[test]
+fn a_request_that_comes_when_its_session_is_ended_is_not_begun() {
+    let mut relay = Relay::seated();
+    relay.told(Side::Backend);
+    relay.connection.handle_condemned(relay.now);
+    relay.sockets.client.sends = messages("Q");
+    relay.close(EndReason::Administrator);
+    assert_eq!(relay.told(Side::Backend), b"X\0\0\0\x04");
+}
+
+#[test]
+fn a_drain_that_is_taken_back_takes_no_administrators_end_back() {
+    let mut relay = Relay::seated();
+    relay.signal();
+    relay.client("Q");
+    relay.connection.handle_condemned(relay.now);
+    assert_eq!(relay.drive(), Next::Cancel);
+    relay.drain.handle_recall();
+    relay.connection.handle_recall();
+    assert_eq!(relay.drive(), Next::Cancel);
+    relay.worker("E Z:I");
+    relay.close(EndReason::Administrator);
+}

@@ -47,6 +47,7 @@ fn standing(activity: Activity) -> Standing {
         left: None,
         begun: false,
         streams: false,
+        condemned: None,
     }
 }
 
@@ -487,5 +488,39 @@ fn nor_does_the_wall_end_anybody_inside_a_message_that_may_still_come() {
     for activity in [Activity::StreamingOut, Activity::Idle, Activity::IdleInTransaction, Activity::OpenBatch] {
         let half = Standing { mid_message: true, ..standing(activity) };
         assert_eq!(drain.verdict(&half, at(SIGNAL + 1)), Verdict::CloseAt(patience, EndReason::Wall), "{activity}");
+    }
+}
+
+#[test]
+fn to_whoever_an_administrator_ends_the_same_happens_as_at_a_wall_in_every_phase_and_under_every_policy() {
+    for drain_policy in [DrainPolicy::IdleAware, DrainPolicy::Unbounded, DrainPolicy::Flat] {
+        let settings = Settings { drain_policy, handover_drain_timeout: seconds(900), ..Settings::default() };
+        for (drain, phase) in [(serving(settings.clone()), "serving"), (draining(settings), "draining")] {
+            let condemned =
+                |activity| Standing { condemned: Some(at(SIGNAL + 1)), streams: true, ..standing(activity) };
+            for activity in Activity::ALL {
+                let end = match activity {
+                    Activity::Executing => Verdict::CancelNow,
+                    _ => Verdict::CloseNow(EndReason::Administrator),
+                };
+                assert_eq!(drain.verdict(&condemned(activity), at(SIGNAL + 1)), end, "{activity}, {phase}");
+                assert_eq!(drain.walled(&condemned(activity), at(SIGNAL + 1)), Some(EndReason::Administrator));
+                assert_eq!(drain.walled(&standing(activity), at(SIGNAL + 1)), None);
+            }
+            let patience = at(SIGNAL + 1) + Settings::default().wall_patience();
+            let cancelling = Cancelling { first: at(SIGNAL + 1), again: patience, wall: false };
+            let stubborn = Standing { cancelling: Some(cancelling), ..condemned(Activity::Executing) };
+            let end = Verdict::CloseAt(patience, EndReason::Administrator);
+            assert_eq!(drain.verdict(&stubborn, at(SIGNAL + 2)), end, "{phase}");
+        }
+    }
+}
+
+#[test]
+fn of_an_administrator_and_the_wall_it_is_the_first_that_ends_a_connection() {
+    let drain = walled(|settings| settings.handover_drain_timeout = seconds(900));
+    for (condemned, reason) in [(899, EndReason::Administrator), (900, EndReason::Wall), (901, EndReason::Wall)] {
+        let condemned = Standing { condemned: Some(at(SIGNAL + condemned)), ..standing(Activity::IdleInTransaction) };
+        assert_eq!(drain.walled(&condemned, at(SIGNAL + 901)), Some(reason));
     }
 }

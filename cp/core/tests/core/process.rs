@@ -258,6 +258,15 @@ fn the_exit_code_tells_that_the_wall_cancelled_a_statement_or_ended_a_session() 
 }
 
 #[test]
+fn whom_an_administrator_ends_is_no_loss_of_the_drain() {
+    let mut process = serving();
+    let number = enter(&mut process);
+    process.handle_term(at(10));
+    leave(&mut process, number, EndReason::Administrator);
+    assert_eq!(process.poll_exit(at(20)), Some(EXIT_DRAINED));
+}
+
+#[test]
 fn the_bound_is_that_of_what_is_done_now() {
     let bound = |at, term| Some(Bound { at, term });
     let mut process = serving();

@@ -656,21 +656,27 @@ fn half_a_request_that_the_worker_does_not_take_is_idle_all_the_same() {
 }
 
 #[test]
-fn behind_the_wall_a_reader_in_the_middle_of_a_message_is_told_at_its_end() {
-    let mut guest = Guest::seated();
-    guest.client("Q");
-    guest.signal();
-    guest.drain.handle_wall(guest.now);
-    let row = messages("D");
-    guest.worker_bytes(&row[..5]);
-    guest.output(3, 2);
-    assert_eq!(guest.session.activity(), Activity::StreamingOut);
-    let patience = Settings::default().wall_patience();
-    assert_eq!(guest.verdict(), Verdict::CloseAt(guest.now + patience, EndReason::Wall));
-    assert_eq!(guest.session.worker_read_limit(1000, &guest.drain, guest.now), 4, "and no byte of the next one");
-    guest.worker_bytes(&row[5..]);
-    guest.output(2, 4);
-    assert!(detail(guest.farewell(EndReason::Wall)).is_some());
+fn a_reader_in_the_middle_of_a_message_is_told_at_its_end_that_the_wall_or_an_administrator_ends_it() {
+    for reason in [EndReason::Wall, EndReason::Administrator] {
+        let mut guest = Guest::seated();
+        guest.client("Q");
+        if reason == EndReason::Wall {
+            guest.signal();
+            guest.drain.handle_wall(guest.now);
+        } else {
+            guest.session.handle_condemned(guest.now);
+        }
+        let row = messages("D");
+        guest.worker_bytes(&row[..5]);
+        guest.output(3, 2);
+        assert_eq!(guest.session.activity(), Activity::StreamingOut);
+        let patience = Settings::default().wall_patience();
+        assert_eq!(guest.verdict(), Verdict::CloseAt(guest.now + patience, reason));
+        assert_eq!(guest.session.worker_read_limit(1000, &guest.drain, guest.now), 4, "and no byte of the next one");
+        guest.worker_bytes(&row[5..]);
+        guest.output(2, 4);
+        assert!(detail(guest.farewell(reason)).is_some());
+    }
 }
 
 #[test]

@@ -279,6 +279,8 @@ words! {
     StallGrace = "stall_grace",
     /// Drain: the wall fell while the session was still there.
     Wall = "wall",
+    /// An administrator ended this session, and no other.
+    Administrator = "administrator",
     /// The session arrived after the lame duck.
     ShuttingDown = "shutting_down",
     /// More than `max_connections`.
@@ -343,6 +345,7 @@ impl EndReason {
             | EndReason::TransactionBudget
             | EndReason::StallGrace
             | EndReason::Wall
+            | EndReason::Administrator
             | EndReason::Quit => Some("57P01"),
             EndReason::ShuttingDown => Some("57P03"),
             EndReason::IdleTimeout => Some("57P05"),

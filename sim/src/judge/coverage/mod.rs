@@ -74,8 +74,10 @@ impl Mark {
             possible.map(move |phase| Mark::Doing(activity, phase))
         });
         let mut all: Vec<Mark> = doing.collect();
-        // A panic is a defect of the control plane's own: where one is reached, the run has failed.
-        all.extend(EndReason::ALL.into_iter().filter(|reason| *reason != EndReason::Panicked).map(Mark::Ended));
+        // A panic is a defect of the control plane's own: where one is reached, the run has failed. And no scenario has an
+        // administrator who ends one session.
+        let unreachable = [EndReason::Panicked, EndReason::Administrator];
+        all.extend(EndReason::ALL.into_iter().filter(|reason| !unreachable.contains(reason)).map(Mark::Ended));
         all.extend(SQLSTATES.map(Mark::Told));
         all.extend(Clock::ALL.map(Mark::Fired));
         all.extend(Race::ALL.map(Mark::Race));
