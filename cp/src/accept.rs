@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::admin;
-use crate::admin::drain::{Admin, Token};
+use crate::admin::drain::Admin;
+use crate::admin::guard::Token;
 use crate::cancel::Cancels;
 use crate::connection::{Front, Shared};
 use crate::handover::{self, HandoverError, Leaving};

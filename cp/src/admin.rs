@@ -6,6 +6,7 @@
 //! | `GET /livez` | 200 `alive` as long as the process runs, drains included |
 //! | `GET /metrics` | see [`metrics`] |
 //! | `/drain` | see [`drain`] |
+//! | `/sessions` | see [`sessions`] |
 //!
 //! Promises: a probe is answered however many silent connections others hold open, what was asked before the exit is answered,
 //! and no connection here delays the exit.
@@ -14,7 +15,9 @@
 //! Not `axum::serve`: that spawns its tasks on its own, where the world can't see them.
 
 pub mod drain;
+pub mod guard;
 mod metrics;
+mod sessions;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,11 +28,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
 
 use self::drain::Admin;
 use crate::lifecycle::{Lifecycle, Listening};
@@ -44,6 +50,9 @@ pub const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// Bytes buffered for one connection: the largest head of a request. hyper takes no less than 8 KiB.
 const MAX_BUFFER: usize = 16 * 1024;
+
+/// Connections that an answer names at most: more is no text for people, and a program has counted enough by then.
+const MAX_NAMED: usize = 1000;
 
 /// Pause after a failed accept: where descriptors have run out, the next attempt fails as fast as this one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -96,7 +105,9 @@ async fn accept<W: World>(tasks: Tasks, listener: W::Listener, admin: Admin<W>, 
 /// What is answered to which request.
 fn routes<W: World>(admin: Admin<W>) -> Router {
     let probes = Router::new().route("/readyz", get(readyz::<W>)).route("/livez", get(livez));
-    probes.route("/metrics", get(metrics::metrics::<W>)).merge(drain::routes(&admin)).with_state(admin)
+    let guarded = drain::routes().merge(sessions::routes());
+    let guarded = guarded.layer(middleware::from_fn_with_state(admin.token.clone(), guard::guard));
+    probes.route("/metrics", get(metrics::metrics::<W>)).merge(guarded).with_state(admin)
 }
 
 async fn readyz<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, &'static str) {
@@ -109,6 +120,17 @@ async fn readyz<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, &'stati
 
 async fn livez() -> &'static str {
     "alive"
+}
+
+/// A sentence, as an answer's body.
+fn line(sentence: &str) -> String {
+    format!("{sentence}\n")
+}
+
+/// An answer for programs.
+fn json(value: &impl Serialize) -> Response {
+    let json = serde_json::to_string(value).expect("an answer has texts and numbers only");
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], line(&json)).into_response()
 }
 
 /// Whether a connection may keep its slot.

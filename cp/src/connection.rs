@@ -125,12 +125,16 @@ impl<W: World, M: Meter> Connection<W, M> {
         self.front.world.now()
     }
 
-    /// Learns of the drain. Cheap, and wakes the task when there is more to learn.
+    /// Learns of the drain, and whether an administrator ends this connection. Cheap, and wakes the task when there is more to
+    /// learn.
     pub(crate) fn poll_lifecycle(&mut self, cx: &mut Context<'_>) {
         let before = self.drain().signal();
         while self.lifecycle.poll_changed(cx).is_ready() {}
         if before.is_some() && self.drain().signal() != before {
             self.inner.handle_recall();
+        }
+        if self.slot.poll_ended(cx).is_ready() {
+            self.inner.handle_condemned(self.front.world.now());
         }
     }
 

@@ -1,4 +1,4 @@
-//! The other end of the admin port: what `lastcall status` and `lastcall drain` ask a process that runs.
+//! The other end of the admin port: what `lastcall status`, `drain` and `end` ask a process that runs.
 
 use std::fmt::{self, Write};
 use std::future::Future;
@@ -17,11 +17,14 @@ use lastcall_core::settings::print_duration;
 use lastcall_world::World;
 use serde::{Deserialize, Serialize};
 
-use crate::admin::drain::Token;
+use crate::admin::guard::Token;
 use crate::status::{Client, Status};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where a drain is begun, taken back and asked about.
+const DRAIN: &str = "/drain";
 
 /// The longest answer: some four hundred bytes for each connection that is named.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -48,6 +51,9 @@ pub enum ControlError {
     /// It says no.
     #[error("{0}")]
     Refused(String),
+    /// It has no such session.
+    #[error("{0}")]
+    NoSession(String),
 }
 
 /// Who is there, and where a drain stands: what `GET /drain` answers.
@@ -88,12 +94,11 @@ impl fmt::Display for Seen {
         if self.0.cause.is_some() {
             holders.sort_by_key(|client| std::cmp::Reverse(client.ends_in_ms.unwrap_or(u64::MAX)));
         }
-        let head = ["APPLICATION", "USER", "DATABASE", "ADDRESS", "BACKEND", "ACTIVITY", "FOR", "CLOCK", "ENDS IN"];
-        let rows = std::iter::once(head.map(str::to_owned)).chain(holders.into_iter().map(row));
-        let rows: Vec<[String; 9]> = rows.collect();
+        let rows = std::iter::once(HEADS.map(str::to_owned)).chain(holders.into_iter().map(row));
+        let rows: Vec<[String; COLUMNS]> = rows.collect();
         if rows.len() > 1 {
             let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let widths: [usize; 9] = std::array::from_fn(width);
+            let widths: [usize; COLUMNS] = std::array::from_fn(width);
             for row in &rows {
                 let mut line = String::new();
                 for (cell, width) in row.iter().zip(widths) {
@@ -109,10 +114,16 @@ impl fmt::Display for Seen {
     }
 }
 
-fn row(client: &Client) -> [String; 9] {
+/// The table's columns.
+const COLUMNS: usize = 10;
+const HEADS: [&str; COLUMNS] =
+    ["SESSION", "APPLICATION", "USER", "DATABASE", "ADDRESS", "BACKEND", "ACTIVITY", "FOR", "CLOCK", "ENDS IN"];
+
+fn row(client: &Client) -> [String; COLUMNS] {
     // What a client chose must not be able to move the cursor of who reads it.
     let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), plain);
     [
+        client.session.to_string(),
         text(&client.application.clone().filter(|name| !name.is_empty())),
         text(&client.user),
         text(&client.database),
@@ -160,7 +171,7 @@ impl<W: World> Control<W> {
     /// # Errors
     /// There is no answer, or none of a `lastcall`.
     pub async fn seen(&self) -> Result<Seen, ControlError> {
-        let (status, body) = self.ask(Method::GET).await?;
+        let (status, body) = self.ask(Method::GET, DRAIN).await?;
         let json = || serde_json::from_str(&body).map_err(|error| self.strange(error.to_string()));
         if status == StatusCode::OK { json() } else { Err(self.strange(format!("{status} {}", body.trim()))) }
     }
@@ -170,7 +181,7 @@ impl<W: World> Control<W> {
     /// # Errors
     /// There is no answer, or it is no.
     pub async fn drain(&self) -> Result<String, ControlError> {
-        self.order(Method::POST).await
+        self.order(Method::POST, DRAIN).await
     }
 
     /// Takes that back.
@@ -178,17 +189,27 @@ impl<W: World> Control<W> {
     /// # Errors
     /// There is no answer, or it is no: a signal has come, or it is too late.
     pub async fn recall(&self) -> Result<String, ControlError> {
-        self.order(Method::DELETE).await
+        self.order(Method::DELETE, DRAIN).await
     }
 
-    async fn order(&self, method: Method) -> Result<String, ControlError> {
+    /// Ends one session, or finds that it ends already. Says which.
+    ///
+    /// # Errors
+    /// There is no answer, it is no, or there is no such session.
+    pub async fn end(&self, session: u32) -> Result<String, ControlError> {
+        self.order(Method::DELETE, &format!("/sessions/{session}")).await
+    }
+
+    async fn order(&self, method: Method, path: &str) -> Result<String, ControlError> {
         // Whoever answers anything at all has not been drained.
         self.seen().await?;
-        let (status, body) = self.ask(method).await?;
+        let (status, body) = self.ask(method, path).await?;
         let body = plain(body.trim());
         match status {
             status if status.is_success() => Ok(body),
             StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Err(ControlError::Refused(body)),
+            // One that knows nothing of sessions says nothing.
+            StatusCode::NOT_FOUND if !body.is_empty() => Err(ControlError::NoSession(body)),
             status => Err(self.strange(format!("{status} {body}"))),
         }
     }
@@ -197,10 +218,10 @@ impl<W: World> Control<W> {
         ControlError::Strange { admin: self.admin.clone(), what: plain(&what) }
     }
 
-    async fn ask(&self, method: Method) -> Result<(StatusCode, String), ControlError> {
+    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, String), ControlError> {
         let unreachable = |source| ControlError::Unreachable { admin: self.admin.clone(), source };
         let mut deadline = pin!(self.world.sleep_until(self.world.now() + PATIENCE));
-        let mut answer = pin!(self.exchange(method));
+        let mut answer = pin!(self.exchange(method, path));
         std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Pending => deadline.as_mut().poll(cx).map(|()| Err(unreachable(io::ErrorKind::TimedOut.into()))),
             ready => ready,
@@ -208,7 +229,7 @@ impl<W: World> Control<W> {
         .await
     }
 
-    async fn exchange(&self, method: Method) -> Result<(StatusCode, String), ControlError> {
+    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, String), ControlError> {
         let unreachable = |source| ControlError::Unreachable { admin: self.admin.clone(), source };
         // Whoever talks, but no HTTP, is somebody else; one that goes away in the middle is gone.
         let broken = |error: hyper::Error| {
@@ -217,7 +238,7 @@ impl<W: World> Control<W> {
         let stream = self.world.connect(&self.admin).await.map_err(unreachable)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // The name by which it was reached may be any; the answer is for who is on this machine, or knows the address.
-        let request = Request::builder().method(method).uri("/drain").header(HOST, "localhost");
+        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
         let request = request.header(ACCEPT, "application/json").header("X-Lastcall", "drain");
         let request = match &self.token {
             Some(token) => request.header(AUTHORIZATION, token.header()),
@@ -249,11 +270,12 @@ mod tests {
     fn client(application: &str, activity: &str, ends_in_ms: Option<u64>) -> Client {
         Client {
             who: application.to_owned(),
-            connection: 1,
+            session: 1,
             user: Some("app".to_owned()),
             database: Some("sales".to_owned()),
             application: Some(application.to_owned()),
             peer: "10.0.0.7:40000".to_owned(),
+            worker: Some("pg:5432".to_owned()),
             worker_pid: Some(4711),
             activity: activity.to_owned().into(),
             for_ms: 61_900,
@@ -285,9 +307,9 @@ mod tests {
             seen.to_string(),
             "grace, draining for 20s by SIGTERM, connections: 3\n\
              gone 5m5s after the last worker has executed, at the latest\n\
-             APPLICATION  USER  DATABASE  ADDRESS         BACKEND  ACTIVITY   FOR   CLOCK       ENDS IN\n\
-             etl          app   sales     10.0.0.7:40000  4711     executing  1m1s  -           -\n\
-             \\u{1b}[2J    app   sales     10.0.0.7:40000  4711     idle       1m1s  idle_grace  9s\n\
+             SESSION  APPLICATION  USER  DATABASE  ADDRESS         BACKEND  ACTIVITY   FOR   CLOCK       ENDS IN\n\
+             1        etl          app   sales     10.0.0.7:40000  4711     executing  1m1s  -           -\n\
+             1        \\u{1b}[2J    app   sales     10.0.0.7:40000  4711     idle       1m1s  idle_grace  9s\n\
              and 1 more\n"
         );
     }

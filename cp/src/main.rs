@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use cp::accept::{self, Service};
-use cp::admin::drain::Token;
+use cp::admin::guard::Token;
 use cp::config::{self, Config, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
@@ -36,6 +36,9 @@ const LAST_RECORD: Duration = Duration::from_millis(200);
 /// `lastcall drain --wait` gave up waiting.
 const EXIT_STILL_THERE: u8 = 4;
 
+/// `lastcall end` names a session that is not there.
+const EXIT_NO_SESSION: u8 = 5;
+
 /// Pause between two tables of `lastcall status --watch`, and between two looks of `lastcall drain --wait`.
 const REFRESH: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(500);
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Some(("check", matches)) => check(matches),
         Some(("status", matches)) => status(matches),
         Some(("drain", matches)) => drain(matches),
+        Some(("end", matches)) => end(matches),
         Some(("records", matches)) => records(matches),
         Some(("settings", matches)) => settings(matches),
         #[cfg(feature = "embedded")]
@@ -391,6 +395,27 @@ fn drain(matches: &ArgMatches) -> ExitCode {
     })
 }
 
+/// Ends one session.
+fn end(matches: &ArgMatches) -> ExitCode {
+    let session = *matches.get_one::<u32>("session").expect("clap requires it");
+    let json = wants_json(matches);
+    ask(matches, async |_, control: Control<TokioWorld>| {
+        let (ends, told, code) = match control.end(session).await {
+            Ok(told) => (true, told, ExitCode::SUCCESS),
+            Err(ControlError::NoSession(told)) => (false, told, ExitCode::from(EXIT_NO_SESSION)),
+            Err(error) => return fail(&error),
+        };
+        if !json {
+            say(&format!("lastcall: {told}"));
+            return code;
+        }
+        match print(&format!("{:#}\n", json!({ "session": session, "ends": ends, "told": told }))) {
+            ExitCode::SUCCESS => code,
+            failed => failed,
+        }
+    })
+}
+
 /// Runs what asks the admin port that the command line names. Ctrl-C ends it.
 fn ask(matches: &ArgMatches, question: impl AsyncFnOnce(TokioWorld, Control<TokioWorld>) -> ExitCode) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -572,13 +597,7 @@ fn command() -> Command {
                      it says no; 4 it is still there at --timeout.",
                 )
                 .arg(admin())
-                .arg(
-                    Arg::new("token-file")
-                        .long("token-file")
-                        .value_name("FILE")
-                        .env("LASTCALL_ADMIN_TOKEN_FILE")
-                        .help("What --admin-token-file of its `lastcall serve` says"),
-                )
+                .arg(token_file())
                 .arg(
                     Arg::new("wait")
                         .long("wait")
@@ -600,6 +619,24 @@ fn command() -> Command {
                         .conflicts_with("wait")
                         .help("Take the drain back; refused once a signal has come"),
                 ),
+        )
+        .subcommand(
+            Command::new("end")
+                .about("End one session of a process that runs: its statement is cancelled, and its client told who ended it")
+                .after_help(
+                    "In every phase, and whether the process drains or not; no other session is touched. Exit codes: 0 it ends; 1 \
+                     nothing answers, or it says no; 5 there is no such session.",
+                )
+                .arg(
+                    Arg::new("session")
+                        .value_name("SESSION")
+                        .required(true)
+                        .value_parser(value_parser!(u32))
+                        .help("Its number: what `lastcall status`, the log and the records say"),
+                )
+                .arg(admin())
+                .arg(token_file())
+                .arg(text_or_json()),
         )
         .subcommand(
             Command::new("settings").about("Print every setting with its default and meaning").arg(
@@ -644,6 +681,14 @@ fn admin() -> Arg {
         .env("LASTCALL_ADMIN")
         .default_value("127.0.0.1:8080")
         .help("The process's admin port: what --admin of its `lastcall serve` says")
+}
+
+fn token_file() -> Arg {
+    Arg::new("token-file")
+        .long("token-file")
+        .value_name("FILE")
+        .env("LASTCALL_ADMIN_TOKEN_FILE")
+        .help("What --admin-token-file of its `lastcall serve` says")
 }
 
 fn text_or_json() -> Arg {
@@ -717,10 +762,12 @@ Signals:
   all others       ignored and logged, if they would end the process
 
 On the admin port:
-  POST /drain      drain without a signal
-  DELETE /drain    take that back, as long as no signal has come
-  GET /drain       who is here, what the drain waits for, and until when (`lastcall status`)
-  GET /metrics     the same in numbers, for Prometheus
+  POST /drain          drain without a signal
+  DELETE /drain        take that back, as long as no signal has come
+  GET /drain           who is here, what the drain waits for, and until when (`lastcall status`)
+  GET /metrics         the same in numbers, for Prometheus
+  GET /sessions        who is here, for programs
+  DELETE /sessions/7   end session 7, and no other (`lastcall end 7`)
   curl -X POST -H 'X-Lastcall: drain' localhost:8080/drain   POST and DELETE take this header
 
 Exit codes:

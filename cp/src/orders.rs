@@ -1,4 +1,4 @@
-//! What may be asked of the drain without a signal, and the answers. The watch over the process takes the orders one by one,
+//! What an administrator may ask without a signal, and the answers. The watch over the process takes the orders one by one,
 //! between signals, so that each is answered about one state of the process.
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,8 @@ pub(crate) enum Ask {
     Begin,
     /// Take the drain back.
     Recall,
+    /// End the connection of this number.
+    End(u32),
     /// Leave the listening sockets to the next process, and drain.
     HandOver,
     /// Accept again, for the next process has died, and take back the drain that it began.
@@ -38,6 +40,12 @@ pub(crate) enum Answer {
     Deaf,
     /// The next process accepts: it stays.
     HandedOver,
+    /// The connection is being ended.
+    Ended,
+    /// It ends already.
+    EndsAlready,
+    /// There is no such connection.
+    NotHere,
     /// The process is exiting.
     Exiting,
 }

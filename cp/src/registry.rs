@@ -8,9 +8,13 @@
 //! people want to know of each connection.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::line::Line;
 use crate::records::{EndRecord, Left};
@@ -30,6 +34,8 @@ struct Book {
     process: Process<Entry>,
     /// Process id at its worker and number of each connection whose key is known. Two workers may choose the same id.
     process_ids: BTreeSet<(u32, u32)>,
+    /// Where each connection is told that an administrator ends it, as long as nothing else has.
+    ends: BTreeMap<u32, oneshot::Sender<()>>,
     /// Sessions refused because they came too late, and cancel requests that were served, since the drain began.
     refused: u64,
     cancels: u64,
@@ -60,6 +66,15 @@ pub(crate) struct Shown {
     pub(crate) since: Time,
     /// The clock that runs for it, and when that ends it if nothing happens before.
     pub(crate) clock: Option<(Time, &'static str)>,
+}
+
+/// Why an administrator can't end a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotEnded {
+    /// It ends already.
+    Ending,
+    /// It is not here.
+    NotHere,
 }
 
 /// The name under which a connection is counted that brought a cancel request and was no session.
@@ -127,6 +142,11 @@ fn ended_by(tally: &process::Tally) -> BTreeMap<&'static str, u64> {
 }
 
 impl Entry {
+    /// The worker, once its process id is known.
+    pub(crate) fn worker(&self) -> Option<String> {
+        self.line.as_ref().map(|line| line.worker.to_string())
+    }
+
     /// The worker's process id, once it is known.
     pub(crate) fn worker_pid(&self) -> Option<u32> {
         self.line.as_ref().map(|line| line.key.process_id())
@@ -146,6 +166,7 @@ impl Registry {
         Registry(Arc::new(Mutex::new(Book {
             process: Process::new(settings, offset),
             process_ids: BTreeSet::new(),
+            ends: BTreeMap::new(),
             refused: 0,
             cancels: 0,
             before: Totals::default(),
@@ -157,8 +178,27 @@ impl Registry {
     /// Enters a connection that has just been accepted from `peer`; none if it comes too late.
     pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Slot> {
         let entry = Entry { who: Who::unnamed(peer), clock: None, line: None };
-        let entered = self.book().process.handle_accepted(entry, now)?;
-        Some(Slot { registry: self.clone(), entered, reason: None, left_at: now })
+        let mut book = self.book();
+        let entered = book.process.handle_accepted(entry, now)?;
+        let (end, ended) = oneshot::channel();
+        book.ends.insert(entered.number, end);
+        drop(book);
+        Some(Slot { registry: self.clone(), entered, ended: Some(ended), reason: None, left_at: now })
+    }
+
+    /// An administrator ends this connection: its task is told.
+    pub(crate) fn end(&self, number: u32) -> Result<(), NotEnded> {
+        let mut book = self.book();
+        match book.ends.remove(&number) {
+            Some(end) => {
+                drop(book);
+                // One that is going at this moment hears nothing of it.
+                let _ = end.send(());
+                Ok(())
+            }
+            None if book.process.members().contains_key(&number) => Err(NotEnded::Ending),
+            None => Err(NotEnded::NotHere),
+        }
     }
 
     /// The drain as it is now.
@@ -308,6 +348,8 @@ impl Registry {
 pub(crate) struct Slot {
     registry: Registry,
     entered: Entered,
+    /// Comes when an administrator ends it; none once that is known.
+    ended: Option<oneshot::Receiver<()>>,
     /// Why it ends, once that is decided.
     reason: Option<EndReason>,
     left_at: Time,
@@ -350,6 +392,14 @@ impl Slot {
         }
     }
 
+    /// Ready, once, when an administrator ends it; wakes the task then. Takes no lock: it is asked whenever the task runs.
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(ended) = &mut self.ended else { return Poll::Pending };
+        let told = ready!(Pin::new(ended).poll(cx));
+        self.ended = None;
+        if told.is_ok() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Its statement is cancelled at the wall.
     pub(crate) fn count_cut(&self) {
         self.registry.book().process.handle_cut(self.number());
@@ -359,7 +409,9 @@ impl Slot {
     pub(crate) fn decide(&mut self, reason: EndReason) {
         if self.reason.is_none() {
             self.reason = Some(reason);
-            self.registry.book().process.handle_decided(self.number(), reason);
+            let mut book = self.registry.book();
+            book.process.handle_decided(self.number(), reason);
+            book.ends.remove(&self.number());
         }
     }
 
@@ -390,6 +442,7 @@ impl Book {
     /// Takes a connection out; it may not be there any more.
     fn forget(&mut self, number: u32) -> Option<Entry> {
         let entry = self.process.handle_gone(number)?;
+        self.ends.remove(&number);
         if let Some(line) = &entry.line {
             self.process_ids.remove(&(line.key.process_id(), number));
         }

@@ -33,15 +33,28 @@ pub(crate) struct Status {
     pub(crate) clients: Vec<Client>,
 }
 
+/// Who is here, whether it drains or not: what `GET /sessions` answers.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Sessions {
+    /// All that are here.
+    pub(crate) connections: usize,
+    /// Those of them that are not among `sessions`, because there are too many.
+    pub(crate) left_out: usize,
+    /// Those that have been doing what they do for longest come first.
+    pub(crate) sessions: Vec<Client>,
+}
+
 /// One connection.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Client {
     pub(crate) who: String,
-    pub(crate) connection: u32,
+    /// Its number, as records and the log have it.
+    pub(crate) session: u32,
     pub(crate) user: Option<String>,
     pub(crate) database: Option<String>,
     pub(crate) application: Option<String>,
     pub(crate) peer: String,
+    pub(crate) worker: Option<String>,
     pub(crate) worker_pid: Option<u32>,
     pub(crate) activity: Cow<'static, str>,
     pub(crate) for_ms: u64,
@@ -54,7 +67,7 @@ pub(crate) struct Client {
 impl Status {
     /// At `now`, naming `limit` connections at most.
     pub(crate) fn new(lifecycle: &Lifecycle, registry: &Registry, now: Time, limit: usize) -> Status {
-        let (connections, longest) = registry.longest(limit);
+        let Sessions { connections, sessions: clients, .. } = Sessions::new(registry, now, limit);
         Status {
             phase: lifecycle.drain.phase(now).name().into(),
             cause: lifecycle.cause.map(|cause| cause.to_string()),
@@ -63,7 +76,7 @@ impl Status {
             executing: registry.executes(),
             gone_in_ms: registry.bound(now).map(|bound| millis(bound.at, now)),
             connections,
-            clients: longest.into_iter().map(|(number, member)| Client::new(number, member, now)).collect(),
+            clients,
         }
     }
 
@@ -74,18 +87,29 @@ impl Status {
     }
 }
 
+impl Sessions {
+    /// At `now`, naming `limit` connections at most.
+    pub(crate) fn new(registry: &Registry, now: Time, limit: usize) -> Sessions {
+        let (connections, longest) = registry.longest(limit);
+        let sessions: Vec<Client> =
+            longest.into_iter().map(|(number, member)| Client::new(number, member, now)).collect();
+        Sessions { connections, left_out: connections.saturating_sub(sessions.len()), sessions }
+    }
+}
+
 impl Client {
-    fn new(connection: u32, member: Member<Entry>, now: Time) -> Client {
+    fn new(session: u32, member: Member<Entry>, now: Time) -> Client {
         let Member { activity, since, data: entry, .. } = &member;
         let Entry { who, clock, .. } = entry;
         let names = who.names.as_deref();
         Client {
             who: who.to_string(),
-            connection,
+            session,
             user: names.map(|names| names.user.clone()),
             database: names.map(|names| names.database.clone()),
             application: names.map(|names| names.application.clone()),
             peer: who.peer.to_string(),
+            worker: entry.worker(),
             worker_pid: entry.worker_pid(),
             activity: activity.name().into(),
             for_ms: millis(now, *since),
@@ -124,7 +148,7 @@ impl fmt::Display for Status {
 /// What a client chose is in quotes, so that it can't be taken for more than its name.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ({})", self.who, self.connection)?;
+        write!(f, "{:?} ({})", self.who, self.session)?;
         if let (Some(user), Some(database)) = (&self.user, &self.database) {
             write!(f, " user {user:?} database {database:?}")?;
         }
@@ -213,6 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn whoever_lists_sessions_is_told_how_many_are_left_out() {
+        let registry = Registry::default();
+        let _here = [1, 2, 3].map(|second| enter(&registry, "psql", at(second)));
+        let Sessions { connections, left_out, sessions } = Sessions::new(&registry, at(20), 2);
+        let named: Vec<u32> = sessions.iter().map(|session| session.session).collect();
+        assert_eq!((connections, left_out, named), (3, 1, vec![1, 2]));
+    }
+
+    #[test]
     fn programs_read_the_same() {
         let json = serde_json::to_value(status(1, 1)).unwrap();
         assert_eq!(
@@ -221,8 +254,8 @@ mod tests {
                 "phase": "grace", "cause": "request", "signalled": false, "draining_for_ms": 12_000, "connections": 2,
                 "executing": true, "gone_in_ms": 305_000,
                 "clients": [{
-                    "who": "psql", "connection": 2, "user": "app", "database": "sales", "application": "psql",
-                    "peer": "10.0.0.7:40000", "worker_pid": null, "activity": "idle", "for_ms": 17_000,
+                    "who": "psql", "session": 2, "user": "app", "database": "sales", "application": "psql",
+                    "peer": "10.0.0.7:40000", "worker": null, "worker_pid": null, "activity": "idle", "for_ms": 17_000,
                     "clock": "idle_grace", "ends_in_ms": 10_000,
                 }],
             })

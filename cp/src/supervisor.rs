@@ -17,6 +17,7 @@ use crate::lifecycle::{Cause, Lifecycle, Listening};
 use crate::log::RECORD;
 use crate::orders::{Answer, Ask, Order};
 use crate::records::{DrainReport, Exit, Meter, Rounded};
+use crate::registry::NotEnded;
 use crate::reload::Reload;
 use crate::status::Status;
 use lastcall_core::Settings;
@@ -192,6 +193,7 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                 Answer::Begun
             }
             Ask::Begin => Answer::UnderWay,
+            Ask::End(session) => self.end_session(session),
             Ask::Recall if lifecycle.listening != Listening::Here => Answer::HandedOver,
             Ask::Recall => self.recall(),
             Ask::HandOver => {
@@ -231,6 +233,17 @@ impl<W: World, M: Meter> Supervisor<W, M> {
                 self.take_fresh();
                 self.front.world.tell(Standing::Ready, "serving");
                 Answer::Recalled
+            }
+        }
+    }
+
+    fn end_session(&self, session: u32) -> Answer {
+        match self.front.registry.end(session) {
+            Err(NotEnded::NotHere) => Answer::NotHere,
+            Err(NotEnded::Ending) => Answer::EndsAlready,
+            Ok(()) => {
+                tracing::info!(session, "an administrator ends this session");
+                Answer::Ended
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::connection::Shared;
 use crate::in_memory::{InMemory, Socket, pair};
 use crate::lifecycle::Lifecycle;
 use crate::pending::Pending;
-use crate::registry::Registry;
+use crate::registry::{NotEnded, Registry};
 use crate::workers::Workers;
 use lastcall_core::wire::CancelKey;
 use lastcall_core::{Drain, Settings};
@@ -245,4 +245,44 @@ fn an_idle_session_that_is_due_is_told_and_gone() {
     table.world.run();
     assert!(table.is_gone());
     assert_eq!(table.world.tasks(), 0);
+}
+
+#[test]
+fn who_is_idle_hears_at_once_that_an_administrator_ends_it_and_is_ended_once() {
+    let table = Table::laid();
+    assert_eq!(table.front.registry.end(1), Ok(()));
+    table.world.run();
+    assert!(table.client.hear().starts_with(b"E"));
+    assert_eq!(table.front.registry.end(1), Err(NotEnded::Ending), "its client has not said goodbye");
+    table.client.end();
+    table.world.run();
+    assert_eq!(table.front.registry.end(1), Err(NotEnded::NotHere));
+    assert_eq!((table.recorded(), table.world.tasks()), (vec![EndReason::Administrator], 0));
+}
+
+#[test]
+fn whom_the_drain_ends_no_administrator_ends() {
+    let table = Table::due();
+    // It is due after 24.3 s, and has 5 s to say goodbye.
+    table.pass(26);
+    assert_eq!(table.front.registry.end(1), Err(NotEnded::Ending));
+    table.pass(5);
+    assert_eq!(table.recorded(), [EndReason::Boundary]);
+}
+
+#[test]
+fn a_statement_of_a_session_that_an_administrator_ends_is_cancelled_at_its_worker() {
+    let table = Table::laid();
+    table.asks(QUERY);
+    table.front.registry.end(1).unwrap();
+    table.world.run();
+    assert!(table.is_cancelled());
+    assert!(table.client.hear().is_empty(), "its answer comes first");
+    table.answers(CANCELLED);
+    table.client.end();
+    table.world.run();
+    assert!(table.client.hear().starts_with(CANCELLED));
+    assert!(table.is_gone());
+    let totals = table.front.registry.totals();
+    assert_eq!((table.recorded(), totals.cut), (vec![EndReason::Administrator], 0), "it is not the wall's doing");
 }

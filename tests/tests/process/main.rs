@@ -17,6 +17,7 @@ mod crowd;
 mod data;
 mod delivery;
 mod embedded;
+mod end;
 mod examples;
 mod handover;
 mod hostile;
