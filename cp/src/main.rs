@@ -33,6 +33,9 @@ const EXIT_BAD_CONFIGURATION: u8 = 2;
 /// How long the line may take that says that the process stops.
 const LAST_RECORD: Duration = Duration::from_millis(200);
 
+/// How long the process before this one may take to send its sockets.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// `lastcall drain --wait` gave up waiting.
 const EXIT_STILL_THERE: u8 = 4;
 
@@ -134,7 +137,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
         }
         let service = Service { listen, workers, admin, token, tls, settings, reload };
         // Last of all: the process before this one serves until everything that can fail has not.
-        if take_over && let Err(error) = take(&mut succession).await {
+        if take_over && let Err(error) = take(&world, &mut succession).await {
             return fail(&error);
         }
         match accept::serve(world, service, meter.clone(), succession).await {
@@ -153,8 +156,10 @@ fn serve(matches: &ArgMatches) -> ExitCode {
 }
 
 /// Asks the process before this one for its listening sockets, if there is such a process.
-async fn take(succession: &mut Succession) -> Result<(), TakeError> {
-    if !succession.take_over().await.map_err(TakeError)? {
+async fn take(world: &TokioWorld, succession: &mut Succession) -> Result<(), TakeError> {
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs())));
+    let taken = within(world, world.now() + PATIENCE, succession.take_over()).await;
+    if !taken.unwrap_or_else(late).map_err(TakeError)? {
         tracing::info!("nobody is there to take over from");
     }
     Ok(())

@@ -202,6 +202,23 @@ fn a_process_with_nobody_before_it_starts_as_always_and_two_can_t_wait_at_one_pl
     });
 }
 
+#[test]
+fn a_process_before_it_that_does_not_answer_is_not_waited_for_and_keeps_its_sockets() {
+    run(async {
+        let meeting = Meeting::new();
+        let mut one = meeting.first(&[]).await;
+        one.signal(Signal::STOP);
+        let serve = ["serve", "--worker", "127.0.0.1:5432", "--take-over", "--handover-socket", &meeting.path()];
+        let output = tokio::process::Command::from(command()).args(serve).output().await.unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains("no answer within 10 s"), "{words}");
+        one.signal(Signal::CONT);
+        assert_eq!(one.connect("served").await.value("select 'served'").await.unwrap(), "served");
+        assert!(!says(&one, "drain begins"));
+    });
+}
+
 /// Listens, and becomes the program behind it as a service manager would have started it.
 const ACTIVATE: &str = "
 import os, socket, sys

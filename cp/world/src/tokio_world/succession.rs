@@ -111,6 +111,8 @@ impl Handover<TokioListener> for Succession {
     }
 
     fn open(&mut self) -> io::Result<()> {
+        // Whatever nobody here has taken is not left open: who connects there would wait for ever.
+        self.inherited.clear();
         let Some(path) = &self.path else { return Ok(()) };
         // A file that nobody answers at was left by a process that was killed.
         if StdUnixStream::connect(path).is_ok() {
