@@ -31,7 +31,8 @@ pub(crate) struct Registry(Arc<Mutex<Book>>);
 
 #[derive(Debug)]
 struct Book {
-    process: Process<Entry>,
+    /// What it keeps of each connection lies on the heap: a map that is filled in order has nearly as much room again.
+    process: Process<Box<Entry>>,
     /// Process id at its worker and number of each connection whose key is known. Two workers may choose the same id.
     process_ids: BTreeSet<(u32, u32)>,
     /// Where each connection is told that an administrator ends it, as long as nothing else has.
@@ -177,7 +178,7 @@ impl Registry {
 
     /// Enters a connection that has just been accepted from `peer`; none if it comes too late.
     pub(crate) fn enter(&self, peer: SocketAddr, now: Time) -> Option<Slot> {
-        let entry = Entry { who: Who::unnamed(peer), clock: None, line: None };
+        let entry = Box::new(Entry { who: Who::unnamed(peer), clock: None, line: None });
         let mut book = self.book();
         let entered = book.process.handle_accepted(entry, now)?;
         let (end, ended) = oneshot::channel();
@@ -207,7 +208,7 @@ impl Registry {
     }
 
     /// Tells the process what it is ordered to do.
-    pub(crate) fn order(&self, order: impl FnOnce(&mut Process<Entry>) -> Effect) -> Effect {
+    pub(crate) fn order(&self, order: impl FnOnce(&mut Process<Box<Entry>>) -> Effect) -> Effect {
         let mut book = self.book();
         let tally = book.process.tally().clone();
         let effect = order(&mut book.process);
@@ -251,7 +252,7 @@ impl Registry {
 
     /// The `limit` live connections that have been doing what they do for longest, those first, and how many there are in
     /// all. Copies no more than it returns.
-    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Member<Entry>)>) {
+    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Member<Box<Entry>>)>) {
         let book = self.book();
         let members = book.process.members();
         let mut order: Vec<(Time, u32)> = members.iter().map(|(number, member)| (member.since, *number)).collect();
@@ -446,7 +447,7 @@ impl Book {
         if let Some(line) = &entry.line {
             self.process_ids.remove(&(line.key.process_id(), number));
         }
-        Some(entry)
+        Some(*entry)
     }
 }
 

@@ -34,7 +34,7 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
 /// Serves a connection that has a place in the registry.
 ///
-/// Each way out is on the heap, and only when it is taken: a session does not carry the sizes of all its ends all its life.
+/// The way in and each way out are on the heap, and only while they are gone: a session does not carry the sizes of all of them all its life.
 /// Nor is this an `async fn`: that has room for its arguments twice.
 pub(crate) fn serve<W: World, M: Meter>(
     front: Front<W, M>,
@@ -45,10 +45,10 @@ pub(crate) fn serve<W: World, M: Meter>(
     let mut client = Peer::new(Wire::Clear(client));
     let mut connection = Connection::new(&front, slot);
     async move {
-        let opening = startup::read(&mut client, &front.tls, |cx| match stand.poll_gone(cx) {
+        let opening = Box::pin(startup::read(&mut client, &front.tls, |cx| match stand.poll_gone(cx) {
             Poll::Ready(()) => Poll::Ready(EndReason::TooManyConnections),
             Poll::Pending => connection.poll_end(cx),
-        })
+        }))
         .await;
         drop(stand);
         let startup = match opening {
@@ -125,11 +125,8 @@ async fn session<W: World, M: Meter>(
         Err(reason) => return reason,
     };
     drop(packet);
-    let mut worker = Peer::new(worker);
     connection.take_seat(seat);
-    let reason = relay::run(connection, client, &mut worker).await;
-    about.worker = Some(worker);
-    reason
+    relay::run(connection, client, about.worker.insert(Peer::new(worker))).await
 }
 
 /// The end of a session: the record is written, the worker let go, the client told. The place is kept until both are done.

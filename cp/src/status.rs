@@ -98,9 +98,9 @@ impl Sessions {
 }
 
 impl Client {
-    fn new(session: u32, member: Member<Entry>, now: Time) -> Client {
+    fn new(session: u32, member: Member<Box<Entry>>, now: Time) -> Client {
         let Member { activity, since, data: entry, .. } = &member;
-        let Entry { who, clock, .. } = entry;
+        let Entry { who, clock, .. } = &**entry;
         let names = who.names.as_deref();
         Client {
             who: who.to_string(),
