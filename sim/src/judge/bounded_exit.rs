@@ -490,6 +490,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_in_a_transaction_whose_begin_has_an_answer_that_nobody_reads_goes_on() {
+        let begun = |end: StatementEnd| {
+            let log = Log::default().session(1.0, "a.1").sent(2.0, "a.1/1", Begin);
+            let log = log.event(2.0, Event::ReadingStopped { conn: conn("a.1") });
+            let log = log.began(2.1, "a.1/1").statement_ended(2.2, "a.1/1", end).term(3.0);
+            log.event(60.0, Event::BatchFed { conn: conn("a.1") }).event(60.1, Event::BatchBegan { worker_session: 1 })
+        };
+        assert!(holds(&begun(StatementEnd::Complete).exit(365.2, 0)));
+        assert!(!holds(&begun(StatementEnd::Failed("42601".to_owned())).exit(365.2, 0)));
+    }
+
+    #[test]
     fn who_came_too_late_may_keep_the_process_for_half_a_second() {
         let late = || idle().goodbye(90.0, "idle.1").connecting(94.9, "b.1");
         assert!(holds(&late().exit(95.5, 0)));

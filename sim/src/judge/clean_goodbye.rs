@@ -14,7 +14,7 @@ use lastcall_core::{Settings, Time};
 
 use super::{Judged, LATE_ONES, Violation};
 use crate::scenario::model::Promise;
-use crate::story::{Connection, FatalRead, Moment};
+use crate::story::{Connection, FatalRead, GIVEN_UP, Moment};
 
 /// The SQLSTATEs of an end by the drain, of a refusal by it, and of an idle timeout.
 const EXPLAINED: [&str; 3] = ["57P01", "57P03", "57P05"];
@@ -50,7 +50,12 @@ fn goodbye(run: &Judged, connection: &Connection) -> Option<Violation> {
         connection.fatals.is_empty() && (run.is_too_slow(connection) || run.story.may_have_stalled(connection, shown));
     let reads = stopped.is_none() && !given_up && !stalled && !run.story.drew_a_reset(connection);
     // Out of reach when it saw its end, or when it was closed: its worker knows when that was.
+    // Its own machine may have given the connection up while it did not read, which it sees when it reads again.
+    let gave_up = |(from, to): (Moment, Moment)| {
+        to.at + run.slack() >= shown.at && run.story.outages.client_away_in(connection.conn, from.at, to.at) >= GIVEN_UP
+    };
     let away = run.story.outages.client_away_for(connection.conn, shown.at) >= run.settings.close_linger
+        || connection.deaf_before(shown).any(gave_up)
         || closed.is_some_and(|closed| run.story.outages.of_client(connection.conn, closed.at, closed.at + linger))
         // Where it has no worker, or one that has hung, nobody says. But the process has lingered before it exited.
         || run.story.gone().is_some_and(|gone| {
@@ -246,6 +251,18 @@ mod tests {
             log.event(resumes, Event::ReadingResumed { conn: conn("a.1") }).reset(resumes, "a.1").judge(check).len()
         };
         assert_eq!((reset(70.0, 180.0), reset(70.0, 84.0)), (0, 1));
+    }
+
+    #[test]
+    fn who_did_not_read_sees_later_that_its_own_machine_has_given_the_connection_up() {
+        let partition = || Fault::Partition { between: ["clients".to_owned(), "pod".to_owned()] };
+        let heal = || Fault::Heal { between: ["clients".to_owned(), "pod".to_owned()] };
+        let reset = |heals: f64| {
+            let log = Log::default().session(1.0, "a.1").event(2.0, Event::ReadingStopped { conn: conn("a.1") });
+            let log = log.event(3.0, Event::Fault { what: partition() }).event(heals, Event::Fault { what: heal() });
+            log.event(150.0, Event::ReadingResumed { conn: conn("a.1") }).reset(150.0, "a.1").judge(check).len()
+        };
+        assert_eq!((reset(93.0), reset(90.0)), (0, 1));
     }
 
     #[test]

@@ -133,6 +133,12 @@ impl<'a> Outages<'a> {
         away.map(|outage| at.since(outage.from)).max().unwrap_or_default()
     }
 
+    /// The longest time, up to the end of this one, for which the pod and this client could not reach each other that reached into it.
+    pub(crate) fn client_away_in(&self, conn: &Conn, from: Time, to: Time) -> Duration {
+        let away = self.network_of(conn).filter(|outage| outage.touches(from, to));
+        away.map(|outage| outage.to.unwrap_or(to).min(to).since(outage.from)).max().unwrap_or_default()
+    }
+
     /// The same, or until what was lost meanwhile came again.
     pub(crate) fn client_unheard_for(&self, conn: &Conn, at: Time) -> Duration {
         let away = self.network_of(conn).filter(|outage| outage.touches(at, at));

@@ -331,10 +331,14 @@ fn skipped(request: &Request) -> bool {
 
 /// Whether a connection was inside a transaction at this time.
 fn in_transaction(run: &Judged, connection: &Connection, at: Time) -> bool {
-    let answered =
-        run.story.requests_of(connection).filter(|request| request.end().is_some_and(|(end, _)| end.at <= at));
-    let state = answered.fold(false, |open, request| match request.kind {
-        RequestKind::Begin => open || request.complete(),
+    // Whose client does not read its answers has its worker's word for it.
+    let at_worker = |request: &Request| {
+        let ended = run.story.statements_of(request).filter_map(|statement| statement.end).last();
+        ended.is_some_and(|(end, how)| end.at <= at && *how == StatementEnd::Complete && request.end().is_none())
+    };
+    let answered = |request: &&Request| request.end().is_some_and(|(end, _)| end.at <= at) || at_worker(request);
+    let state = run.story.requests_of(connection).filter(answered).fold(false, |open, request| match request.kind {
+        RequestKind::Begin => open || request.complete() || at_worker(request),
         RequestKind::Commit | RequestKind::Rollback => open && skipped(request),
         _ => open,
     });
