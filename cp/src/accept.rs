@@ -4,7 +4,7 @@
 //! [`core::drain`](lastcall_core::drain); each connection applies them to itself.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -95,10 +95,13 @@ pub async fn serve<W: World, M: Meter>(
     meter: M,
     mut handover: impl Handover<W::Listener>,
 ) -> Result<Exit, ServeError> {
-    let listener = listen(&world, &mut handover, "listen", &service.listen).await?;
-    let admin_listener = match &service.admin {
-        Some(address) => Some(listen(&world, &mut handover, "admin", address).await?),
-        None => None,
+    let listener = match inherit(&mut handover, "listen")? {
+        Some(listener) => listener,
+        None => bind(&world, &mut handover, "listen", &service.listen).await?,
+    };
+    let admin_listener = match (inherit(&mut handover, "admin")?, &service.admin) {
+        (None, Some(address)) => Some(bind(&world, &mut handover, "admin", address).await?),
+        (inherited, _) => inherited,
     };
     let mut before = handover.predecessor();
     let legacy = match &mut before {
@@ -142,36 +145,36 @@ pub async fn serve<W: World, M: Meter>(
     front.late.spawn(&front.world, "accept", accept.run());
     let (orders, taken) = orders();
     let admin = admin_listener.map(|listener| {
+        let host = listener.local_addr().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
         let Shared { world, registry, lifecycle, tasks, meter, .. } = &*front;
         let (world, registry, lifecycle, meter) = (world.clone(), registry.clone(), lifecycle.clone(), meter.clone());
         let lost = std::sync::Arc::new(move || meter.lost());
         let orders = orders.clone();
         let admin = Admin { world, registry, lifecycle, orders, token: service.token, lost };
         admin::spawn(tasks, listener, admin.clone(), admin::Port::Passed);
-        admin
+        (host, admin)
     });
-    let admin = service
-        .admin
-        .as_deref()
-        .and_then(|address| address.rsplit_once(':'))
-        .map(|(host, _)| host.to_owned())
-        .zip(admin);
     let leaving = Leaving { front: front.clone(), handover, orders, admin };
     front.late.spawn(&front.world, "handover", leaving.run());
     Ok(Supervisor::new(front, taken, service.reload).run().await)
 }
 
-/// Listens at the socket that was left to this process, or else at one of its own; the next process is left either.
-async fn listen<W: World>(
+/// The socket that was left to this process; the next one is left it too.
+fn inherit<L>(handover: &mut impl Handover<L>, flag: &'static str) -> Result<Option<L>, ServeError> {
+    let Some(listener) = handover.inherited(flag) else { return Ok(None) };
+    let kept = handover.keep(flag, &listener);
+    kept.map_err(|source| ServeError::Bind { flag, address: "a socket that was passed on".to_owned(), source })?;
+    Ok(Some(listener))
+}
+
+/// Listens at an address of its own; the next process is left that.
+async fn bind<W: World>(
     world: &W,
     handover: &mut impl Handover<W::Listener>,
     flag: &'static str,
     address: &str,
 ) -> Result<W::Listener, ServeError> {
-    let bound = match handover.inherited(flag) {
-        Some(listener) => Ok(listener),
-        None => world.bind(address).await,
-    };
+    let bound = world.bind(address).await;
     let kept = bound.and_then(|listener| handover.keep(flag, &listener).map(|()| listener));
     kept.map_err(|source| ServeError::Bind { flag, address: address.to_owned(), source })
 }

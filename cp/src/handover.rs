@@ -7,14 +7,15 @@
 //! | serves, and holds the line | lets go of the sockets at the end of its lame duck |
 //!
 //! Until the last of these a line that breaks says that the next process has died: the one before accepts again, and takes its
-//! drain back unless a signal has come. Whoever connected meanwhile has waited in the socket's queue.
+//! drain back unless a signal has come. Whoever connected meanwhile has waited in the socket's queue. A process that was told to
+//! stop, or has handed on itself, says so (`settled`): then nobody comes back.
 //!
 //! Newcomers thus reach the next process only, and are not told that the database shuts down. So do cancel requests: their
 //! keys are the workers' own, and the next process asks the workers of the one before too.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin;
 use crate::admin::drain::Admin;
 use crate::connection::Front;
+use crate::lifecycle::{Lifecycle, Listening};
 use crate::orders::{Ask, Orders};
 use crate::records::Meter;
 use lastcall_world::alarm::within;
@@ -30,9 +32,12 @@ use lastcall_world::{Listener, World};
 
 /// How long each answer of the other process may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long whoever has come may take until it could serve, which it nearly can when it comes; others wait behind it.
+const NEARLY: Duration = Duration::from_secs(2);
 
 const READY: &str = "ready";
 const YOURS: &str = "yours ";
+const SETTLED: &str = "settled";
 
 /// What a process leaves to the next besides its sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -80,11 +85,24 @@ pub(crate) async fn take_over<W: World, L: Line>(world: &W, line: &mut L) -> Res
 
 /// Keeps the line to the process before this one, as long as both are there.
 pub(crate) async fn hold<W: World, M: Meter>(front: Front<W, M>, mut line: impl Line) {
-    // It says nothing more: what comes is its end.
-    let end = front.unless(|lifecycle| lifecycle.closing || lifecycle.exiting, poll_fn(|cx| line.poll_hear(cx))).await;
-    if end.is_some() {
+    // It says nothing more: what comes is its end. Before that this one may be told to stop, or hand on.
+    let end = front.unless(is_settled, poll_fn(|cx| line.poll_hear(cx))).await;
+    if end.is_some() || line.say(SETTLED).is_err() {
+        return tracing::info!(before = line.peer(), "the process before this one is gone");
+    }
+    if front
+        .unless(|lifecycle| lifecycle.closing || lifecycle.exiting, poll_fn(|cx| line.poll_hear(cx)))
+        .await
+        .is_some()
+    {
         tracing::info!(before = line.peer(), "the process before this one is gone");
     }
+}
+
+/// Whether the process before this one has no reason to come back, whatever becomes of this one.
+fn is_settled(lifecycle: &Lifecycle) -> bool {
+    let is_told = lifecycle.signal.is_some() || lifecycle.closing || lifecycle.exiting;
+    is_told || lifecycle.listening != Listening::Here
 }
 
 /// Waits for the next process, and leaves to it what this one has.
@@ -93,7 +111,7 @@ pub(crate) struct Leaving<W: World, M, H> {
     pub(crate) handover: H,
     pub(crate) orders: Orders,
     /// What the admin port that this process has besides is made of, and the host it is on; none if it has no admin port.
-    pub(crate) admin: Option<(String, Admin<W>)>,
+    pub(crate) admin: Option<(IpAddr, Admin<W>)>,
 }
 
 impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
@@ -121,14 +139,18 @@ impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
                 admin = own_port.map(tracing::field::display),
                 "the next process has taken over the listening sockets"
             );
-            if self.is_kept(&mut line, own_port).await {
+            // Where another process waits for its successor the sockets are that one's.
+            let is_kept = self.is_kept(&mut line, own_port).await;
+            let back = if is_kept { Ok(()) } else { self.handover.open() };
+            let has_heir = back.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+            if is_kept || has_heir {
                 self.orders.give(Ask::Settle).await;
                 self.handover.give_up();
                 return hold_on(line).await;
             }
             self.orders.give(Ask::TakeBack).await;
             tracing::warn!(next = line.peer(), "the next process has died: this one accepts again");
-            if let Err(error) = self.handover.open() {
+            if let Err(error) = back {
                 tracing::warn!(%error, "no other process can take over from this one");
             }
         }
@@ -138,7 +160,7 @@ impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
     async fn convince(&mut self, line: &mut H::Line) -> io::Result<()> {
         self.handover.offer(line)?;
         let (world, hear) = (&self.front.world, poll_fn(|cx| line.poll_hear(cx)));
-        match within(world, world.now() + PATIENCE, hear).await {
+        match within(world, world.now() + NEARLY, hear).await {
             Some(said) => {
                 if said? == READY {
                     Ok(())
@@ -153,7 +175,7 @@ impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
     /// The admin port is the next process's from now on: whoever wants to know what this one waits for asks here.
     async fn open_own_port(&mut self) -> Option<SocketAddr> {
         let (host, admin) = self.admin.as_ref()?;
-        let listener = match self.front.world.bind(&format!("{host}:0")).await {
+        let listener = match self.front.world.bind(&SocketAddr::new(*host, 0).to_string()).await {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::warn!(%error, "this process has no admin port from now on");
@@ -165,7 +187,8 @@ impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
         address
     }
 
-    /// Tells the next process that the sockets are its own. Whether it is still there at the end of the lame duck.
+    /// Tells the next process that the sockets are its own. Whether it is still there at the end of the lame duck, or was told to stop
+    /// before.
     async fn is_kept(&mut self, line: &mut H::Line, own_port: Option<SocketAddr>) -> bool {
         let legacy = Legacy { workers: self.front.workers.all(), admin: own_port.map(|address| address.to_string()) };
         let legacy = serde_json::to_string(&legacy).expect("a legacy has texts only");
@@ -174,7 +197,8 @@ impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
         }
         let drain = self.front.lifecycle.value().drain;
         let settled = drain.earliest_exit().unwrap_or(self.front.world.now());
-        within(&self.front.world, settled, poll_fn(|cx| line.poll_hear(cx))).await.is_none()
+        let heard = within(&self.front.world, settled, poll_fn(|cx| line.poll_hear(cx))).await;
+        heard.is_none_or(|said| said.is_ok_and(|said| said == SETTLED))
     }
 }
 

@@ -116,7 +116,7 @@ fn serve(matches: &ArgMatches) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let sources = sources(matches);
-        let reload = match Reload::start(config.clone(), move || Config::load(&sources, read)) {
+        let reload = match Reload::start(config.clone(), move || Config::load(&sources, read_again)) {
             Ok(reload) => Some(reload),
             Err(error) => return fail(&error),
         };
@@ -496,6 +496,14 @@ fn read(path: &str) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_FILE} bytes")));
     }
     Ok(text)
+}
+
+/// The same for a file that was read before: what is no file any more may have nobody who ever writes to it.
+fn read_again(path: &str) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    read(path)
 }
 
 fn refuse(errors: &dyn std::error::Error) -> ExitCode {

@@ -58,6 +58,9 @@ pub(crate) struct Entry {
     line: Option<Line>,
 }
 
+/// A live connection, with what it is doing.
+pub(crate) type Known = Member<Box<Entry>>;
+
 /// What a connection shows to whoever asks about it from outside its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
@@ -252,7 +255,7 @@ impl Registry {
 
     /// The `limit` live connections that have been doing what they do for longest, those first, and how many there are in
     /// all. Copies no more than it returns.
-    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Member<Box<Entry>>)>) {
+    pub(crate) fn longest(&self, limit: usize) -> (usize, Vec<(u32, Known)>) {
         let book = self.book();
         let members = book.process.members();
         let mut order: Vec<(Time, u32)> = members.iter().map(|(number, member)| (member.since, *number)).collect();

@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Listening};
 use crate::records::Rounded;
-use crate::registry::{Entry, Registry};
+use crate::registry::{Entry, Known, Registry};
 use lastcall_core::process::Member;
 use lastcall_core::{Activity, Time};
 
@@ -19,7 +19,7 @@ pub(crate) struct Status {
     pub(crate) phase: Cow<'static, str>,
     /// What began the drain; none while there is none.
     pub(crate) cause: Option<String>,
-    /// Whether a signal has come, so that it can't be taken back.
+    /// Whether it can't be taken back: a signal has come, or the next process has the listening sockets.
     pub(crate) signalled: bool,
     pub(crate) draining_for_ms: u64,
     /// Whether a worker executes: that has no bound.
@@ -71,7 +71,7 @@ impl Status {
         Status {
             phase: lifecycle.drain.phase(now).name().into(),
             cause: lifecycle.cause.map(|cause| cause.to_string()),
-            signalled: lifecycle.signal.is_some(),
+            signalled: lifecycle.signal.is_some() || lifecycle.listening != Listening::Here,
             draining_for_ms: lifecycle.drain.signal().map_or(0, |since| millis(now, since)),
             executing: registry.executes(),
             gone_in_ms: registry.bound(now).map(|bound| millis(bound.at, now)),
@@ -98,7 +98,7 @@ impl Sessions {
 }
 
 impl Client {
-    fn new(session: u32, member: Member<Box<Entry>>, now: Time) -> Client {
+    fn new(session: u32, member: Known, now: Time) -> Client {
         let Member { activity, since, data: entry, .. } = &member;
         let Entry { who, clock, .. } = &**entry;
         let names = who.names.as_deref();

@@ -442,3 +442,19 @@ fn behind_one_that_has_died_the_next_takes_over_all_the_same() {
     let late = log.all("failed").into_iter().find(|(at, _)| *at > HANDOVER + Duration::from_millis(1010));
     assert_eq!(late, None);
 }
+
+#[test]
+fn one_in_the_middle_that_dies_when_it_has_handed_on_brings_the_first_one_not_back() {
+    let log = simulate(1, async |machine, place, log| {
+        let second = Process::new("second", &machine, &log);
+        launch(&second, &place);
+        machine.sleep_until(HANDOVER + Duration::from_secs(1)).await;
+        launch(&Process::new("third", &machine, &log), &place);
+        machine.sleep_until(HANDOVER + Duration::from_secs(2)).await;
+        second.kill();
+    });
+    assert_eq!(log.times("first exits with 0").len(), 1);
+    let last = log.times("first connects").into_iter().max();
+    assert!(last < Some(HANDOVER + Duration::from_millis(50)), "{last:?}: newcomers are the third's");
+    assert_eq!(log.all("third exits"), NOTHING);
+}

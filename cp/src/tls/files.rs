@@ -291,6 +291,10 @@ fn roots(setting: &'static str, path: &Option<String>, pem: &[u8]) -> Result<Roo
 }
 
 fn read(path: &str) -> io::Result<Vec<u8>> {
+    // A pipe may have nobody who ever writes to it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {

@@ -128,3 +128,24 @@ fn settings_are_read_again_at_sighup_all_or_none_and_sessions_go_by_them() {
         assert_eq!(plane.ends().await, Some(131));
     });
 }
+
+#[test]
+fn a_file_that_has_become_a_pipe_is_an_error_like_another_and_not_waited_for() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("lastcall.toml");
+        std::fs::write(&file, "idle_timeout = \"1h\"").unwrap();
+        let mut plane = ControlPlane::start(&["--config", file.to_str().unwrap()]).await;
+        std::fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        plane.signal(Signal::HUP);
+        let refused = "configuration not reloaded: the settings in use stay";
+        let said = async || plane.log().iter().any(|line| line["message"] == refused).then_some(());
+        eventually(SOON, refused, said).await;
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, "idle_timeout = \"2h\"").unwrap();
+        plane.signal(Signal::HUP);
+        let said = async || plane.log().iter().any(|line| line["changed"] == "idle_timeout=2h").then_some(());
+        eventually(SOON, "the settings to be read again", said).await;
+    });
+}

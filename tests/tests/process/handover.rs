@@ -219,6 +219,33 @@ fn a_process_before_it_that_does_not_answer_is_not_waited_for_and_keeps_its_sock
     });
 }
 
+#[test]
+fn a_next_process_that_is_told_to_stop_brings_the_one_before_not_back() {
+    run(async {
+        let meeting = Meeting::new();
+        let mut one = meeting.first(&["--lame-duck", "3s", "--idle-grace", "3s"]).await;
+        let mut other = meeting.next(&["--lame-duck", "0", "--idle-grace", "0"]).await;
+        eventually(SOON, "the drain to begin", async || says(&one, "drain begins").then_some(())).await;
+        other.signal(Signal::TERM);
+        assert_exit(other.exit().await, 0, Duration::ZERO);
+        assert_eq!(one.ends().await, Some(0));
+        assert!(!says(&one, "drain taken back"));
+    });
+}
+
+#[test]
+fn what_is_no_socket_is_left_where_it_is() {
+    let meeting = Meeting::new();
+    std::fs::write(meeting.path(), "precious").unwrap();
+    let serve =
+        ["serve", "--worker", "127.0.0.1:5432", "--listen", "127.0.0.1:0", "--handover-socket", &meeting.path()];
+    let output = command().args(serve).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("no socket"), "{words}");
+    assert_eq!(std::fs::read_to_string(meeting.path()).unwrap(), "precious");
+}
+
 /// Listens, and becomes the program behind it as a service manager would have started it.
 const ACTIVATE: &str = "
 import os, socket, sys

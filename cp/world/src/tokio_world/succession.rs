@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener as StdListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
@@ -54,8 +55,10 @@ impl Succession {
         let mut inherited = BTreeMap::new();
         for index in 0..passed.len().min(MAX_SOCKETS) {
             let name = if names.get(index) == Some(&ADMIN) { ADMIN } else { LISTEN };
-            if let Some(listener) = passed.take_tcp_listener(index)? {
-                inherited.insert(name.to_owned(), listener.into());
+            let Some(listener) = passed.take_tcp_listener(index)? else { continue };
+            if inherited.insert(name.to_owned(), listener.into()).is_some() {
+                let error = format!("LISTEN_FDS has several sockets for what is one here: {name}");
+                return Err(io::Error::new(ErrorKind::InvalidInput, error));
             }
         }
         let path = path.map(Path::to_owned);
@@ -114,7 +117,10 @@ impl Handover<TokioListener> for Succession {
         // Whatever nobody here has taken is not left open: who connects there would wait for ever.
         self.inherited.clear();
         let Some(path) = &self.path else { return Ok(()) };
-        // A file that nobody answers at was left by a process that was killed.
+        if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, "something is there that is no socket"));
+        }
+        // One that nobody answers at was left by a process that was killed.
         if StdUnixStream::connect(path).is_ok() {
             return Err(io::Error::new(
                 ErrorKind::AddrInUse,
