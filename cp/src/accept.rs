@@ -128,7 +128,7 @@ pub async fn serve<W: World, M: Meter>(
     tracing::info!(
         listen = listener.local_addr().map(tracing::field::display).ok(),
         worker = front.workers.names(),
-        policy = %front.lifecycle.value().drain.settings().drain_policy,
+        policy = %front.drain().settings().drain_policy,
         "serving"
     );
     if let Some(line) = before {
@@ -181,8 +181,7 @@ async fn bind<W: World>(
 
 /// A session has two file descriptors: its client's connection and its worker's.
 fn warn_of_few_descriptors<W: World, M>(front: &Front<W, M>) {
-    let (spare, max_connections) =
-        (front.world.spare_descriptors(), front.lifecycle.value().drain.settings().max_connections as usize);
+    let (spare, max_connections) = (front.world.spare_descriptors(), front.drain().settings().max_connections as usize);
     let lacking = (2 * max_connections + KEPT_BACK).saturating_sub(spare);
     if lacking > 0 {
         tracing::warn!(

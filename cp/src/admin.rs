@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -120,6 +120,12 @@ async fn readyz<W: World>(State(admin): State<Admin<W>>) -> (StatusCode, &'stati
 
 async fn livez() -> &'static str {
     "alive"
+}
+
+/// Whether this media type is named as one that is welcome.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|media| media.trim().starts_with(media_type))
 }
 
 /// A sentence, as an answer's body.

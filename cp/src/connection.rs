@@ -49,6 +49,11 @@ pub(crate) struct Shared<W, M> {
 }
 
 impl<W, M> Shared<W, M> {
+    /// The rules as they are now, and since when it drains.
+    pub(crate) fn drain(&self) -> Drain {
+        self.lifecycle.value().drain
+    }
+
     /// Does `work`, unless the process exits before it is done.
     pub(crate) async fn unless_exiting<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.unless(|lifecycle| lifecycle.exiting, work).await

@@ -86,23 +86,24 @@ pub(crate) async fn take_over<W: World, L: Line>(world: &W, line: &mut L) -> Res
 /// Keeps the line to the process before this one, as long as both are there.
 pub(crate) async fn hold<W: World, M: Meter>(front: Front<W, M>, mut line: impl Line) {
     // It says nothing more: what comes is its end. Before that this one may be told to stop, or hand on.
-    let end = front.unless(is_settled, poll_fn(|cx| line.poll_hear(cx))).await;
-    if end.is_some() || line.say(SETTLED).is_err() {
-        return tracing::info!(before = line.peer(), "the process before this one is gone");
+    let mut end = front.unless(is_settled, poll_fn(|cx| line.poll_hear(cx))).await;
+    if end.is_none() && line.say(SETTLED).is_ok() {
+        end = front.unless(is_over, poll_fn(|cx| line.poll_hear(cx))).await;
+        if end.is_none() {
+            return;
+        }
     }
-    if front
-        .unless(|lifecycle| lifecycle.closing || lifecycle.exiting, poll_fn(|cx| line.poll_hear(cx)))
-        .await
-        .is_some()
-    {
-        tracing::info!(before = line.peer(), "the process before this one is gone");
-    }
+    tracing::info!(before = line.peer(), "the process before this one is gone");
+}
+
+/// Whether this process is about to exit.
+fn is_over(lifecycle: &Lifecycle) -> bool {
+    lifecycle.closing || lifecycle.exiting
 }
 
 /// Whether the process before this one has no reason to come back, whatever becomes of this one.
 fn is_settled(lifecycle: &Lifecycle) -> bool {
-    let is_told = lifecycle.signal.is_some() || lifecycle.closing || lifecycle.exiting;
-    is_told || lifecycle.listening != Listening::Here
+    lifecycle.signal.is_some() || is_over(lifecycle) || lifecycle.listening != Listening::Here
 }
 
 /// Waits for the next process, and leaves to it what this one has.
@@ -117,7 +118,7 @@ pub(crate) struct Leaving<W: World, M, H> {
 impl<W: World, M: Meter, H: Handover<W::Listener>> Leaving<W, M, H> {
     pub(crate) async fn run(self) {
         let front = self.front.clone();
-        front.unless(|lifecycle| lifecycle.closing || lifecycle.exiting, self.leave()).await;
+        front.unless(is_over, self.leave()).await;
     }
 
     async fn leave(mut self) {

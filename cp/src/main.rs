@@ -18,7 +18,7 @@ use cp::config::{self, Config, Probes, Sources};
 use cp::control::{Control, ControlError};
 use cp::log;
 use cp::records::{Meter as _, Records, Sum, Target, sum};
-use cp::reload::Reload;
+use cp::reload::{self, Reload};
 use cp::tls::Tls;
 use lastcall_core::settings::{parse_duration, print_duration};
 use lastcall_world::alarm::within;
@@ -498,11 +498,9 @@ fn read(path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// The same for a file that was read before: what is no file any more may have nobody who ever writes to it.
+/// The same for a file that was read before.
 fn read_again(path: &str) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
+    reload::only_regular(path)?;
     read(path)
 }
 

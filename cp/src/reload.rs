@@ -19,6 +19,17 @@ use lastcall_core::Settings;
 /// How often it is looked whether something has changed.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Lets a regular file be read again, and nothing else: a pipe may have nobody who ever writes to it.
+///
+/// # Errors
+/// If it is none, or is not there.
+pub fn only_regular(path: &str) -> io::Result<()> {
+    if std::fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+}
+
 /// Whoever reads the configuration again, and what comes of it.
 #[derive(Debug)]
 pub struct Reload {

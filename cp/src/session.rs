@@ -34,7 +34,8 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
 /// Serves a connection that has a place in the registry.
 ///
-/// The way in and each way out are on the heap, and only while they are gone: a session does not carry the sizes of all of them all its life.
+/// The way in and each way out are on the heap, and only while they are gone: a session does not carry the sizes of all of them
+/// all its life.
 /// Nor is this an `async fn`: that has room for its arguments twice.
 pub(crate) fn serve<W: World, M: Meter>(
     front: Front<W, M>,
@@ -76,7 +77,7 @@ pub(crate) fn serve<W: World, M: Meter>(
 pub(crate) async fn refuse<W: World, M: Meter>(front: Front<W, M>, client: W::Stream, peer: SocketAddr, stand: Stand) {
     let mut client = Peer::new(Wire::Clear(client));
     let accepted = front.world.now();
-    let deadline = accepted + front.lifecycle.value().drain.settings().close_linger;
+    let deadline = accepted + front.drain().settings().close_linger;
     let mut alarm = Alarm::new(front.world.clone());
     let mut lifecycle = front.lifecycle.subscribe();
     let opening = startup::read(&mut client, &front.tls, |cx| {
@@ -173,14 +174,15 @@ async fn end<W: World, M: Meter>(
 /// gone, for `close_linger` at most.
 async fn release<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<W>>, line: Option<Line>) {
     match line {
-        // On the heap, for connecting to a worker takes ten times the room of everything else at an end, and hardly any does that.
+        // On the heap, for connecting to a worker takes several times the room of everything else at an end, and hardly any does
+        // that.
         Some(line) => Box::pin(cancel_until_gone(front, worker, line)).await,
         None => _ = worker.shut(&mut Context::from_waker(Waker::noop())),
     }
 }
 
 async fn cancel_until_gone<W: World, M: Meter>(front: &Front<W, M>, mut worker: Peer<Link<W>>, line: Line) {
-    let deadline = front.world.now() + front.lifecycle.value().drain.settings().close_linger;
+    let deadline = front.world.now() + front.drain().settings().close_linger;
     loop {
         // Before the connection is closed: a pooler forgets the key with it.
         cancel::pass_on(front, &line, deadline).await;

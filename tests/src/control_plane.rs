@@ -17,6 +17,8 @@ pub use rustix::process::Signal;
 
 /// How long it may take from start to serving: two log lines and two binds.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a line of the log may take that a test waits for.
+const LINE_LIMIT: Duration = Duration::from_secs(10);
 /// Another process may take the admin port between its choice and its use: then another is tried.
 const ATTEMPTS: usize = 3;
 
@@ -125,8 +127,13 @@ impl ControlPlane {
     /// Sends SIGTERM and waits until the log says that the drain has begun.
     pub async fn drain(&mut self) {
         self.signal(Signal::TERM);
-        let begun = async || self.log().iter().any(|line| line["message"] == "drain begins").then_some(());
-        crate::eventually(Duration::from_secs(10), "the drain to begin", begun).await;
+        self.says("drain begins").await;
+    }
+
+    /// Waits for a line of its log whose message begins like this.
+    pub async fn says(&self, message: &str) -> Value {
+        let begins = |line: &Value| line["message"].as_str().is_some_and(|said| said.starts_with(message));
+        crate::eventually(LINE_LIMIT, message, async || self.log().into_iter().find(begins)).await
     }
 
     /// The end records in its log.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::guard::Token;
-use super::{MAX_NAMED, json, line};
+use super::{MAX_NAMED, accepts, json, line};
 use crate::lifecycle::Lifecycle;
 use crate::orders::{Answer, Ask, Orders};
 use crate::records::Lost;
@@ -82,10 +82,4 @@ async fn status<W: World>(State(admin): State<Admin<W>>, headers: HeaderMap) -> 
 
 fn wants_json(headers: &HeaderMap) -> bool {
     accepts(headers, "application/json")
-}
-
-/// Whether this media type is named as one that is welcome.
-pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|media| media.trim().starts_with(media_type))
 }

@@ -13,7 +13,8 @@ use lastcall_world::World;
 use prometheus::core::Collector;
 use prometheus::{Counter, CounterVec, Gauge, GaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder};
 
-use super::drain::{Admin, accepts};
+use super::accepts;
+use super::drain::Admin;
 use crate::lifecycle::Lifecycle;
 use crate::records::Lost;
 use crate::registry::{CANCEL_REQUEST, Totals};

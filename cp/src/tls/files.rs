@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 
 use super::verifier::verifier;
 use super::{ALPN, Loaded, SslMode, Tls};
+use crate::reload;
 use crate::sync::Arc;
 
 /// The largest file of certificates, in bytes: some hundred times the usual chain, and every root that the web knows.
@@ -291,10 +292,7 @@ fn roots(setting: &'static str, path: &Option<String>, pem: &[u8]) -> Result<Roo
 }
 
 fn read(path: &str) -> io::Result<Vec<u8>> {
-    // A pipe may have nobody who ever writes to it.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
+    reload::only_regular(path)?;
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {

@@ -126,8 +126,8 @@ impl TokioListener {
 #[cfg(not(target_os = "linux"))]
 const UNSEEN: usize = 16 * 1024;
 
-/// Looks at a peer until the task is registered: another after each readiness that came meanwhile. More would be in vain: where both sides have
-/// ended, tokio calls the socket writable for good, and nobody can be woken by that. Who waits then has a timer.
+/// Looks at a peer until the task is registered: another after each readiness that came meanwhile. More would be in vain: where
+/// both sides have ended, tokio calls the socket writable for good, and nobody can be woken by that. Who waits then has a timer.
 const LOOKS: usize = 3;
 
 /// A TCP connection of this process.

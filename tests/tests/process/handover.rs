@@ -139,8 +139,7 @@ fn a_process_that_was_followed_answers_at_an_admin_port_of_its_own_and_cancel_re
         process_tests::postgres::postgres().wait_until_active("cancelled-behind-the-next").await;
 
         let other = meeting.next(&[]).await;
-        let line =
-            other.log().into_iter().find(|line| line["message"].as_str().unwrap().starts_with("took over")).unwrap();
+        let line = other.says("took over").await;
         let port: u16 = line["admin"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap();
         let (status, drain) = http::ask(port, "GET /drain", "").await.unwrap();
         assert_eq!(status, 200);
@@ -165,7 +164,7 @@ fn where_the_next_process_dies_the_one_before_serves_on_and_nobody_notices() {
         let stays = one.connect("stays").await;
         for round in 1..=2 {
             let mut other = meeting.next(&[]).await;
-            eventually(SOON, "the drain to begin", async || says(&one, "drain begins").then_some(())).await;
+            one.says("drain begins").await;
             other.signal(Signal::KILL);
             let back = async || {
                 let taken = one.log().iter().filter(|line| line["message"] == "drain taken back").count();
@@ -225,7 +224,7 @@ fn a_next_process_that_is_told_to_stop_brings_the_one_before_not_back() {
         let meeting = Meeting::new();
         let mut one = meeting.first(&["--lame-duck", "3s", "--idle-grace", "3s"]).await;
         let mut other = meeting.next(&["--lame-duck", "0", "--idle-grace", "0"]).await;
-        eventually(SOON, "the drain to begin", async || says(&one, "drain begins").then_some(())).await;
+        one.says("drain begins").await;
         other.signal(Signal::TERM);
         assert_exit(other.exit().await, 0, Duration::ZERO);
         assert_eq!(one.ends().await, Some(0));
