@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use lastcall_core::Time;
 use lastcall_world::World;
 
+use super::service::{Endpoint, Way};
 use super::statement::{Action, Statement};
 use super::tap::Tap;
 use crate::cast::history::{Conn, Event, Outcome, Recorder, RequestKind, Tag};
@@ -13,17 +14,19 @@ use crate::scenario::model::Connect;
 #[derive(Clone)]
 pub(crate) struct Actor<W: World> {
     pub(crate) world: W,
+    way: Way,
+    /// Whose log tells of it: of the pod that its connection goes to, or went last.
     recorder: Recorder,
-    address: String,
     conn: Conn,
     requests: u32,
 }
 
 impl<W: World> Actor<W> {
     /// A copy that did nothing yet.
-    pub(crate) fn new(world: W, recorder: Recorder, client: String, copy: u32, address: &str) -> Self {
+    pub(crate) fn new(world: W, way: Way, client: String, copy: u32) -> Self {
         let conn = Conn { client, copy, attempt: 0 };
-        Actor { world, recorder, address: address.to_owned(), conn, requests: 0 }
+        let recorder = way.recorder().clone();
+        Actor { world, way, recorder, conn, requests: 0 }
     }
 
     /// The connection that it has, or had last.
@@ -59,8 +62,14 @@ impl<W: World> Actor<W> {
     /// Opens the next TCP connection; none if that fails.
     pub(crate) async fn open(&mut self) -> Option<Tap<W>> {
         self.conn.attempt += 1;
+        let Some(Endpoint { address, recorder }) = self.next_endpoint() else {
+            self.recorder = self.way.recorder().clone();
+            self.record(Event::ConnectFailed { conn: self.conn(), error: "the service has no endpoint".to_owned() });
+            return None;
+        };
+        self.recorder = recorder;
         self.record(Event::Connecting { conn: self.conn() });
-        match self.world.connect(&self.address).await {
+        match self.world.connect(&address).await {
             Ok(stream) => Some(Tap::new(self.world.clone(), self.recorder.clone(), self.conn(), stream)),
             Err(error) => {
                 self.record(Event::ConnectFailed { conn: self.conn(), error: error.to_string() });
@@ -69,10 +78,23 @@ impl<W: World> Actor<W> {
         }
     }
 
+    fn next_endpoint(&self) -> Option<Endpoint> {
+        let random = match &self.way {
+            Way::Direct(_) => 0,
+            Way::Service(_) => self.world.random("service"),
+        };
+        self.way.next(&self.application(), random)
+    }
+
     /// The next statement, with the tag of the next request.
     pub(crate) fn statement(&mut self, action: Action) -> Statement {
         self.requests += 1;
-        Statement { tag: format!("{}.{}/{}", self.conn.client, self.conn.copy, self.requests), action }
+        Statement { tag: self.last_tag(), action }
+    }
+
+    /// The tag of its last request.
+    pub(crate) fn last_tag(&self) -> Tag {
+        format!("{}.{}/{}", self.conn.client, self.conn.copy, self.requests)
     }
 
     /// A statement that is no request, because no Execute of it or not all of it is sent: its tag never shows up
@@ -115,7 +137,9 @@ impl<W: World> Actor<W> {
         F: Future<Output = ()> + Send,
     {
         self.record(Event::CancelSent { conn: self.conn(), tag });
-        let (world, address) = (self.world.clone(), self.address.clone());
+        // Through a Service it goes to any pod.
+        let Some(Endpoint { address, .. }) = self.next_endpoint() else { return };
+        let world = self.world.clone();
         self.world.spawn("cancel-request", async move {
             // As in PostgreSQL, nobody is told whether a cancel request was of any use.
             if let Ok(stream) = world.connect(&address).await {

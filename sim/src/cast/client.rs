@@ -23,18 +23,18 @@ use super::actor::{Actor, outcome_at_end};
 use super::player::{Player, play};
 use super::raw_client::RawClient;
 use super::script::{self, Request};
+use super::service::Way;
 use super::tap::Tap;
-use crate::cast::history::{Event, Outcome, Recorder};
+use crate::cast::history::{Event, Outcome};
 use crate::scenario::model::{Client, Connect, Protocol, Step};
 use crate::stage::SimWorld;
 
-/// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. `address` is the pod's, such
-/// as
-/// `pod:6432`. Returns when the copy is done, which may be never: some clients idle for ever.
-pub async fn run<W: SimWorld>(world: W, recorder: Recorder, client: Client, copy: u32, address: &str) {
+/// Does what copy number `copy` (from 1) of `client` does, from its beginning to its end. Returns when the copy is done, which
+/// may be never: some clients idle for ever.
+pub async fn run<W: SimWorld>(world: W, way: Way, client: Client, copy: u32) {
     let stagger = client.stagger.0.saturating_mul(copy.saturating_sub(1));
     world.sleep_until(Time::EPOCH + client.start.0 + stagger).await;
-    let actor = Actor::new(world, recorder, client.name.clone(), copy, address);
+    let actor = Actor::new(world, way, client.name.clone(), copy);
     if client.steps.iter().any(Step::by_hand) {
         let mut raw = RawClient::new(actor);
         play(&mut raw, &client).await;
@@ -77,7 +77,7 @@ impl<W: World> Player for LibraryClient<W> {
                 if session.take().is_some() {
                     actor.record(Event::ClientLeft { conn: actor.conn(), how: "close" });
                 }
-                *session = Session::connect(actor, step).await;
+                *session = Session::connect(actor, step).await.ok();
                 *lost = session.is_none();
                 !*lost
             }
@@ -90,7 +90,7 @@ impl<W: World> Player for LibraryClient<W> {
                 None => false,
             },
             step => match (script::request(step), session) {
-                (Some(request), Some(session)) if !session.is_over() => session.ask(actor, request).await,
+                (Some(request), Some(session)) if !session.is_over() => session.ask(actor, request).await.goes_on,
                 _ => false,
             },
         }
@@ -112,8 +112,17 @@ impl<W: World> Player for LibraryClient<W> {
     }
 }
 
+/// How a request came out for whoever sent it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// What the library says.
+    pub(crate) outcome: Outcome,
+    /// Whether the connection is good for more.
+    pub(crate) goes_on: bool,
+}
+
 /// A session that has begun.
-struct Session<W: World> {
+pub(crate) struct Session<W: World> {
     client: tokio_postgres::Client,
     /// None once the library is done with it.
     connection: Option<Connection<Tap<W>, NoTlsStream>>,
@@ -121,26 +130,26 @@ struct Session<W: World> {
 }
 
 impl<W: World> Session<W> {
-    /// Connects and waits for the first ReadyForQuery; none if it does not come.
-    async fn connect(actor: &mut Actor<W>, step: &Connect) -> Option<Session<W>> {
-        let tap = actor.open().await?;
+    /// Connects and waits for the first ReadyForQuery. Where it does not come: the SQLSTATE that was told instead, if one was.
+    pub(crate) async fn connect(actor: &mut Actor<W>, step: &Connect) -> Result<Session<W>, Option<String>> {
+        let tap = actor.open().await.ok_or(None)?;
         let (user, database) = actor.login(step);
         let mut config = Config::new();
         config.user(user).dbname(database).application_name(actor.application());
         match config.connect_raw(tap.clone(), NoTls).await {
             Ok((client, connection)) => {
                 actor.record(Event::SessionBegan { conn: actor.conn() });
-                Some(Session { client, connection: Some(connection), tap })
+                Ok(Session { client, connection: Some(connection), tap })
             }
             Err(_) => {
                 read_to_the_end(actor, &tap).await;
-                None
+                Err(tap.fatal())
             }
         }
     }
 
-    /// Sends one request and waits for its answer. False if that was the end of the connection.
-    async fn ask(&mut self, actor: &mut Actor<W>, request: Request) -> bool {
+    /// Sends one request and waits for its answer.
+    pub(crate) async fn ask(&mut self, actor: &mut Actor<W>, request: Request) -> Asked {
         let statement = actor.statement(request.action);
         actor.request_sent(&statement);
         self.tap.asks(statement.tag.clone());
@@ -180,19 +189,24 @@ impl<W: World> Session<W> {
         };
         let answered = outcome == Outcome::Complete;
         if let Some(tag) = self.tap.unanswered() {
-            actor.request_ended(tag, outcome);
+            actor.request_ended(tag, outcome.clone());
         }
         // A program that has its answer goes on to its next step, whatever came right behind the answer.
-        answered || self.connection.is_some() && self.tap.fatal().is_none()
+        Asked { outcome, goes_on: answered || self.connection.is_some() && self.tap.fatal().is_none() }
     }
 
     /// Whether a program that looks at its connection finds it over.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.connection.is_none() || self.tap.fatal().is_some()
     }
 
+    /// The SQLSTATE of the FATAL that it has read.
+    pub(crate) fn fatal(&self) -> Option<String> {
+        self.tap.fatal()
+    }
+
     /// Says Terminate and closes. False if the other side was first, and the client could have known.
-    async fn disconnect(self, actor: &Actor<W>) -> bool {
+    pub(crate) async fn disconnect(self, actor: &Actor<W>) -> bool {
         let Session { client, connection, tap } = self;
         let crossed = tap.fatal_at() == Some(actor.now());
         // The library says Terminate when nobody can ask anything any more.
@@ -210,7 +224,7 @@ impl<W: World> Session<W> {
     }
 
     /// Stays connected until the connection is closed, and reads it to its end.
-    async fn stay(mut self, actor: &Actor<W>) {
+    pub(crate) async fn stay(mut self, actor: &Actor<W>) {
         if self.tap.fatal().is_none() {
             poll_fn(|cx| self.poll(cx)).await;
         }
@@ -219,7 +233,7 @@ impl<W: World> Session<W> {
     }
 
     /// Ready when the library is done with the connection.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         poll_connection(&mut self.connection, cx);
         if self.connection.is_none() { Poll::Ready(()) } else { Poll::Pending }
     }

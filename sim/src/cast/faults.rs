@@ -70,6 +70,19 @@ pub(crate) fn befall<W: SimWorld>(world: &W, recorder: &Recorder, worker: &Worke
     }
 }
 
+/// Lets what befalls the network befall it beside one of several pods; in the log of that pod it is the only one.
+pub(crate) fn befall_pod<W: SimWorld>(world: &W, recorder: &Recorder, event: &scenario::Event) {
+    let alone = |end: &String| if end.starts_with("pod-") { pod::NAME.to_owned() } else { end.clone() };
+    let told = scenario::Event {
+        between: event.between.as_ref().map(|[one, other]| [alone(one), alone(other)]),
+        ..event.clone()
+    };
+    if let (Some((fault, ..)), Some((_, between, link))) = (on_network(&told), on_network(event)) {
+        recorder.record(world.now(), Event::Fault { what: fault });
+        world.link(between.each_ref().map(String::as_str), link);
+    }
+}
+
 fn on_network(event: &scenario::Event) -> Option<(Fault, [String; 2], Link)> {
     let between = event.between.clone()?;
     let again = between.clone();

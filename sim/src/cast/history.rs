@@ -279,6 +279,29 @@ pub enum Event {
     PodExited { code: u8, tasks: Vec<String> },
     /// SIGKILL: the kubelet's at the end of `termination_grace`, or the scenario's own.
     Killed,
+    // Several pods, and who works through them
+    /// The deployment is told something: `rollout`, `scale` or `node_drain`; so many replicas are wanted from then on.
+    DeploymentTold { what: &'static str, replicas: u32 },
+    /// A pod of this revision is created.
+    PodCreated { revision: u32 },
+    /// The first time that a pod is ready.
+    PodReady,
+    /// A pod is deleted: its preStop hooks run, and then SIGTERM comes.
+    PodDeleted,
+    /// From here on nodes send new connections to this pod, or no more.
+    PodRouted { to: bool },
+    /// All pods are as they should be, and all others are gone.
+    DeploymentSettled,
+    /// An application's job is over. `told`: the SQLSTATE that its caller was told, if it failed, and then `tags` are the requests
+    /// of its last attempt.
+    JobEnded {
+        application: String,
+        #[serde(serialize_with = "debug")]
+        began: Time,
+        attempts: u32,
+        told: Option<String>,
+        tags: Vec<Tag>,
+    },
     /// A task of the pod panicked.
     Panicked { task: String, message: String },
     /// The run was stopped at its limit of simulated time.
@@ -300,13 +323,23 @@ fn debug<T: std::fmt::Debug, S: serde::Serializer>(value: &T, s: S) -> Result<S:
 pub struct Entry {
     /// Simulated time.
     pub at: Time,
+    /// Where there are several pods: the number of the one that it is about, if it is about one.
+    pub pod: Option<u32>,
     /// What happened.
     pub event: Event,
 }
 
 impl Entry {
+    /// Of a run with one pod.
+    pub fn new(at: Time, event: Event) -> Entry {
+        Entry { at, pod: None, event }
+    }
+
     fn write_to(&self, lines: &mut Vec<u8>) {
         write!(lines, "{{\"at_ns\":{},", self.at.since_epoch().as_nanos()).expect("a Vec takes everything");
+        if let Some(pod) = self.pod {
+            write!(lines, "\"pod\":{pod},").expect("a Vec takes everything");
+        }
         let brace = lines.len();
         serde_json::to_writer(&mut *lines, &self.event).expect("events hold only strings and numbers");
         assert_eq!(lines.remove(brace), b'{', "an event is a JSON object");
@@ -329,6 +362,12 @@ impl History {
         String::from_utf8(lines).expect("JSON is UTF-8")
     }
 
+    /// What is about one of several pods, as if it had been the only one.
+    pub fn of_pod(&self, pod: u32) -> History {
+        let its = self.entries.iter().filter(|entry| entry.pod == Some(pod));
+        History { entries: its.map(|entry| Entry { pod: None, ..entry.clone() }).collect() }
+    }
+
     /// A number that two runs share if their events do; for comparing without keeping them.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -344,33 +383,47 @@ pub const MAX_EVENTS: usize = if cfg!(test) { 20_000 } else { 5_000_000 };
 #[derive(Clone)]
 pub struct Recorder {
     log: Arc<Mutex<Log>>,
+    pod: Arc<Mutex<PodState>>,
+    /// Of several pods, the one that this is about.
+    number: Option<u32>,
     over: Watched<bool>,
 }
 
 #[derive(Default)]
 struct Log {
     entries: Vec<Entry>,
-    /// The pod has exited or was killed.
-    gone: bool,
-    /// A signal was sent to it.
-    signalled: bool,
-    /// Called once, when the pod has exited or was killed.
-    pod_gone: Option<Box<dyn FnOnce() + Send>>,
     /// Called once, when the log is full.
     full: Option<Box<dyn FnOnce() + Send>>,
 }
 
+/// What others wait for of one pod.
+#[derive(Default)]
+struct PodState {
+    /// It has exited or was killed.
+    gone: bool,
+    /// A signal was sent to it.
+    signalled: bool,
+    /// Called once, when it has exited or was killed.
+    tell_gone: Option<Box<dyn FnOnce() + Send>>,
+}
+
 impl Default for Recorder {
     fn default() -> Self {
-        Recorder { log: Arc::default(), over: Watched::new(false) }
+        Recorder { log: Arc::default(), pod: Arc::default(), number: None, over: Watched::new(false) }
     }
 }
 
 impl Recorder {
+    /// Appends to the same log, what is about this one of several pods.
+    pub fn of_pod(&self, number: u32) -> Recorder {
+        Recorder { pod: Arc::default(), number: Some(number), ..self.clone() }
+    }
+
     /// Appends one event.
     pub fn record(&self, at: Time, event: Event) {
         let gone = matches!(event, Event::PodExited { .. } | Event::Killed);
-        let told = {
+        let signalled = matches!(event, Event::SignalSent { .. });
+        {
             let mut log = self.log();
             if log.entries.len() == MAX_EVENTS {
                 let tell = log.full.take();
@@ -378,13 +431,16 @@ impl Recorder {
                 return tell.into_iter().for_each(|tell| tell());
             }
             debug_assert!(log.entries.last().is_none_or(|last| last.at <= at), "time went back");
-            log.gone |= gone;
-            log.signalled |= matches!(event, Event::SignalSent { .. });
-            log.entries.push(Entry { at, event });
-            if gone { log.pod_gone.take() } else { None }
-        };
-        if let Some(tell) = told {
-            tell();
+            log.entries.push(Entry { at, pod: self.number, event });
+        }
+        if gone || signalled {
+            let told = {
+                let mut pod = self.pod();
+                pod.gone |= gone;
+                pod.signalled |= signalled;
+                if gone { pod.tell_gone.take() } else { None }
+            };
+            told.into_iter().for_each(|tell| tell());
         }
     }
 
@@ -401,12 +457,12 @@ impl Recorder {
 
     /// Whether the pod has exited or was killed.
     pub fn is_pod_gone(&self) -> bool {
-        self.log().gone
+        self.pod().gone
     }
 
     /// Whether a signal was sent to the pod.
     pub fn is_pod_signalled(&self) -> bool {
-        self.log().signalled
+        self.pod().signalled
     }
 
     /// Calls `tell` when nothing more can be appended.
@@ -437,7 +493,7 @@ impl Recorder {
 
     /// Calls `tell` when the pod exits or is killed.
     pub fn on_pod_gone(&self, tell: impl FnOnce() + Send + 'static) {
-        self.log().pod_gone = Some(Box::new(tell));
+        self.pod().tell_gone = Some(Box::new(tell));
     }
 
     /// Everything that the scenario asks for has happened: whoever waits for [`Recorder::until_over`] may log a last word.
@@ -463,5 +519,9 @@ impl Recorder {
 
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().expect("nothing panics while it appends")
+    }
+
+    fn pod(&self) -> MutexGuard<'_, PodState> {
+        self.pod.lock().expect("nothing panics while it holds this")
     }
 }

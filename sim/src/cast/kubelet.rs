@@ -38,14 +38,16 @@ const ANSWER: usize = 1024 * 1024;
 /// And in one read.
 const ANSWER_PIECE: usize = 1024;
 
+/// The termination grace of the pods.
+pub fn termination_grace(pod: &Pod) -> Duration {
+    pod.termination_grace.map_or(TERMINATION_GRACE, |span| span.0)
+}
+
 /// Starts the probes, and lets happen what the scenario says. Returns when all of it has.
 pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, worker: Worker) {
-    let probes = probe(world.clone(), recorder.clone(), scenario.pod.clone());
-    world.spawn("readiness probe", probes);
-    if scenario.pod.admin_keepalive {
-        world.spawn("scraper", scrape(world.clone()));
-    }
-    let grace = scenario.pod.termination_grace.map_or(TERMINATION_GRACE, |span| span.0);
+    let pod = Ward { world: world.clone(), recorder: recorder.clone(), host: pod::NAME };
+    pod.look_after(&scenario.pod, |_| {});
+    let grace = termination_grace(&scenario.pod);
     let mut events = scenario.events.clone();
     events.sort_by_key(|event| event.at);
     let mut killing = false;
@@ -60,11 +62,11 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, 
             Action::Sigint => Signal::Int,
             Action::Sigquit => Signal::Quit,
             Action::Sigkill => {
-                kill(&world, &recorder);
+                pod.kill();
                 continue;
             }
             Action::Drain | Action::Undrain => {
-                let asks = ask_to_drain(world.clone(), recorder.clone(), event.action == Action::Drain, hook.clone());
+                let asks = pod.clone().ask_to_drain(event.action == Action::Drain, hook.clone());
                 world.spawn("preStop hook", asks);
                 continue;
             }
@@ -73,88 +75,120 @@ pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, 
                 continue;
             }
         };
-        recorder.record(world.now(), Event::SignalSent { signal });
-        world.send_signal(pod::NAME, signal);
+        pod.signal(signal);
         if event.action == Action::Sigterm && !killing {
             killing = true;
-            let (killer, recorder, at) = (world.clone(), recorder.clone(), world.now() + grace);
-            world.spawn("sigkill", async move {
-                killer.sleep_until(at).await;
-                kill(&killer, &recorder);
-            });
+            pod.kill_at(world.now() + grace);
         }
     }
 }
 
-/// SIGKILL, if the pod is still there.
-fn kill<W: SimWorld>(world: &W, recorder: &Recorder) {
-    if !recorder.is_pod_gone() {
-        recorder.record(world.now(), Event::Killed);
-        world.kill(pod::NAME);
-    }
+/// One pod, as its kubelet sees it.
+#[derive(Clone)]
+pub(crate) struct Ward<W> {
+    pub(crate) world: W,
+    pub(crate) recorder: Recorder,
+    /// Its name as a host.
+    pub(crate) host: &'static str,
 }
 
-/// Asks the admin port for a drain, or to take that back. One `hook` at a time, as it would be a script: of two requests that
-/// cross nobody could say which was first.
-async fn ask_to_drain<W: SimWorld>(world: W, recorder: Recorder, begin: bool, hook: Arc<Mutex<()>>) {
-    let _turn = hook.lock().await;
-    let method = if begin { "POST" } else { "DELETE" };
-    recorder.record(world.now(), Event::DrainAsked { begin });
-    let answer = match world.connect(pod::ADMIN_ADDRESS).await {
-        Ok(mut connection) => ask(&mut connection, method, "/drain", "close").await,
-        Err(_) => None,
-    };
-    let status = answer.and_then(|answer| answer.split(' ').nth(1)?.parse().ok());
-    recorder.record(world.now(), Event::DrainAnswered { begin, status });
-}
-
-/// Probes readiness and liveness, each time over a connection of its own, as a kubelet does.
-async fn probe<W: SimWorld>(world: W, recorder: Recorder, settings: Pod) {
-    let mut period = settings.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
-    let mut negatives = 0;
-    while !recorder.is_pod_gone() {
-        let next = world.now() + period;
-        if let Some(ready) = says_ok(&world, "/readyz").await {
-            recorder.record(world.now(), Event::ReadinessProbed { ready });
-            if let Some(live) = says_ok(&world, "/livez").await {
-                recorder.record(world.now(), Event::LivenessProbed { live });
-            }
-            if recorder.is_pod_signalled() {
-                list(&world, &recorder).await;
-            }
-            if recorder.is_pod_signalled() && !ready {
-                negatives += 1;
-            }
-            if negatives > NEGATIVES {
-                period = (period * 2).min(LONGEST_PERIOD.max(period));
-            }
+impl<W: SimWorld> Ward<W> {
+    /// Starts the probes, and what else asks a pod by itself. `ready` is told what each probe of readiness says.
+    pub(crate) fn look_after(&self, pod: &Pod, ready: impl Fn(bool) + Send + Sync + 'static) {
+        let period = pod.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
+        self.world.spawn("readiness probe", self.clone().probe(period, ready));
+        if pod.admin_keepalive {
+            self.world.spawn("scraper", self.clone().scrape());
         }
-        world.sleep_until(next).await;
     }
-}
 
-/// Whether the answer to one question, over a connection of its own, is HTTP 200; `None` if nobody listens.
-async fn says_ok<W: SimWorld>(world: &W, path: &str) -> Option<bool> {
-    let mut connection = world.connect(pod::ADMIN_ADDRESS).await.ok()?;
-    let answer = ask(&mut connection, "GET", path, "close").await;
-    Some(answer.is_some_and(|answer| answer.contains(" 200 ")))
-}
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.recorder.record(self.world.now(), Event::SignalSent { signal });
+        self.world.send_signal(self.host, signal);
+    }
 
-/// Asks who is here, as somebody does who wonders why the pod is still there; nothing where nobody listens.
-async fn list<W: SimWorld>(world: &W, recorder: &Recorder) {
-    let asked = world.now();
-    let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
-    let answer = ask_for(&mut connection, "GET", "/drain", "close", |_| false).await;
-    let listed = answer.and_then(|answer| serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok());
-    recorder.record(world.now(), Event::DrainListed { asked, listed });
-}
+    pub(crate) fn kill_at(&self, at: Time) {
+        let pod = self.clone();
+        self.world.spawn("sigkill", async move {
+            pod.world.sleep_until(at).await;
+            pod.kill();
+        });
+    }
 
-/// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.
-async fn scrape<W: SimWorld>(world: W) {
-    let Ok(mut connection) = world.connect(pod::ADMIN_ADDRESS).await else { return };
-    while ask(&mut connection, "GET", "/livez", "keep-alive").await.is_some() {
-        let next = world.now() + SCRAPE_PERIOD;
-        world.sleep_until(next).await;
+    /// SIGKILL, if the pod is still there.
+    pub(crate) fn kill(&self) {
+        if !self.recorder.is_pod_gone() {
+            self.recorder.record(self.world.now(), Event::Killed);
+            self.world.kill(self.host);
+        }
+    }
+
+    /// Asks the admin port for a drain, or to take that back. One `hook` at a time, as it would be a script: of two requests
+    /// that cross nobody could say which was first.
+    pub(crate) async fn ask_to_drain(self, begin: bool, hook: Arc<Mutex<()>>) {
+        let _turn = hook.lock().await;
+        let method = if begin { "POST" } else { "DELETE" };
+        self.recorder.record(self.world.now(), Event::DrainAsked { begin });
+        let answer = match self.connect().await {
+            Some(mut connection) => ask(&mut connection, method, "/drain", "close").await,
+            None => None,
+        };
+        let status = answer.and_then(|answer| answer.split(' ').nth(1)?.parse().ok());
+        self.recorder.record(self.world.now(), Event::DrainAnswered { begin, status });
+    }
+
+    /// Probes readiness and liveness, each time over a connection of its own, as a kubelet does.
+    async fn probe(self, mut period: Duration, tell: impl Fn(bool) + Send + Sync) {
+        let Ward { world, recorder, .. } = &self;
+        let mut negatives = 0;
+        while !recorder.is_pod_gone() {
+            let next = world.now() + period;
+            if let Some(ready) = self.says_ok("/readyz").await {
+                recorder.record(world.now(), Event::ReadinessProbed { ready });
+                tell(ready);
+                if let Some(live) = self.says_ok("/livez").await {
+                    recorder.record(world.now(), Event::LivenessProbed { live });
+                }
+                if recorder.is_pod_signalled() {
+                    self.list().await;
+                }
+                if recorder.is_pod_signalled() && !ready {
+                    negatives += 1;
+                }
+                if negatives > NEGATIVES {
+                    period = (period * 2).min(LONGEST_PERIOD.max(period));
+                }
+            }
+            world.sleep_until(next).await;
+        }
+    }
+
+    /// Whether the answer to one question, over a connection of its own, is HTTP 200; `None` if nobody listens.
+    async fn says_ok(&self, path: &str) -> Option<bool> {
+        let answer = ask(&mut self.connect().await?, "GET", path, "close").await;
+        Some(answer.is_some_and(|answer| answer.contains(" 200 ")))
+    }
+
+    /// Asks who is here, as somebody does who wonders why the pod is still there; nothing where nobody listens.
+    async fn list(&self) {
+        let asked = self.world.now();
+        let Some(mut connection) = self.connect().await else { return };
+        let answer = ask_for(&mut connection, "GET", "/drain", "close", |_| false).await;
+        let listed = answer.and_then(|answer| serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok());
+        self.recorder.record(self.world.now(), Event::DrainListed { asked, listed });
+    }
+
+    /// Keeps one HTTP connection to the admin port, as a metrics scraper does, until it is closed.
+    async fn scrape(self) {
+        let Some(mut connection) = self.connect().await else { return };
+        while ask(&mut connection, "GET", "/livez", "keep-alive").await.is_some() {
+            let next = self.world.now() + SCRAPE_PERIOD;
+            self.world.sleep_until(next).await;
+        }
+    }
+
+    async fn connect(&self) -> Option<W::Stream> {
+        self.world.connect(&pod::admin_address(self.host)).await.ok()
     }
 }
 

@@ -8,7 +8,7 @@ pub mod last_call;
 pub mod log;
 pub mod report;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -19,12 +19,31 @@ pub use self::report::{Report, Reporter};
 use crate::cast::history::{Event, Recorder};
 use crate::stage::{AnyWorld, Life, Machine, SimWorld};
 
-/// The pod's name as a host.
+/// The pod's name as a host, where there is one.
 pub const NAME: &str = "pod";
-/// Where clients connect.
-pub const ADDRESS: &str = "pod:6432";
-/// Where the kubelet probes.
-pub const ADMIN_ADDRESS: &str = "pod:8080";
+/// Where it listens for clients.
+const PORT: u16 = 6432;
+/// Where it answers its kubelet.
+const ADMIN_PORT: u16 = 8080;
+/// The most pods that a run may have, one after the other.
+pub const MAX_PODS: u32 = 1_000;
+
+/// The name as a host of one of several pods, such as `pod-2`. From 1 to [`MAX_PODS`].
+pub fn name(number: u32) -> &'static str {
+    static NAMES: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| (0..=MAX_PODS).map(|number| &*format!("pod-{number}").leak()).collect());
+    NAMES[number as usize]
+}
+
+/// Where clients connect to the pod that is this host.
+pub fn address(host: &str) -> String {
+    format!("{host}:{PORT}")
+}
+
+/// Where the kubelet probes it.
+pub fn admin_address(host: &str) -> String {
+    format!("{host}:{ADMIN_PORT}")
+}
 
 /// A control plane. Any function of a world and a [`Config`] is one that reports nothing.
 pub trait Pod: Send + Sync {
@@ -69,21 +88,28 @@ pub fn machine() -> Machine {
     Machine { life: Life::DiesWithProcess, user_timeout: Duration::from_secs(90), ..Machine::default() }
 }
 
-/// Runs the control plane until it exits. What is left of its process then ends with the pod.
-pub async fn run<W: SimWorld>(world: W, recorder: Recorder, pod: Arc<dyn Pod>, settings: Settings) {
+/// Runs the control plane until it exits, as the host of this name. What is left of its process then ends with the pod.
+pub async fn run<W: SimWorld>(
+    world: W,
+    host: &'static str,
+    recorder: Recorder,
+    pod: Arc<dyn Pod>,
+    worker: String,
+    settings: Settings,
+) {
     recorder.record(world.now(), Event::PodStarted);
     let any = AnyWorld::new(world.clone());
     let config = Config {
-        listen: "0.0.0.0:6432".to_owned(),
-        worker: "worker:5432".to_owned(),
-        admin: "0.0.0.0:8080".to_owned(),
+        listen: address("0.0.0.0"),
+        worker,
+        admin: admin_address("0.0.0.0"),
         settings,
         reporter: Reporter::new(any.clone(), recorder.clone()),
     };
     let code = pod.run(any, config).await;
     // This task itself is the only one that may be left.
-    let tasks = world.tasks(NAME).into_iter().filter(|task| *task != "main").map(str::to_owned).collect();
+    let tasks = world.tasks(host).into_iter().filter(|task| *task != "main").map(str::to_owned).collect();
     recorder.record(world.now(), Event::PodExited { code, tasks });
     // A process that exits takes its tasks with it, on every engine.
-    world.kill(NAME);
+    world.kill(host);
 }

@@ -1,5 +1,7 @@
 //! One run: a scenario, settings, a seed and an engine in; a history out.
 
+mod deployed;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use lastcall_world::watched::Watched;
 
 use crate::cast::history::{Event, History, Recorder};
 use crate::cast::pod::{self, Pod};
+use crate::cast::service::Way;
 use crate::cast::{client, kubelet, worker};
 use crate::scenario::{self, Need, Scenario};
 use crate::stage::{Capabilities, Ending, Engine, Host, Madsim, Plan, SimWorld, Turmoil, TurmoilNet};
@@ -64,6 +67,8 @@ impl EngineName {
 pub struct Run {
     /// What happened.
     pub history: History,
+    /// How many pods there were, of a deployment.
+    pub pods: Option<u32>,
     /// How the simulation ended.
     pub ending: Ending,
     /// The settings under which the pod ran.
@@ -122,7 +127,10 @@ struct Progress {
 }
 
 fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Settings, seed: u64) -> Run {
-    let termination_grace = termination_grace(scenario);
+    if scenario.deployment.is_some() {
+        return deployed::run_on::<E>(pod, scenario, settings, seed);
+    }
+    let termination_grace = kubelet::termination_grace(&scenario.pod);
     let limit = limit(scenario, settings);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
@@ -138,7 +146,8 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
         }),
         Host::new(pod::NAME, {
             let (recorder, pod, settings) = (recorder.clone(), pod.clone(), settings.clone());
-            move |world| pod::run(world, recorder, pod, settings)
+            let at_worker = worker::address(worker::NAME, None);
+            move |world| pod::run(world, pod::NAME, recorder, pod, at_worker, settings)
         })
         .on(pod::machine()),
         Host::new(kubelet::NAME, {
@@ -158,6 +167,19 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
         }),
     ];
     let ending = E::simulate(Plan { seed, limit }, hosts);
+    close(&recorder, &world, &ending);
+    Run {
+        history: recorder.take_history(),
+        pods: None,
+        ending,
+        settings: settings.clone(),
+        termination_grace,
+        resolution: E::resolution(limit),
+    }
+}
+
+/// The last words of a run's log.
+fn close<W: SimWorld>(recorder: &Recorder, world: &Mutex<Option<W>>, ending: &Ending) {
     let panics = world.lock().expect("the simulation is over").as_ref().map(SimWorld::panics).unwrap_or_default();
     for panic in panics {
         let task = format!("{}/{}", panic.host, panic.task);
@@ -167,29 +189,18 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
         recorder.record(ending.at(), Event::OutOfTime);
     }
     recorder.close_if_full();
-    Run {
-        history: recorder.take_history(),
-        ending,
-        settings: settings.clone(),
-        termination_grace,
-        resolution: E::resolution(limit),
-    }
 }
 
 /// How long the run may take, in simulated time: to the SIGKILL, or under the file's own settings to some time behind the exit
 /// that it expects, and some more. Engines that count ticks choose them by it, and a hot client that is never closed costs no
 /// more than it.
 fn limit(scenario: &Scenario, settings: &Settings) -> Duration {
-    let termination_grace = termination_grace(scenario);
+    let termination_grace = kubelet::termination_grace(&scenario.pod);
     let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
     let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
     let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| LATE * within.0);
     let own = *settings == self::settings(scenario);
     last_event + expected.filter(|_| own).unwrap_or(termination_grace).min(termination_grace) + RESERVE
-}
-
-fn termination_grace(scenario: &Scenario) -> Duration {
-    scenario.pod.termination_grace.map_or(kubelet::TERMINATION_GRACE, |span| span.0)
 }
 
 #[derive(Clone)]
@@ -216,7 +227,7 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
         let home = if named { world.alias(&client.name) } else { world.clone() };
         for copy in 1..=client.count {
             let (task, shared) = (client.clone(), shared.clone());
-            let steps = client::run(home.clone(), shared.recorder.clone(), task, copy, pod::ADDRESS);
+            let steps = client::run(home.clone(), Way::direct(shared.recorder.clone()), task, copy);
             world.spawn("client", async move {
                 steps.await;
                 shared.change(|progress| progress.clients_left -= 1);
@@ -236,7 +247,13 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
     if shared.progress.value().full {
         return world.finish();
     }
-    // A network whose packets take seconds has not come to rest when everybody has ended.
+    rest(&world).await;
+    shared.recorder.end();
+    world.finish();
+}
+
+/// A network whose packets take seconds has not come to rest when everybody has ended.
+async fn rest<W: SimWorld>(world: &W) {
     let rests_by = world.now() + REST;
     loop {
         let end = world.now() + SETTLE;
@@ -245,8 +262,6 @@ async fn direct<W: SimWorld>(world: W, shared: Shared, scenario: Scenario) {
             break;
         }
     }
-    shared.recorder.end();
-    world.finish();
 }
 
 /// What of a network the scenario can't do without.
@@ -267,6 +282,7 @@ fn needs(scenario: &Scenario) -> Capabilities {
             Need::DyingMachines => &mut needed.dying_machines,
         } = true;
     }
+    needed.dying_machines |= scenario.deployment.is_some();
     for client in scenario.expect.client.values() {
         needed.dying_machines |= client.killed;
         // Where time goes by in ticks, each step of a client ends some of them late.

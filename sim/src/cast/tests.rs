@@ -11,6 +11,7 @@ use std::time::Duration;
 use lastcall_world::{Listener, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::service::{Endpoint, Way};
 use super::test_world::{Pipe, TestWorld};
 use super::{client, worker};
 use crate::cast::history::{Entry, Event, Inserted, Outcome, Recorder, StatementEnd};
@@ -154,12 +155,16 @@ where
             world.spawn("server", server);
             for copy in 1..=client.count {
                 let (world_of, recorder, client) = (world.clone(), recorder.clone(), client.clone());
-                let copy = async move { client::run(world_of, recorder, client, copy, "server:5432").await };
+                let copy = async move { client::run(world_of, to_server(recorder), client, copy).await };
                 world.spawn("client", copy);
             }
             world.at(until.0).await;
         }
     });
+}
+
+fn to_server(recorder: Recorder) -> Way {
+    Way::Direct(Endpoint { address: "server:5432".to_owned(), recorder })
 }
 
 const GREETING: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I";

@@ -41,8 +41,15 @@ use crate::cast::history::{Login, Recorder};
 
 /// The worker's name as a host.
 pub const NAME: &str = "worker";
-/// Where a worker listens.
-pub const ADDRESS: &str = "0.0.0.0:5432";
+/// Where a worker listens. Where there are several pods, each has a port of its own from the next one on, so that it is known
+/// whose session one is.
+pub const PORT: u16 = 5432;
+
+/// Where this pod's connections to the worker go: of the only pod, or of one of several.
+pub fn address(host: &str, pod: Option<u32>) -> String {
+    let port = u32::from(PORT) + pod.unwrap_or_default();
+    format!("{host}:{port}")
+}
 
 /// A startup parameter of these hosts' own, named like a custom setting of PostgreSQL: `on` makes the worker ask this
 /// session for a password.
@@ -88,9 +95,25 @@ impl Worker {
 /// Serves sessions for ever.
 ///
 /// # Panics
-/// If it can't listen on [`ADDRESS`]: its host would not be its own.
+/// If it can't listen on its port: its host would not be its own.
 pub async fn run<W: World>(world: W, recorder: Recorder, worker: Worker) {
-    let mut listener = world.bind(ADDRESS).await.expect("a worker has its host's ports to itself");
+    serve_pod(world, None, recorder, worker).await;
+}
+
+/// Serves the sessions of several pods for ever. Each pod's are told in a log of its own; a cancel request of any finds all.
+///
+/// # Panics
+/// If it can't listen on its ports.
+pub async fn run_for_pods<W: World>(world: W, pods: Vec<(u32, Recorder)>, worker: Worker) {
+    for (pod, recorder) in pods {
+        world.spawn("worker-port", serve_pod(world.clone(), Some(pod), recorder, worker.clone()));
+    }
+    std::future::pending().await
+}
+
+async fn serve_pod<W: World>(world: W, pod: Option<u32>, recorder: Recorder, worker: Worker) {
+    let listening = world.bind(&address("0.0.0.0", pod)).await;
+    let mut listener = listening.expect("a worker has its host's ports to itself");
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, _)) => {

@@ -242,7 +242,8 @@ impl Plan {
         let edges = drained.chain(steady).filter(|edge| *edge < Duration::from_secs(7200)).collect();
         let words: Vec<&Word> = Step::WORDS.iter().filter(|word| word.name != "connect").collect();
         let words = dice.some_of(&words);
-        let actions: Vec<Action> = Action::ALL.into_iter().filter(|action| !action.ends_pod()).collect();
+        let actions: Vec<Action> =
+            Action::ALL.into_iter().filter(|action| !action.ends_pod() && !action.is_of_deployment()).collect();
         Plan { signal, edges, words, actions: dice.some_of(&actions), names: Vec::new() }
     }
 

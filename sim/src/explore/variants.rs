@@ -478,6 +478,9 @@ fn slow_down(scenario: &mut Scenario, latency: Duration) {
         count: None,
         bytes: None,
         stays_open: false,
+        replicas: None,
+        pods: None,
+        pod: None,
     };
     let links = [["clients", "pod"], ["pod", "worker"], ["kubelet", "pod"]].map(slow);
     scenario.events.splice(0..0, links);

@@ -28,6 +28,7 @@ use std::fmt;
 
 use crate::cast::history::{Outcome, StatementEnd};
 use crate::scenario::{Client, Scenario, Step, Times};
+use crate::story::rollout::Rollout;
 use crate::story::{Ending, Request, Story};
 
 /// What a run shows, by what it is about.
@@ -77,6 +78,16 @@ pub struct Difference {
 const PROCESS: &str = "the process";
 
 impl Facts {
+    /// What a run with several pods shows: how many pods of each revision there were, and whether all came to rest. Which pod a
+    /// connection came to is left to chance.
+    pub(super) fn of_deployment(rollout: &Rollout) -> Facts {
+        let about = |what| About { who: "the deployment".to_owned(), copy: None, what };
+        let mut revisions: BTreeMap<u32, usize> = BTreeMap::new();
+        rollout.pods.values().for_each(|pod| *revisions.entry(pod.revision).or_default() += 1);
+        let ended = if rollout.settled.is_some() { "settled" } else { "did not settle" };
+        Facts([(about("pods"), format!("{revisions:?}")), (about("end"), ended.to_owned())].into())
+    }
+
     /// What this run of the scenario shows.
     pub fn of(scenario: &Scenario, story: &Story) -> Facts {
         let mut facts = BTreeMap::new();

@@ -30,7 +30,9 @@ pub struct Unmet {
 /// Judges a run by the expectations of its scenario: at most one [`Unmet`] for each key.
 pub fn check_expectations(scenario: &Scenario, run: &Judged) -> Vec<Unmet> {
     let exit = scenario.expect.exit.iter().flat_map(|expect| check_exit(expect, run));
-    let clients = scenario.expect.client.iter().flat_map(|(name, expect)| {
+    let is_application = |name: &str| scenario.applications.iter().any(|application| application.name == name);
+    let clients = scenario.expect.client.iter().filter(|(name, _)| !is_application(name));
+    let clients = clients.flat_map(|(name, expect)| {
         let copies = scenario.clients.iter().find(|client| client.name == *name).map_or(0, |client| client.count);
         check_client(name, copies, expect, run)
     });
@@ -269,14 +271,17 @@ mod tests {
     use super::*;
     use crate::cast::history::RequestKind::{Insert, Query};
     use crate::cast::history::{Event, Inserted};
-    use crate::scenario::model::{Client, Expect, SqlState};
+    use crate::scenario::model::{Client, Expect, Service, SqlState};
 
     /// A scenario with `count` copies of a client `a`, of whom this is expected.
     fn expecting(count: u32, expect: ExpectClient) -> Scenario {
         let (name, start, stagger) = ("a".to_owned(), Span::default(), Span::default());
         let client = Client { name, count, start, stagger, steps: vec![], reconnect: None };
-        let expect = Expect { exit: None, timeline: vec![], client: [("a".to_owned(), expect)].into() };
+        let expect = Expect { exit: None, rollout: None, timeline: vec![], client: [("a".to_owned(), expect)].into() };
         Scenario {
+            deployment: None,
+            service: Service::default(),
+            applications: vec![],
             title: String::new(),
             why: String::new(),
             seeds: 1,

@@ -65,7 +65,7 @@ impl Log {
     pub(super) fn event(mut self, at: f64, event: Event) -> Log {
         let at = seconds(at);
         assert!(self.history.entries.last().is_none_or(|last| last.at <= at), "times must not go back: {event:?}");
-        self.history.entries.push(Entry { at, event });
+        self.history.entries.push(Entry::new(at, event));
         self
     }
 

@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use lastcall_core::Settings;
 
-use crate::cast::history::{History, MAX_EVENTS};
+use crate::cast::history::History;
 use crate::cast::pod::{Pod, Report};
 use crate::cast::run::{self, EngineName, Run};
 use crate::judge::compare::Facts;
-use crate::judge::coverage::{self, Coverage, Mark};
+use crate::judge::coverage::{Coverage, Mark};
 use crate::judge::occasions::Occasions;
-use crate::judge::{Judged, check_expectations, check_promises, same_seed_same_run};
+use crate::judge::whole::{self, Counts, Shown};
+use crate::judge::{Judged, same_seed_same_run};
 use crate::scenario::{Expect, FailsUnder, Promise, Scenario, ScenarioFile};
 use crate::stage::Ending;
-use crate::story::holders::{self, Holder};
-use crate::story::{Story, timeline};
+use crate::story::holders::Holder;
 use crate::suite::{self, Asked, Scope, Seeds};
 
 /// What a run must tell apart to show what an old policy breaks.
@@ -173,30 +173,34 @@ pub fn trial(
         let run = run_of(pod, scenario, seed, engine);
         (run, theirs.map(|theirs| theirs.join().unwrap_or_else(|panic| resume_unwind(panic))))
     });
-    let judged = judged(pod, &run, scenario);
-    let mut failures = failures_of(scenario, &judged, seed);
+    let mut failures: Vec<Failure> =
+        whole::failures(pod, scenario, &run).into_iter().map(|shown| Failure::of(shown, seed)).collect();
     if let Some((elsewhere, theirs)) = proof.zip(theirs) {
         let log = || elsewhere(file, seed, engine, Shows::Lines);
         failures.extend(differences(&run.history, theirs, log, seed));
         failures.extend(proofs(scenario, engine).filter_map(|other| survives(pod, scenario, other, seed, engine)));
     }
-    let story = &judged.story;
-    let (coverage, holders, facts) = (Coverage::of(story), holders::of(story), Facts::of(scenario, story));
-    let (occasions, together) = (Occasions::of(story), coverage::together(story, &coverage));
-    let events = run.history.entries.len();
-    let ended = matches!(run.ending, Ending::Finished { .. }) && story.out_of_budget.is_none();
-    Trial { seed, simulated: run.simulated(), events, ended, failures, coverage, together, holders, facts, occasions }
+    let Counts { coverage, together, holders, facts, occasions } = whole::counts(scenario, &run);
+    let ended =
+        matches!(run.ending, Ending::Finished { .. }) && !failures.iter().any(|failure| failure.broke == "budget");
+    let (simulated, events) = (run.simulated(), run.history.entries.len());
+    Trial { seed, simulated, events, ended, failures, coverage, together, holders, facts, occasions }
 }
 
 /// What one run of a file shows, without a judgement.
 pub fn facts(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> Facts {
-    let run = run_of(pod, &file.scenario, seed, engine);
-    Facts::of(&file.scenario, &Story::of(&run.history, &run.settings))
+    whole::counts(&file.scenario, &run_of(pod, &file.scenario, seed, engine)).facts
 }
 
 /// A run under the file's own settings.
 fn run_of(pod: &Arc<dyn Pod>, scenario: &Scenario, seed: u64, engine: EngineName) -> Run {
     run::run(pod, scenario, &run::settings(scenario), seed, engine)
+}
+
+impl Failure {
+    fn of(Shown { broke, what, evidence, .. }: Shown, seed: u64) -> Failure {
+        Failure { broke, what, evidence, seed, more_seeds: 0 }
+    }
 }
 
 impl Judgement {
@@ -215,7 +219,7 @@ impl Judgement {
             verdict: Verdict::Pass,
             seeds: trials.len(),
             simulated: trials.iter().map(|trial| trial.simulated).max().unwrap_or_default(),
-            promises: Promise::ALL.len(),
+            promises: Promise::of(scenario).count(),
             not_judged: Vec::new(),
             expectations: expectations(scenario),
             fails_under: proofs(scenario, engine).count(),
@@ -269,7 +273,7 @@ fn under(scenario: &Scenario, other: &FailsUnder) -> Settings {
 
 /// How many things the file expects.
 fn expectations(scenario: &Scenario) -> usize {
-    let Expect { exit, timeline, client } = &scenario.expect;
+    let Expect { exit, rollout, timeline, client } = &scenario.expect;
     let of_exit = exit.iter().flat_map(|exit| [exit.within.is_some(), exit.after.is_some(), exit.code.is_some()]);
     let of_clients = client.values().flat_map(|client| {
         [
@@ -280,37 +284,14 @@ fn expectations(scenario: &Scenario) -> usize {
             client.between.is_some(),
             client.errors.is_some(),
             client.killed,
+            client.failed.is_some(),
+            client.slowest.is_some(),
         ]
     });
-    of_exit.chain(of_clients).chain([!timeline.is_empty()]).filter(|expected| *expected).count()
-}
-
-/// What does not hold in a run under the file's own settings.
-fn failures_of(scenario: &Scenario, run: &Judged, seed: u64) -> Vec<Failure> {
-    // What came behind is not known: nothing can be judged.
-    if let Some((stopped, client, events)) = run.story.out_of_budget {
-        let what = format!(
-            "a run may have {MAX_EVENTS} events, and this one has more: {events} of them are requests of {client:?} and their \
-             ends. Let it ask less often, or end earlier"
-        );
-        let evidence = timeline::of(&run.story, &[stopped.index]);
-        return vec![Failure { broke: "budget".to_owned(), what, evidence, seed, more_seeds: 0 }];
-    }
-    let broken = check_promises(run).into_iter().map(|violation| Failure {
-        broke: violation.promise.to_string(),
-        what: violation.what,
-        evidence: timeline::of(&run.story, &violation.evidence),
-        seed,
-        more_seeds: 0,
-    });
-    let unmet = check_expectations(scenario, run).into_iter().map(|unmet| Failure {
-        broke: format!("expect.{}", unmet.key),
-        what: unmet.what,
-        evidence: timeline::of(&run.story, &unmet.evidence),
-        seed,
-        more_seeds: 0,
-    });
-    broken.chain(unmet).collect()
+    let of_rollout = rollout
+        .iter()
+        .flat_map(|rollout| [rollout.within.is_some(), rollout.ready_within.is_some(), rollout.held.is_some()]);
+    of_exit.chain(of_rollout).chain(of_clients).chain([!timeline.is_empty()]).filter(|expected| *expected).count()
 }
 
 /// Whether the same run in another process came out differently.
@@ -353,17 +334,16 @@ fn survives(
     engine: EngineName,
 ) -> Option<Failure> {
     let run = run::run(pod, scenario, &under(scenario, other), seed, engine);
-    let judged = judged(pod, &run, scenario);
-    let violations = check_promises(&judged);
-    let broken: BTreeSet<Promise> = violations.iter().map(|violation| violation.promise).collect();
+    let violations = whole::broken(pod, scenario, &run);
+    let broken: BTreeSet<Promise> = violations.iter().filter_map(|shown| shown.promise).collect();
     let named: BTreeSet<Promise> = other.breaks.iter().copied().collect();
     if broken == named {
         return None;
     }
     let evidence: Vec<String> = violations
         .iter()
-        .filter(|violation| !named.contains(&violation.promise))
-        .map(|violation| format!("{violation}\n{}", timeline::of(&judged.story, &violation.evidence)))
+        .filter(|shown| shown.promise.is_some_and(|promise| !named.contains(&promise)))
+        .map(|Shown { broke, what, evidence, .. }| format!("{broke}: {what}\n{evidence}"))
         .collect();
     Some(Failure {
         broke: "fails_under".to_owned(),

@@ -17,6 +17,14 @@
 //! | `honest-signs` | readiness was false from the signal on; the exit code and the drain report tell what happened | [`honest_signs`] |
 //! | `same-seed-same-run` | the same scenario and seed give the same event log, byte for byte | [`same_seed_same_run`] |
 //!
+//! And where there are several pods, of all together ([`rollout`]); each pod's log is judged by all of the above besides:
+//!
+//! | promise | holds when |
+//! |---|---|
+//! | `rollout-loses-nothing` | no job of an application fails through a drain, but one that crossed its connection's end on the way and never ran |
+//! | `rollout-ends` | the new pods are ready and the old ones gone within the bound, and nobody is sent back to the pod that let it go |
+//! | `reconnects-are-paced` | a drain lets its idle connections go spread over the grace, not all at once |
+//!
 //! Two rules hold for all of them:
 //!
 //! - **A fault is reported once.** A statement that was cut is `never-cut`'s, and its missing answer is not also
@@ -51,7 +59,9 @@ pub mod no_late_session;
 pub mod nothing_leaks;
 pub mod occasions;
 pub mod one_record_each;
+pub mod rollout;
 pub mod same_seed_same_run;
+mod whole;
 
 #[cfg(test)]
 mod fixture;
@@ -75,6 +85,8 @@ pub struct Judged<'a> {
     pub resolution: Duration,
     /// The clients of which the file says that a SIGKILL ends them.
     pub killed: BTreeSet<&'a str>,
+    /// Of one of several pods: how many cancel requests any client has sent. Each may have come by any of them.
+    pub strangers: Option<usize>,
 }
 
 /// A promise, broken.
@@ -145,7 +157,7 @@ impl<'a> Judged<'a> {
         resolution: Duration,
     ) -> Judged<'a> {
         let (story, killed) = (Story::of(history, settings), BTreeSet::new());
-        Judged { story, reports, settings, termination_grace, resolution, killed }
+        Judged { story, reports, settings, termination_grace, resolution, killed, strangers: None }
     }
 
     /// The same, of a file that says so much of its clients.

@@ -26,8 +26,17 @@ impl Occasions {
             Promise::CancelWorks => story.requests.iter().any(|request| !request.cancels.is_empty()),
             Promise::OneRecordEach => !story.records.is_empty(),
             Promise::SameSeedSameRun => true,
+            // Of one pod nothing is asked that takes several.
+            Promise::RolloutLosesNothing | Promise::RolloutEnds | Promise::ReconnectsArePaced => false,
         };
         Occasions(Promise::ALL.into_iter().filter(at_stake).map(|promise| (promise, 1)).collect())
+    }
+
+    /// Of all pods of a deployment together.
+    pub fn of_deployment() -> Occasions {
+        Occasions(
+            Promise::ALL.into_iter().filter(|promise| promise.is_of_deployment()).map(|promise| (promise, 1)).collect(),
+        )
     }
 
     /// Adds another run's.

@@ -467,7 +467,7 @@ mod tests {
         };
         events.extend((1..=copies).map(leaves));
         events.push((3_660, Event::PodExited { code: 0, tasks: vec![] }));
-        let entries = events.into_iter().map(|(seconds, event)| Entry { at: at(seconds), event });
+        let entries = events.into_iter().map(|(seconds, event)| Entry::new(at(seconds), event));
         History { entries: entries.collect() }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lastcall_core::settings::{SettingError, Settings};
 
 use super::Purpose;
+use super::deployment::{self, name_of};
 use super::error::Problem;
 use super::model::*;
 use super::most::Most;
@@ -21,6 +22,7 @@ pub(super) fn check(draft: Draft<'_, '_>, purpose: Purpose, problems: &mut Vec<P
     check_clients(&draft, problems);
     check_signal(&draft, problems);
     check_events(&draft, problems);
+    deployment::check(&draft, problems);
     check_timeline(&draft, problems);
     for (name, seen) in &draft.seen {
         check_seen(name, seen, &draft, problems);
@@ -36,20 +38,24 @@ pub(super) fn check(draft: Draft<'_, '_>, purpose: Purpose, problems: &mut Vec<P
     if !problems.is_empty() {
         return None;
     }
-    let exit = match draft.exit {
-        Some(exit) => Some(exit.read?),
-        None => None,
-    };
     let client = draft.seen.into_iter().map(|(name, seen)| Some((name.to_owned(), seen.read?)));
     Some(Scenario {
         title: draft.title?,
         why: draft.why?,
         seeds: draft.seeds?,
         pod: draft.pod?,
+        deployment: optional(draft.deployment)?,
+        service: optional(draft.service)?.unwrap_or_default(),
         drain: draft.drain?,
         clients: all(draft.clients)?,
+        applications: all(draft.applications)?,
         events: all(draft.events)?,
-        expect: Expect { exit, timeline: all(draft.timeline)?, client: client.collect::<Option<_>>()? },
+        expect: Expect {
+            exit: optional(draft.exit)?,
+            rollout: optional(draft.rollout)?,
+            timeline: all(draft.timeline)?,
+            client: client.collect::<Option<_>>()?,
+        },
         fails_under: all(draft.fails_under)?,
         catches: draft.catches?,
     })
@@ -66,13 +72,18 @@ fn check_purpose(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
         let problem = Problem::new(title.clone(), "nothing happens in this file", "it has no `[[event]]`");
         problems.push(problem.help("add one: [[event]] with at = \"1m\" and do = \"sigterm\""));
     }
-    let expects = draft.exit.is_some() || !draft.timeline.is_empty() || !draft.seen.is_empty();
+    let expects =
+        draft.exit.is_some() || draft.rollout.is_some() || !draft.timeline.is_empty() || !draft.seen.is_empty();
     if !expects && draft.fails_under.is_empty() {
         let problem = Problem::new(title, "nothing is expected in this file", "it has no `[expect]`");
         problems.push(problem.help(
             "what must come out, such as `exit = { within = \"31s\", code = 0 }`, or in a `[[fails_under]]` what must break",
         ));
     }
+}
+
+fn optional<T>(entry: Option<Placed<'_, '_, T>>) -> Option<Option<T>> {
+    entry.map(|entry| entry.read).map_or(Some(None), |read| read.map(Some))
 }
 
 fn all<T>(entries: Vec<Placed<'_, '_, T>>) -> Option<Vec<T>> {
@@ -115,14 +126,14 @@ fn culprit(misfit: &SettingError, named: &Overrides) -> &'static str {
 fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     let mut names = BTreeMap::new();
     for client in &draft.clients {
-        let (Some(key), name) = (client.key("name"), client_name(client)) else { continue };
+        let (Some(key), name) = (client.key("name"), name_of(client)) else { continue };
         if let Some(first) = name.and_then(|name| names.insert(name, key.span())) {
             let problem = Problem::new(key.span(), "two clients of one name", "the name is taken");
             problems.push(problem.and(first, "by this one").help("alike clients are one entry with a `count`"));
         }
     }
     for entry in &draft.clients {
-        if let (Some(name), Some(key)) = (client_name(entry), entry.key("name"))
+        if let (Some(name), Some(key)) = (name_of(entry), entry.key("name"))
             && Scenario::HOSTS.contains(&name)
         {
             problems.push(Problem::new(key.span(), "this is the name of a host", "call the client otherwise"));
@@ -138,11 +149,6 @@ fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
         }
         order::check(client, entry.key("steps"), entry.at.clone(), problems);
     }
-}
-
-/// The name of a client, also of one that could not be read.
-fn client_name<'t>(client: &Placed<'t, '_, Client>) -> Option<&'t str> {
-    client.key("name")?.get_ref().as_str()
 }
 
 /// What is counted from the signal needs one.
@@ -228,8 +234,8 @@ fn check_told(
     placed: &Placed<'_, '_, Event>,
     problems: &mut Vec<Problem>,
 ) {
-    let names = draft.clients.iter().filter_map(client_name);
-    let Some(entry) = draft.clients.iter().find(|client| client_name(client) == Some(name)) else {
+    let names = draft.clients.iter().filter_map(name_of);
+    let Some(entry) = draft.clients.iter().find(|client| name_of(client) == Some(name)) else {
         let label = did_you_mean(name, names);
         problems.push(Problem::new(placed.place("client"), format!("no client is called `{name}`"), label));
         return;
@@ -248,7 +254,10 @@ fn check_between(
     placed: &Placed<'_, '_, Event>,
     problems: &mut Vec<Problem>,
 ) {
-    let clients = || draft.clients.iter().filter_map(client_name);
+    if draft.deployment.is_some() {
+        return deployment::check_between(one, other, placed, problems);
+    }
+    let clients = || draft.clients.iter().filter_map(name_of);
     let known: Vec<&str> = Scenario::HOSTS.into_iter().chain(clients()).collect();
     let mut unknown = [one, other].into_iter().filter(|end| !known.contains(end)).peekable();
     if unknown.peek().is_some() {
@@ -266,7 +275,7 @@ fn check_between(
 fn check_timeline(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     for milestone in &draft.timeline {
         let Some(Milestone { what: Reached::Client { name, .. }, .. }) = &milestone.read else { continue };
-        let names = draft.clients.iter().filter_map(client_name);
+        let names = draft.clients.iter().filter_map(name_of);
         if !names.clone().any(|known| known == name) {
             let label = did_you_mean(name, names);
             problems.push(Problem::new(milestone.at.clone(), format!("no client is called `{name}`"), label));
@@ -276,8 +285,11 @@ fn check_timeline(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
 
 /// An expectation on a client must be about a client that is there, and about something that it can do.
 fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
-    let names = draft.clients.iter().filter_map(client_name);
-    let Some(entry) = draft.clients.iter().find(|client| client_name(client) == Some(name)) else {
+    if deployment::check_seen(name, seen, draft, problems) {
+        return;
+    }
+    let names = draft.clients.iter().filter_map(name_of).chain(deployment::names(draft));
+    let Some(entry) = draft.clients.iter().find(|client| name_of(client) == Some(name)) else {
         let label =
             if draft.clients.is_empty() { "there are no clients".to_owned() } else { did_you_mean(name, names) };
         problems.push(Problem::new(seen.at.clone(), format!("no client is called `{name}`"), label));
@@ -287,6 +299,10 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     if *expect == ExpectClient::default() {
         let label = "expected `answered`, `committed`, `ends`, `told`, `between`, `errors` or `killed`";
         problems.push(Problem::new(seen.at.clone(), format!("nothing is expected of `{name}`"), label));
+    }
+    if expect.failed.is_some() || expect.slowest.is_some() {
+        let key = if expect.failed.is_some() { "failed" } else { "slowest" };
+        problems.push(Problem::new(seen.place(key), format!("`{name}` is a client"), "only applications have jobs"));
     }
     let Some(client) = &entry.read else { return };
     let most = Most::of(&client.steps);

@@ -10,6 +10,7 @@
 
 mod check;
 mod define;
+mod deployment;
 pub mod draw;
 mod error;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use toml::de::DeTable;
 
 pub use self::suggest::nearest;
 pub use define::{Draw, Key};
+pub(crate) use deployment::pod_number;
 pub use error::{BadScenario, LoadError, Problem};
 pub use help::{all_steps, one_step, table_of_steps};
 pub use model::*;

@@ -4,6 +4,7 @@
 //! their doc comments; a word that is not here is an error in a file. How a file is read into them is in the other modules.
 
 mod choice;
+mod deployment;
 mod event;
 mod milestone;
 mod need;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 
 pub use self::choice::*;
+pub use self::deployment::*;
 pub use self::event::{Action, Event};
 pub use self::milestone::{BadMilestone, Does, Milestone, Reached, When};
 pub use self::need::Need;
@@ -42,12 +44,20 @@ pub struct Scenario {
     /// The pod that runs the control plane.
     #[schemars(default)]
     pub pod: Pod,
+    /// Where there are several pods: how many, and how they are replaced.
+    pub deployment: Option<Deployment>,
+    /// The Service in front of them.
+    #[schemars(default)]
+    pub service: Service,
     /// Settings of the control plane that differ from their defaults.
     #[schemars(default)]
     pub drain: Overrides,
     /// The clients.
     #[schemars(default, rename = "client")]
     pub clients: Vec<Client>,
+    /// The applications, which need a deployment.
+    #[schemars(default, rename = "application")]
+    pub applications: Vec<Application>,
     /// What happens to the pod, the workers and the network, and when.
     #[schemars(default, rename = "event")]
     pub events: Vec<Event>,
@@ -160,7 +170,9 @@ pub struct Expect {
     /// client with several copies, any of them will do.
     #[schemars(default)]
     pub timeline: Vec<Milestone>,
-    /// What each client saw, by its name; every copy must meet it.
+    /// Where there are several pods: how the first rollout, scaling or node drain goes.
+    pub rollout: Option<ExpectRollout>,
+    /// What each client saw, by its name; every copy must meet it. What an application saw stands here too.
     #[schemars(default)]
     pub client: BTreeMap<String, ExpectClient>,
 }
@@ -205,6 +217,10 @@ table! {
         /// It is killed: a SIGKILL of the pod ends its last connection. Without this word, what a SIGKILL cuts breaks
         /// `never-cut`.
         killed: bool = false,
+        /// Of an application: how many of its jobs failed at most.
+        failed: Option<u32>,
+        /// Of an application: how long its longest job took at most, waiting for a connection included.
+        slowest: Option<Span>,
     }
     check |fields| {
         for ends in told.iter().flatten().flat_map(BTreeMap::keys) {
@@ -264,12 +280,29 @@ choices! {
         HonestSigns = "honest-signs",
         /// The same scenario and seed give the same event log, byte for byte, in another process.
         SameSeedSameRun = "same-seed-same-run",
+        /// No job of an application fails through a drain, but one that crossed its connection's end on the way and never ran.
+        RolloutLosesNothing = "rollout-loses-nothing",
+        /// The new pods are ready and the old ones gone within the bound, and nobody is sent back to the pod that let it go.
+        RolloutEnds = "rollout-ends",
+        /// A drain lets its idle connections go spread over the grace, not all at once.
+        ReconnectsArePaced = "reconnects-are-paced",
     }
 }
 
 impl Promise {
-    /// Those that one run alone can break; the other takes two.
+    /// Those that one run of one pod can break. Of the others one takes two runs, and some several pods.
     pub fn of_one_run() -> impl Iterator<Item = Promise> {
-        Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun)
+        Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun && !promise.is_of_deployment())
+    }
+
+    /// Those that are at stake where there are several pods, or where there is one.
+    pub fn of(scenario: &Scenario) -> impl Iterator<Item = Promise> {
+        let several = scenario.deployment.is_some();
+        Promise::ALL.into_iter().filter(move |promise| several || !promise.is_of_deployment())
+    }
+
+    /// Whether it takes several pods.
+    pub const fn is_of_deployment(self) -> bool {
+        matches!(self, Promise::RolloutLosesNothing | Promise::RolloutEnds | Promise::ReconnectsArePaced)
     }
 }

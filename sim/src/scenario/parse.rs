@@ -21,9 +21,13 @@ pub(super) struct Draft<'t, 'i> {
     pub(super) why: Option<String>,
     pub(super) seeds: Option<u32>,
     pub(super) pod: Option<Pod>,
+    pub(super) deployment: Option<Placed<'t, 'i, Deployment>>,
+    pub(super) service: Option<Placed<'t, 'i, Service>>,
     pub(super) drain: Option<Overrides>,
     pub(super) clients: Vec<Placed<'t, 'i, Client>>,
+    pub(super) applications: Vec<Placed<'t, 'i, Application>>,
     pub(super) events: Vec<Placed<'t, 'i, Event>>,
+    pub(super) rollout: Option<Placed<'t, 'i, ExpectRollout>>,
     pub(super) exit: Option<Placed<'t, 'i, ExpectExit>>,
     pub(super) timeline: Vec<Placed<'t, 'i, Milestone>>,
     /// Expectations on clients, by the key that names the client.
@@ -72,17 +76,49 @@ pub(super) fn read_document<'t, 'i>(root: &'t DeTable<'i>, problems: &mut Vec<Pr
     let why = fields.or("why", String::new);
     let seeds = fields.field("seeds", &(1..=Scenario::MAX_SEEDS), Some(|| 1));
     let pod = fields.or("pod", Pod::default);
+    let deployment = table(&mut fields, "deployment", root);
+    let service = table(&mut fields, "service", root);
     let drain = fields.or("drain", Overrides::default);
     let clients = entries(&mut fields, "client");
+    let applications = entries(&mut fields, "application");
     let events = entries(&mut fields, "event");
-    let Expected { exit, timeline, seen } = match fields.value("expect") {
+    let Expected { rollout, exit, timeline, seen } = match fields.value("expect") {
         Some(expect) => read_expect(expect, fields.problems()),
         None => Expected::default(),
     };
     let fails_under = entries(&mut fields, "fails_under");
     let catches = fields.or("catches", Vec::new);
     fields.finish();
-    Draft { title, why, seeds, pod, drain, clients, events, exit, timeline, seen, fails_under, catches, root }
+    Draft {
+        title,
+        why,
+        seeds,
+        pod,
+        deployment,
+        service,
+        drain,
+        clients,
+        applications,
+        events,
+        rollout,
+        exit,
+        timeline,
+        seen,
+        fails_under,
+        catches,
+        root,
+    }
+}
+
+/// A table that may be left out.
+fn table<'t, 'i, T: Read>(
+    fields: &mut Fields<'t, 'i, '_>,
+    key: &'static str,
+    root: &'t DeTable<'i>,
+) -> Option<Placed<'t, 'i, T>> {
+    let value = fields.value(key)?;
+    let at = root.get_key_value(key).map_or(value.span(), |(key, _)| key.span());
+    Some(Placed::read(value, key, at, fields.problems()))
 }
 
 /// The entries of an array of tables, each read by itself.
@@ -99,6 +135,7 @@ fn entries<'t, 'i, T: Read>(fields: &mut Fields<'t, 'i, '_>, key: &'static str) 
 /// What `[expect]` holds.
 #[derive(Default)]
 struct Expected<'t, 'i> {
+    rollout: Option<Placed<'t, 'i, ExpectRollout>>,
     exit: Option<Placed<'t, 'i, ExpectExit>>,
     timeline: Vec<Placed<'t, 'i, Milestone>>,
     seen: Vec<(&'t str, Placed<'t, 'i, ExpectClient>)>,
@@ -110,12 +147,11 @@ fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> Ex
         return Expected::default();
     };
     let mut fields = Fields::of("`[expect]`", table, expect.span(), field_doc::<Expect>, problems);
-    let exit = fields.value("exit");
+    let exit = self::table(&mut fields, "exit", table);
+    let rollout = self::table(&mut fields, "rollout", table);
     let timeline = fields.value("timeline");
     let clients = fields.value("client");
     fields.finish();
-    let key = table.get_key_value("exit").map_or(expect.span(), |(key, _)| key.span());
-    let exit = exit.map(|value| Placed::read(value, "exit", key, problems));
     let timeline = timeline.map_or_else(Vec::new, |value| read_timeline(value, problems));
     let clients = match clients.map(|clients| (clients, clients.get_ref())) {
         None => None,
@@ -130,7 +166,7 @@ fn read_expect<'t, 'i>(expect: &'t Value<'i>, problems: &mut Vec<Problem>) -> Ex
         let name: &str = key.get_ref();
         (name, Placed::read(value, name, key.span(), problems))
     };
-    Expected { exit, timeline, seen: clients.into_iter().flatten().map(read).collect() }
+    Expected { rollout, exit, timeline, seen: clients.into_iter().flatten().map(read).collect() }
 }
 
 fn read_timeline<'t, 'i>(value: &'t Value<'i>, problems: &mut Vec<Problem>) -> Vec<Placed<'t, 'i, Milestone>> {

@@ -10,7 +10,8 @@ use toml::de::DeValue;
 use super::define::Draw;
 use super::error::Problem;
 use super::model::{
-    Answered, BadMilestone, BadSpan, ExpectClient, Milestone, Patience, Rate, Reading, Span, SqlState, Times,
+    Answered, BadMilestone, BadSpan, Deployment, ExpectClient, Milestone, Patience, Rate, Reading, Share, Span,
+    SqlState, Times,
 };
 use super::read::{Limit, Read, Table, Value, listed, read_table};
 use super::suggest::{did_you_mean, nearest, one_of};
@@ -282,6 +283,22 @@ impl Read for Rate {
             problems.push(problem.help(Rate::HELP));
         }
         read.ok()
+    }
+}
+
+impl Read for Share {
+    fn read(value: &Value<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        const EXPECTED: &str = "a number of pods, or a share such as \"25%\"";
+        if let DeValue::Integer(_) = value.get_ref() {
+            return whole(value, name, 0..=Deployment::MAX_REPLICAS, problems).map(Share::Pods);
+        }
+        let Some(text) = value.get_ref().as_str() else {
+            problems.push(wrong_type(value, name, EXPECTED));
+            return None;
+        };
+        let read = text.parse();
+        let problem = || Problem::new(value.span(), format!("{text:?} is no share"), format!("expected {EXPECTED}"));
+        read.map_err(|_| problems.push(problem())).ok()
     }
 }
 

@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn told<T>(events: &[(u64, Event)], change: impl FnOnce(&mut Settings), tell: impl FnOnce(&Story) -> T) -> T {
-        let entries = events.iter().map(|(seconds, event)| Entry { at: at(*seconds), event: event.clone() });
+        let entries = events.iter().map(|(seconds, event)| Entry::new(at(*seconds), event.clone()));
         let mut settings = Settings::default();
         change(&mut settings);
         tell(&Story::of(&History { entries: entries.collect() }, &settings))

@@ -102,7 +102,7 @@ mod tests {
     use crate::cast::pod::report::Left;
 
     fn held(events: Vec<(u64, Event)>) -> Vec<Holder> {
-        let entry = |(seconds, event)| Entry { at: Time::from_epoch(Duration::from_secs(seconds)), event };
+        let entry = |(seconds, event)| Entry::new(Time::from_epoch(Duration::from_secs(seconds)), event);
         let history = History { entries: events.into_iter().map(entry).collect() };
         of(&Story::of(&history, &Settings::default()))
     }

@@ -9,6 +9,7 @@ mod drains;
 pub mod holders;
 mod outages;
 mod read;
+pub mod rollout;
 pub mod stays;
 pub mod timeline;
 mod work;

@@ -240,6 +240,13 @@ impl<'a> Story<'a> {
             | Event::ActivityChanged { .. }
             | Event::ConnectionLeft { .. }
             | Event::LivenessProbed { live: true }
+            | Event::DeploymentTold { .. }
+            | Event::DeploymentSettled
+            | Event::PodCreated { .. }
+            | Event::PodReady
+            | Event::PodDeleted
+            | Event::PodRouted { .. }
+            | Event::JobEnded { .. }
             | Event::OutOfTime => {}
             Event::OutOfBudget { client, events } => self.out_of_budget = Some((moment, client, *events)),
         }

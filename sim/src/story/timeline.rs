@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lastcall_core::{Phase, Time};
 
-use crate::cast::history::{Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
+use crate::cast::history::{Entry, Event, Fault, History, Outcome, RequestKind, StatementEnd, Tag};
 use crate::cast::pod::log::LogLine;
 use crate::cast::pod::report::{Activity, EndReason};
 use crate::story::{Connection, Story};
@@ -46,7 +46,7 @@ pub fn with_log(story: &Story, log: &[LogLine]) -> String {
     };
     for (index, entry) in story.history.entries.iter().enumerate() {
         lines.extend(std::iter::from_fn(|| log.next_if(|line| line.behind <= index)).map(logged));
-        lines.push(speaker.line(entry.at, &entry.event));
+        lines.push(speaker.line(entry));
     }
     lines.extend(log.map(logged));
     lines.extend(phases(story));
@@ -59,7 +59,7 @@ pub fn with_log(story: &Story, log: &[LogLine]) -> String {
 pub fn of(story: &Story, indices: &[usize]) -> String {
     let speaker = Speaker::new(story);
     let entries = indices.iter().filter_map(|index| story.history.entries.get(*index));
-    let lines: Vec<Line> = entries.map(|entry| speaker.line(entry.at, &entry.event)).collect();
+    let lines: Vec<Line> = entries.map(|entry| speaker.line(entry)).collect();
     columns(&told(story, &lines))
 }
 
@@ -175,8 +175,9 @@ impl<'a> Speaker<'a> {
     }
 
     /// One event, as it is.
-    fn line(&self, at: Time, event: &Event) -> Line {
-        Line { first: at, last: at, who: self.who(event), what: what(event, |tag| format!("{tag} ")), count: 1 }
+    fn line(&self, Entry { at, pod, event }: &Entry) -> Line {
+        let what = of_pod(*pod, what(event, |tag| format!("{tag} ")));
+        Line { first: *at, last: *at, who: self.who(event), what, count: 1 }
     }
 
     /// The whole run, like things together, each where it first happened.
@@ -187,11 +188,14 @@ impl<'a> Speaker<'a> {
         for entry in history.entries.iter().filter(|entry| tells(&entry.event)) {
             let who = self.who(&entry.event);
             let mut middle = false;
-            let what = what(&entry.event, |tag| {
-                let number = self.number(tag);
-                middle = number.is_none();
-                number.map_or(String::new(), |number| format!("{number} "))
-            });
+            let what = of_pod(
+                entry.pod,
+                what(&entry.event, |tag| {
+                    let number = self.number(tag);
+                    middle = number.is_none();
+                    number.map_or(String::new(), |number| format!("{number} "))
+                }),
+            );
             // The second time that one copy does the same is another line; the second copy's first time is not.
             let time = match &who {
                 Who::Client { .. } if !middle => {
@@ -280,6 +284,13 @@ impl<'a> Speaker<'a> {
                 Fault::PodStopped | Fault::PodGoesOn => Who::Kubelet,
                 _ => Who::Network,
             },
+            Event::DeploymentTold { .. }
+            | Event::DeploymentSettled
+            | Event::PodCreated { .. }
+            | Event::PodReady
+            | Event::PodDeleted
+            | Event::PodRouted { .. } => Who::Stranger("deployment".to_owned()),
+            Event::JobEnded { application, .. } => Who::Stranger(application.clone()),
             Event::OutOfTime | Event::OutOfBudget { .. } => Who::Simulator,
         }
     }
@@ -354,11 +365,25 @@ impl<'a> Speaker<'a> {
     }
 }
 
+/// Where there are several pods, which.
+fn of_pod(pod: Option<u32>, what: String) -> String {
+    pod.map_or_else(|| what.clone(), |pod| format!("pod-{pod}: {what}"))
+}
+
 /// What happened, in words. `about` gives a request's name, with a space after it, or nothing.
 fn what<'e>(event: &'e Event, about: impl FnMut(&'e str) -> String) -> String {
     let mut about = about;
     let inside = |mid_message: bool| if mid_message { " inside a message" } else { "" };
     match event {
+        Event::DeploymentTold { what, replicas } => format!("is told: {what}, {replicas} replicas"),
+        Event::DeploymentSettled => "is as it should be".to_owned(),
+        Event::PodCreated { revision } => format!("creates a pod of revision {revision}"),
+        Event::PodReady => "finds it ready".to_owned(),
+        Event::PodDeleted => "deletes it".to_owned(),
+        Event::PodRouted { to: true } => "routes to it".to_owned(),
+        Event::PodRouted { to: false } => "routes to it no more".to_owned(),
+        Event::JobEnded { told: Some(code), .. } => format!("job failed with {code}"),
+        Event::JobEnded { told: None, .. } => "job done".to_owned(),
         Event::Connecting { conn } if conn.attempt > 1 => format!("connects (attempt {})", conn.attempt),
         Event::Connecting { .. } => "connects".to_owned(),
         Event::StartupSent { .. } => "startup packet sent".to_owned(),
@@ -559,7 +584,7 @@ mod tests {
     }
 
     fn history(events: Vec<(u64, Event)>) -> History {
-        let entry = |(millis, event)| Entry { at: Time::from_epoch(Duration::from_millis(millis)), event };
+        let entry = |(millis, event)| Entry::new(Time::from_epoch(Duration::from_millis(millis)), event);
         History { entries: events.into_iter().map(entry).collect() }
     }
 

@@ -31,7 +31,7 @@ impl Run {
     pub(super) fn event(mut self, at: f64, event: Event) -> Run {
         let at = Time::from_epoch(Duration::from_secs_f64(at));
         assert!(self.history.entries.last().is_none_or(|last| last.at <= at), "times must not go back: {event:?}");
-        self.history.entries.push(Entry { at, event });
+        self.history.entries.push(Entry::new(at, event));
         self
     }
 

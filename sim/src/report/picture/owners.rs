@@ -164,7 +164,7 @@ mod tests {
             (501, doing(1, Activity::Executing)),
             (9_000, Event::Killed),
         ];
-        let entries = events.into_iter().map(|(millis, event)| Entry { at: at(millis), event });
+        let entries = events.into_iter().map(|(millis, event)| Entry::new(at(millis), event));
         let history = History { entries: entries.collect() };
         assert_eq!(of(&Story::of(&history, &Settings::default())), [Some(1), Some(0)]);
     }
@@ -187,7 +187,7 @@ mod tests {
             (3, accepted(9)),
             (9, left(8, "a.1")),
         ];
-        let entries = events.into_iter().map(|(millis, event)| Entry { at: at(millis), event });
+        let entries = events.into_iter().map(|(millis, event)| Entry::new(at(millis), event));
         let history = History { entries: entries.collect() };
         assert_eq!(of(&Story::of(&history, &Settings::default())), [Some(1), Some(0), Some(2)]);
     }

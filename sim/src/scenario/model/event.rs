@@ -6,7 +6,7 @@ use super::super::define::{choices, last, maybe, table, text};
 use super::super::error::Problem;
 use super::super::read::Fields;
 use super::super::values::AboveZero;
-use super::{Need, Rate, Span};
+use super::{Deployment, Need, Rate, Span};
 
 table! {
     /// Something that happens at a stated time.
@@ -32,6 +32,12 @@ table! {
         bytes: Option<u32> [1..=Event::MAX_PAYLOAD],
         /// With `terminate`: after its FATAL the worker does not close the connection.
         stays_open: bool = false,
+        /// With `scale`: how many pods there are to be.
+        replicas: Option<u32> [0..=Deployment::MAX_REPLICAS],
+        /// With `node_drain`: how many of the pods run on the node, the oldest.
+        pods: Option<u32> [1..=Deployment::MAX_REPLICAS],
+        /// With `pod_crash`: which pod, as `pod-2`. Unset: the oldest that is ready.
+        pod: Option<String>,
     }
     check |fields| {
         if let Some(action) = action {
@@ -103,6 +109,14 @@ choices! {
         Notify = "notify",
         /// Bytes that are no PostgreSQL message to a client's sessions, by their worker, which says nothing more.
         Garbage = "garbage",
+        /// The deployment's pods are replaced by those of its next revision.
+        Rollout = "rollout",
+        /// The deployment is told another number of replicas.
+        Scale = "scale",
+        /// `kubectl drain`: the pods of a node are evicted, each as soon as the disruption budget lets it, and replaced elsewhere.
+        NodeDrain = "node_drain",
+        /// A pod's machine dies without a word. The deployment replaces the pod.
+        PodCrash = "pod_crash",
     }
 }
 
@@ -143,6 +157,11 @@ impl Action {
         })
     }
 
+    /// Whether it happens to a deployment.
+    pub const fn is_of_deployment(self) -> bool {
+        matches!(self, Action::Rollout | Action::Scale | Action::NodeDrain | Action::PodCrash)
+    }
+
     /// Whether it happens to the sessions of a client.
     pub const fn is_of_client(self) -> bool {
         matches!(self, Action::Terminate | Action::Notify | Action::Garbage)
@@ -162,6 +181,9 @@ fn check_keys(fields: &mut Fields<'_, '_, '_>, action: Action, stays_open: bool)
         ("count", notifies, true, "how many?", "`count = 1000`"),
         ("bytes", notifies, false, "", ""),
         ("stays_open", action == Action::Terminate || !stays_open, false, "", ""),
+        ("replicas", action == Action::Scale, true, "to how many?", "`replicas = 5`"),
+        ("pods", action == Action::NodeDrain, true, "how many pods does it run?", "`pods = 1`"),
+        ("pod", action == Action::PodCrash, false, "", ""),
     ];
     for (key, may, must, question, answer) in keys {
         let problem = match (fields.has(key), may) {
