@@ -3,7 +3,9 @@
 //! What is drawn is what the file format parses to: any word of the vocabulary with any of its keys, any setting, any event,
 //! between any two that talk to each other. Times like edges: the signal, due times, graces, walls, the lame duck's end, and
 //! a millisecond beside them. In each scenario some words and some events are left out altogether (swarm testing): what
-//! is common in all keeps what is rare from ever coming together.
+//! is common in all keeps what is rare from ever coming together. Some scenarios are rollouts ([`deployment`]).
+
+mod deployment;
 
 use std::time::Duration;
 
@@ -74,7 +76,14 @@ pub(super) fn beside(seed: u64, drafts: &[Draft]) -> String {
     mutant.unwrap_or_else(|| anew(&mut dice, seed))
 }
 
+/// One scenario in so many has several pods.
+const DEPLOYMENTS: u32 = 16;
+
 fn anew(dice: &mut Dice, seed: u64) -> String {
+    // From numbers of its own: what else is drawn from the seed stays as it is.
+    if Dice::of(seed, "deployment").once_in(DEPLOYMENTS) {
+        return deployment::scenario(&mut Dice::of(seed, "rollout"), seed);
+    }
     let mut draft = Draft::new(&format!("Seed {seed} of the explorer"));
     let settings = dice.settings(&mut draft);
     let mut plan = Plan::new(dice, &settings);
@@ -94,7 +103,11 @@ pub(super) struct Dice(Stream);
 impl Dice {
     /// Those of a seed.
     pub(super) fn new(seed: u64) -> Dice {
-        Dice(Stream::new(seed, "explore", "scenario"))
+        Dice::of(seed, "scenario")
+    }
+
+    fn of(seed: u64, purpose: &str) -> Dice {
+        Dice(Stream::new(seed, "explore", purpose))
     }
 
     pub(super) fn below(&mut self, limit: u32) -> u32 {

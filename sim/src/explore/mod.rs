@@ -263,7 +263,7 @@ impl Explored {
         }
         let _ = writeln!(out, "{}", coverage::text(&self.coverage, colour));
         let _ = writeln!(out, "at stake in so many runs");
-        for promise in Promise::of_one_run() {
+        for promise in Promise::ALL.into_iter().filter(|promise| *promise != Promise::SameSeedSameRun) {
             let _ = writeln!(out, "  {:<20}  {:>9}", promise.name(), self.occasions.of_promise(promise));
         }
         if !self.variants.is_empty() {
@@ -321,7 +321,7 @@ impl Explored {
 
     /// What a search that is complete has come upon, and this one has not; none if it is complete.
     pub fn lacks(&self) -> Option<String> {
-        let unjudged = Promise::of_one_run().filter(|promise| self.occasions.of_promise(*promise) == 0);
+        let unjudged = Promise::ALL.into_iter().filter(|promise| self.occasions.of_promise(*promise) == 0);
         let uncompared = self.variants.iter().filter(|(_, tally)| tally.compared == 0);
         let never: Vec<String> = (self.runs == 0)
             .then(|| "no scenario was run".to_owned())

@@ -211,6 +211,9 @@ impl Tries {
 /// Compares the scenario of this text, from this seed on, with a variant of it; `None` if it is none.
 pub fn compare(pod: &Arc<dyn Pod>, text: &str, seed: u64, variant: Variant) -> Option<Compared> {
     let scenario = scenario::parse_for(Purpose::Tried, "told", text).ok()?;
+    if scenario.deployment.is_some() {
+        return Some(Compared::Not("there are several pods"));
+    }
     let pair = match variant.pair(scenario, text) {
         Ok(pair) => pair,
         Err(why) => return Some(Compared::Not(why)),

@@ -12,8 +12,8 @@ use super::{Unmet, Violation, indices, words};
 use crate::scenario::{Deployment, Scenario};
 use crate::story::rollout::{Job, Rollout};
 
-/// How long a trouble of the network, or a machine that is gone, is felt.
-pub(super) const FELT: Duration = Duration::from_secs(120);
+/// How long a trouble of the network, or a machine that is gone, is felt: a kernel gives up on it in a quarter of an hour.
+pub(super) const FELT: Duration = Duration::from_secs(20 * 60);
 
 /// A run with several pods, ready to be judged.
 #[derive(Debug)]

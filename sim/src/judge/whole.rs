@@ -50,7 +50,11 @@ pub(super) fn broken(pod: &Arc<dyn Pod>, scenario: &Scenario, run: &Run) -> Vec<
     let strangers = Some(run.history.entries.iter().filter(is_cancel).count());
     for (number, history) in histories(run, pods) {
         let termination_grace = grace_after_signal(run, scenario);
-        let judged = Judged { termination_grace, strangers, ..judged(pod, run, scenario, &history) };
+        let mut judged = Judged { termination_grace, strangers, ..judged(pod, run, scenario, &history) };
+        if rollout.has_crashed(number) {
+            let applications = scenario.applications.iter().map(|application| application.name.as_str());
+            judged.killed = scenario.clients.iter().map(|client| client.name.as_str()).chain(applications).collect();
+        }
         // The pod that a cancel request came to may have been one that was cut off, or died.
         let elsewhere = |violation: &Violation| {
             let last = violation.evidence.iter().filter_map(|index| history.entries.get(*index)).next_back();

@@ -42,6 +42,14 @@ pub(crate) struct PodLife {
     pub(crate) signalled: Option<Moment>,
     pub(crate) gone: Option<Moment>,
     pub(crate) killed: bool,
+    /// From when on nodes route to it.
+    pub(crate) routed: Option<Moment>,
+}
+
+impl PodLife {
+    fn crashed(&self) -> bool {
+        self.killed && self.deleted.is_none()
+    }
 }
 
 /// One job.
@@ -126,14 +134,22 @@ impl<'a> Rollout<'a> {
 
     fn of_pod(&mut self, number: u32, moment: Moment, event: &Event) {
         if let Event::PodCreated { revision } = event {
-            let life =
-                PodLife { revision: *revision, ready: None, deleted: None, signalled: None, gone: None, killed: false };
+            let life = PodLife {
+                revision: *revision,
+                ready: None,
+                deleted: None,
+                signalled: None,
+                gone: None,
+                killed: false,
+                routed: None,
+            };
             self.pods.insert(number, life);
             return;
         }
         let Some(pod) = self.pods.get_mut(&number) else { return };
         match event {
             Event::PodReady => _ = pod.ready.get_or_insert(moment),
+            Event::PodRouted { to: true } => _ = pod.routed.get_or_insert(moment),
             Event::PodDeleted => _ = pod.deleted.get_or_insert(moment),
             Event::SignalSent { .. } => _ = pod.signalled.get_or_insert(moment),
             Event::PodExited { .. } => _ = pod.gone.get_or_insert(moment),
@@ -145,9 +161,21 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// When a pod's machine died by itself, those that were not to go.
+    /// When the machines of pods died that were not to go.
     pub(crate) fn crashes(&self) -> impl Iterator<Item = Moment> + '_ {
-        self.pods.values().filter(|pod| pod.killed && pod.deleted.is_none()).filter_map(|pod| pod.gone)
+        self.pods.values().filter(|pod| pod.crashed()).filter_map(|pod| pod.gone)
+    }
+
+    /// Whether the machine of this pod died, and it was not to go.
+    pub(crate) fn has_crashed(&self, number: u32) -> bool {
+        self.pods.get(&number).is_some_and(PodLife::crashed)
+    }
+
+    /// Whether there was a pod for whoever connects at this time: one that nodes route to, and that is not to go.
+    pub(crate) fn has_room(&self, at: Time) -> bool {
+        let later = |moment: Option<Moment>| moment.is_none_or(|moment| moment.at > at);
+        let mut pods = self.pods.values();
+        pods.any(|pod| !later(pod.routed) && later(pod.deleted) && later(pod.gone))
     }
 
     /// Whether something befell the network, or a machine died, before this moment and as long ago as it may still be felt.

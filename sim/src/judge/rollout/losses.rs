@@ -3,7 +3,7 @@
 //!
 //! A job may fail with the end of its connection: the FATAL was on its way when the request was sent, and no proxy can take back
 //! what it has sent. Then nothing of the job may have run, and its caller must have been told, so that doing it again is safe.
-//! A new connection is never refused: there is always a pod that takes it. Not a drain's fault is what the statement itself, the
+//! A new connection is never refused where a pod is there for it. Not a drain's fault is what the statement itself, the
 //! network, a dying machine or a clock of the contract that ran out did.
 
 use lastcall_core::DrainPolicy;
@@ -48,7 +48,8 @@ fn lost(run: &JudgedRollout, job: &Job) -> Option<(&'static str, String)> {
     if let Some(began) = job.tags.iter().find(|tag| run.story.began.contains_key(*tag)) {
         return Some(("ran", format!("{began} ran, and its caller can't know whether the job is done")));
     }
-    if job.tags.is_empty() && NOT_LET_IN.contains(&told) {
+    let room = || run.story.has_room(job.began) && run.story.has_room(job.ended.at);
+    if job.tags.is_empty() && NOT_LET_IN.contains(&told) && room() {
         return Some(("not let in", "no pod took its new connection".to_owned()));
     }
     if told == WITHOUT_A_WORD {
@@ -119,6 +120,6 @@ mod tests {
         assert_eq!(log.failed(80.0, "22012", &["shop.1/4"]).judge(check), [""; 0]);
         let log = Log::rollout().pod(79.0, 1, began("shop.1/4")).pod(80.0, 1, Event::Killed);
         assert_eq!(log.clone().failed(80.0, "08006", &["shop.1/4"]).judge(check), [""; 0]);
-        assert_eq!(log.failed(300.0, "08006", &["shop.1/4"]).judge(check).len(), 1, "long after it");
+        assert_eq!(log.failed(1300.0, "08006", &["shop.1/4"]).judge(check).len(), 1, "long after it");
     }
 }

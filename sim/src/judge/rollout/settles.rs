@@ -7,7 +7,8 @@
 //! `bounded-exit`'s.
 //!
 //! **Back.** A client that is let go while nodes still route to the pod that did it comes back there, and is let go again. A drain
-//! that begins to let go before an endpoint change has arrived does that to everybody.
+//! that begins to let go before an endpoint change has arrived does that to everybody. Where no other pod is there, nodes have
+//! nowhere else to route to.
 
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(super) fn check(run: &JudgedRollout) -> Vec<Violation> {
     let story = &run.story;
     let Some((first, ..)) = story.told.first() else { return violations };
     let (last, what, _) = story.told.last().expect("there is a first");
+    // A pod that is lost is replaced, too.
+    let last = &story.crashes().chain([*last]).max().unwrap_or(*last);
     let bound = bound(run);
     let mut broken = |what: String, evidence: Vec<_>| {
         violations.push(Violation::new(Promise::RolloutEnds, what, evidence));
@@ -96,6 +99,7 @@ fn sent_back(run: &JudgedRollout) -> Option<Violation> {
         if let Some((told, "57P01", _)) = before.fatal
             && draining
             && before.pod == visit.pod
+            && story.has_room(visit.connecting.at)
         {
             back.push((told, visit));
         }
@@ -148,7 +152,8 @@ mod tests {
 
     #[test]
     fn who_comes_back_to_the_pod_that_let_it_go_was_let_go_too_early() {
-        let log = replaced(66.0).pod(66.0, 1, Event::Connecting { conn: conn(1, 1) }).let_go(67.0, 1, conn(1, 1));
+        let routed = replaced(66.0).pod(66.0, 3, Event::PodRouted { to: true });
+        let log = routed.pod(66.0, 1, Event::Connecting { conn: conn(1, 1) }).let_go(67.0, 1, conn(1, 1));
         let elsewhere = log.clone().pod(67.1, 3, Event::Connecting { conn: conn(1, 2) });
         let settled = |log: Log| log.event(90.0, Event::DeploymentSettled).judge(check);
         assert_eq!(settled(elsewhere), [""; 0]);
