@@ -8,7 +8,7 @@
 //! 4. [`story`]: what happened, read from that log once.
 //! 5. [`judge`]: what must hold: the promises, the file's expectations, what a suite has covered.
 //!
-//! Behind them are the commands: [`suite`], [`across`], [`explore`], [`replay`], [`report`].
+//! Behind them are the commands: [`suite`], [`across`], [`explore`], [`replay`], [`pools`], [`report`].
 
 pub mod across;
 pub mod another_process;
@@ -16,6 +16,7 @@ pub mod cast;
 pub mod explore;
 pub mod judge;
 pub mod parallel;
+pub mod pools;
 pub mod replay;
 pub mod report;
 pub mod scenario;

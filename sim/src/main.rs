@@ -15,6 +15,7 @@ use sim::cast::pod::log::LogLevel;
 use sim::cast::run::{self, EngineName};
 use sim::explore::variants::{self, Compared, Tries, Variant};
 use sim::judge::gate::Shows;
+use sim::pools::Pools;
 use sim::replay::Wanted;
 use sim::report::explain::Explained;
 use sim::scenario::{self, Purpose, ScenarioFile};
@@ -48,6 +49,7 @@ const BAD_FILE: u8 = 2;
   sim report FILE -o run.html                one run as a page: a picture, and in words who held the pod
   sim report -o DIR                          all files as pages: an index, and each run that failed
   sim --format junit > junit.xml             all files, as tests for a CI system
+  sim pools                                  what an application sees of a rollout, by its pool of connections
   sim steps query                            what a step can say; without a word all of them
   sim log FILE                               the run's events, one JSON object a line"
 )]
@@ -81,6 +83,16 @@ enum Command {
     Steps {
         /// A step's word; all of them, a line each, if none is given.
         word: Option<String>,
+    },
+    /// Lets each pool of connections go through a rollout, and prints what its application saw: how many of its jobs failed in
+    /// one rollout, at least and at most, of how many nobody knows whether they ran, and how long the slowest took.
+    Pools {
+        /// How many rollouts each pool goes through under each way to drain.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: u64,
+        /// How to print it: text is a table of Markdown.
+        #[arg(long, value_enum, default_value_t)]
+        format: Words,
     },
     /// Prints the JSON Schema of scenario files, for editors.
     Schema,
@@ -297,6 +309,7 @@ fn main() -> ExitCode {
         Some(Command::Explore(options)) => explore(&options),
         Some(Command::Check { files }) => check_files(&files),
         Some(Command::Steps { word }) => steps(word.as_deref()),
+        Some(Command::Pools { seeds, format }) => pools(seeds, format),
         Some(Command::Schema) => print(&scenario::schema()),
         Some(Command::Timeline { file, options }) => show(
             &file,
@@ -324,6 +337,20 @@ fn main() -> ExitCode {
         anstream::eprintln!("{complaint}");
         ExitCode::from(BAD_FILE)
     })
+}
+
+/// What applications see of a rollout, by their pools.
+fn pools(seeds: u64, format: Words) -> Result<ExitCode, Complaint> {
+    let progress = progress(usize::try_from(Pools::runs(seeds)).unwrap_or(usize::MAX), "rollouts");
+    let pools = Pools::roll(&last_call(), seeds, || progress.inc(1));
+    progress.finish_and_clear();
+    match format {
+        Words::Text => print(&pools.markdown()),
+        Words::Json => {
+            let json = serde_json::to_string_pretty(&pools).expect("numbers and text are JSON");
+            print(&format!("{json}\n"))
+        }
+    }
 }
 
 /// What stops the command: ready to print.
