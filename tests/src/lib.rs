@@ -64,11 +64,19 @@ pub const SLACK: Duration = Duration::from_secs(3);
 /// If there is no binary or no PostgreSQL to test with, or the test takes too long.
 pub fn run(test: impl Future<Output = ()>) {
     // Made by the first test for all of them, and however long that takes, it is not the test's time.
-    control_plane::binary();
     postgres::postgres();
+    run_within(TEST_LIMIT, test);
+}
+
+/// The same for a test that has a PostgreSQL of its own, and another limit.
+///
+/// # Panics
+/// If there is no binary to test with, or the test takes longer.
+pub fn run_within(limit: Duration, test: impl Future<Output = ()>) {
+    control_plane::binary();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
-        let done = tokio::time::timeout(TEST_LIMIT, test).await.is_ok();
+        let done = tokio::time::timeout(limit, test).await.is_ok();
         assert!(done, "the test hangs");
     });
 }

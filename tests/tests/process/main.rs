@@ -34,6 +34,7 @@ mod record;
 mod records;
 mod refusal;
 mod request;
+mod rollout;
 mod running;
 mod signal;
 mod stall;
