@@ -1,6 +1,6 @@
 //! What an application sees of a rollout, by its pool: one standard rollout for each pool and each way to drain.
 //!
-//! Two pods behind a Service that switches a second after a deletion; eight callers on a pool of eight connections, one job in
+//! Three pods behind a Service that switches a second after a deletion; eight callers on a pool of eight connections, one job in
 //! four a transaction, no job done again. What makes a request fail that way is told apart: a request that never ran can safely be
 //! sent again, and of one that ran and was not answered nobody knows.
 
@@ -179,7 +179,7 @@ fn standard(pool: PoolKind, front: &Front) -> Scenario {
     let text = format!(
         "title = 'What {pool} sees of a rollout'\n\
          [pod]\ntermination_grace = '20s'\nreadiness_period = '1s'\n\
-         [deployment]\nreplicas = 2\nmax_surge = 1\nmax_unavailable = 0\n\
+         [deployment]\nreplicas = 3\nmax_surge = 1\nmax_unavailable = 0\n\
          [drain]\n{}\n\
          [[application]]\nname = 'app'\npool = '{pool}'\nsize = 8\ncallers = 8\nthink = '22ms'\nuntil = '45s'\n{lifetime}\
          jobs = [{{ query = '1ms' }}, {{ query = '1ms' }}, {{ query = '5ms' }}, \
