@@ -18,7 +18,7 @@ use sim::judge::gate::Shows;
 use sim::pools::Pools;
 use sim::replay::Wanted;
 use sim::report::explain::Explained;
-use sim::scenario::{self, Purpose, ScenarioFile};
+use sim::scenario::{self, PoolKind, Purpose, ScenarioFile};
 use sim::stopwatch::{Stopwatch, timed};
 use sim::story::{Story, timeline};
 use sim::suite::{self, Asked, Scope, Seeds};
@@ -341,8 +341,8 @@ fn main() -> ExitCode {
 
 /// What applications see of a rollout, by their pools.
 fn pools(seeds: u64, format: Words) -> Result<ExitCode, Complaint> {
-    let progress = progress(usize::try_from(Pools::runs(seeds)).unwrap_or(usize::MAX), "rollouts");
-    let pools = Pools::roll(&last_call(), seeds, || progress.inc(1));
+    let progress = progress(usize::try_from(Pools::runs(&PoolKind::ALL, seeds)).unwrap_or(usize::MAX), "rollouts");
+    let pools = Pools::roll(&last_call(), &PoolKind::ALL, seeds, || progress.inc(1));
     progress.finish_and_clear();
     match format {
         Words::Text => print(&pools.markdown()),
@@ -526,6 +526,7 @@ fn explain(file: &Path, options: SeedOptions, format: Words) -> Result<ExitCode,
         options,
         |_| String::new(),
         |file, engine, run| {
+            must_have_one_pod(file, "`sim explain`")?;
             let explained = Explained::of(&last_call(), file, run, (options.seed, engine), None);
             holds &= explained.holds();
             let text = match format {
@@ -585,10 +586,25 @@ fn draw(file: &Path, out: &Path, svg: bool, seed: u64, engine: Engines) -> Resul
     };
     for file in load_to_try(&[file.to_owned()])? {
         must_be_supported(&file, engine)?;
+        if svg {
+            must_have_one_pod(&file, "a picture")?;
+        }
         let draw = if svg { report::svg_of } else { report::page_of };
         std::fs::write(out, draw(&last_call(), &file, seed, engine)).map_err(|error| cannot_write(out, &error))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What tells of one pod can't tell of several.
+fn must_have_one_pod(file: &ScenarioFile, what: &str) -> Result<(), Complaint> {
+    match file.scenario.deployment {
+        Some(_) => Err(format!(
+            "error: {} has several pods, and {what} is about one: `sim run` judges them, `sim timeline` and `sim replay` tell what \
+             happened",
+            file.path.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Complaint {

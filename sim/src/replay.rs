@@ -9,6 +9,7 @@ use crate::cast::pod::Pod;
 use crate::cast::pod::log::{self, LogLevel};
 use crate::cast::run::{self, EngineName};
 use crate::explore;
+use crate::judge::gate;
 use crate::report::explain::Explained;
 use crate::scenario::{self, Purpose, ScenarioFile};
 use crate::story::{Story, timeline};
@@ -63,9 +64,15 @@ impl Wanted {
         let scenario = &self.file.scenario;
         let settings = run::settings(scenario);
         let (run, log) = log::listen(pod, level, |pod| run::run(pod, scenario, &settings, self.seed, engine));
-        let explained = Explained::of(pod, &self.file, &run, (self.seed, engine), self.again(engine));
         let drawn = self.drawn.as_ref().map_or(String::new(), |(_, text)| format!("{}\n\n", text.trim_end()));
         let events = timeline::with_log(&Story::of(&run.history, &run.settings), &log);
+        if scenario.deployment.is_some() {
+            let failures = gate::failures(pod, scenario, &run, self.seed);
+            let broken = failures.iter().map(|failure| format!("FAIL  {}: {}\n", failure.broke, failure.what));
+            let verdict = if failures.is_empty() { "pass  Everything holds.\n".to_owned() } else { broken.collect() };
+            return Replayed { text: format!("{drawn}{events}\n{verdict}"), holds: failures.is_empty() };
+        }
+        let explained = Explained::of(pod, &self.file, &run, (self.seed, engine), self.again(engine));
         Replayed { text: format!("{drawn}{events}\n{}", explained.judgement()), holds: explained.holds() }
     }
 

@@ -38,6 +38,8 @@ pub struct Judgement {
     pub title: String,
     /// Pass, fail, or not supported.
     pub verdict: Verdict,
+    /// Whether the file has several pods.
+    pub several: bool,
     /// How many seeds it was run under.
     pub seeds: usize,
     /// How long the longest run under the file's own settings was, in simulated time.
@@ -173,8 +175,7 @@ pub fn trial(
         let run = run_of(pod, scenario, seed, engine);
         (run, theirs.map(|theirs| theirs.join().unwrap_or_else(|panic| resume_unwind(panic))))
     });
-    let mut failures: Vec<Failure> =
-        whole::failures(pod, scenario, &run).into_iter().map(|shown| Failure::of(shown, seed)).collect();
+    let mut failures = failures(pod, scenario, &run, seed);
     if let Some((elsewhere, theirs)) = proof.zip(theirs) {
         let log = || elsewhere(file, seed, engine, Shows::Lines);
         failures.extend(differences(&run.history, theirs, log, seed));
@@ -185,6 +186,11 @@ pub fn trial(
         matches!(run.ending, Ending::Finished { .. }) && !failures.iter().any(|failure| failure.broke == "budget");
     let (simulated, events) = (run.simulated(), run.history.entries.len());
     Trial { seed, simulated, events, ended, failures, coverage, together, holders, facts, occasions }
+}
+
+/// What does not hold in a run under the file's own settings.
+pub(crate) fn failures(pod: &Arc<dyn Pod>, scenario: &Scenario, run: &Run, seed: u64) -> Vec<Failure> {
+    whole::failures(pod, scenario, run).into_iter().map(|shown| Failure::of(shown, seed)).collect()
 }
 
 /// What one run of a file shows, without a judgement.
@@ -217,6 +223,7 @@ impl Judgement {
             file: file.path.display().to_string(),
             title: scenario.title.clone(),
             verdict: Verdict::Pass,
+            several: scenario.deployment.is_some(),
             seeds: trials.len(),
             simulated: trials.iter().map(|trial| trial.simulated).max().unwrap_or_default(),
             promises: Promise::of(scenario).count(),

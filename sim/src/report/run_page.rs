@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::html::Escaped;
 use super::page;
 use super::picture::{Break, Picture};
 use super::summary::Summary;
@@ -11,6 +12,7 @@ use crate::cast::run::{self, EngineName, Run};
 use crate::judge::Judged;
 use crate::judge::gate::{self, Failure};
 use crate::scenario::ScenarioFile;
+use crate::story::{Story, timeline};
 
 /// A run, and which it is.
 #[derive(Debug)]
@@ -46,6 +48,9 @@ impl<'a> Shown<'a> {
 
 /// The page of one run. The same file, seed and engine give the same bytes.
 pub fn page_of(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> String {
+    if file.scenario.deployment.is_some() {
+        return told(pod, file, seed, engine);
+    }
     show(pod, file, seed, engine, &[], page::page)
 }
 
@@ -58,7 +63,29 @@ pub(super) fn page_of_gate(
     engine: EngineName,
     failures: &[Failure],
 ) -> String {
+    if file.scenario.deployment.is_some() {
+        return told(pod, file, seed, engine);
+    }
     show(pod, file, seed, engine, failures, page::page)
+}
+
+/// A run with several pods, told in words: a picture has one pod.
+fn told(pod: &Arc<dyn Pod>, file: &ScenarioFile, seed: u64, engine: EngineName) -> String {
+    let scenario = &file.scenario;
+    let run = run::run(pod, scenario, &run::settings(scenario), seed, engine);
+    let failures = gate::failures(pod, scenario, &run, seed);
+    let broken = failures.iter().map(|Failure { broke, what, evidence, .. }| format!("{broke}: {what}\n{evidence}\n"));
+    let verdict = if failures.is_empty() { "Everything holds.\n".to_owned() } else { broken.collect() };
+    let story = timeline::whole(&Story::of(&run.history, &run.settings));
+    let body = format!(
+        "<header>\n<p class=\"file\"><bdi>{}</bdi>, seed {seed}, engine {}</p>\n<h1>{}</h1>\n</header>\n<pre>{}</pre>\n<pre>{}</pre>\n",
+        Escaped(&file.path.display().to_string()),
+        engine.name(),
+        Escaped(&scenario.title),
+        Escaped(&verdict),
+        Escaped(&story),
+    );
+    page::document(&scenario.title, &body, "")
 }
 
 /// The picture of one run alone, as SVG.

@@ -154,6 +154,10 @@ fn check_clients(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
 /// What is counted from the signal needs one.
 fn check_signal(draft: &Draft<'_, '_>, problems: &mut Vec<Problem>) {
     const HELP: &str = "add one: [[event]] with at = \"1m\" and do = \"sigterm\"";
+    // A deployment's kubelets tell its pods, and what is counted from a signal is said to have no place there.
+    if draft.deployment.is_some() {
+        return;
+    }
     // An event that could not be read was perhaps meant to be one.
     let unreadable = draft.root.get("event").is_some_and(|events| !events.get_ref().is_array());
     let signals = |event: &Placed<'_, '_, Event>| event.read.as_ref().is_none_or(|event| event.action.is_signal());
@@ -291,7 +295,7 @@ fn check_seen(name: &str, seen: &Placed<'_, '_, ExpectClient>, draft: &Draft<'_,
     let names = draft.clients.iter().filter_map(name_of).chain(deployment::names(draft));
     let Some(entry) = draft.clients.iter().find(|client| name_of(client) == Some(name)) else {
         let label =
-            if draft.clients.is_empty() { "there are no clients".to_owned() } else { did_you_mean(name, names) };
+            if names.clone().next().is_none() { "there are no clients".to_owned() } else { did_you_mean(name, names) };
         problems.push(Problem::new(seen.at.clone(), format!("no client is called `{name}`"), label));
         return;
     };

@@ -1,5 +1,6 @@
 //! The file format as a whole, from texts to scenarios and mistakes.
 
+mod deployment;
 mod events;
 
 use std::path::PathBuf;

@@ -61,13 +61,22 @@ impl Column {
 
     /// All that came out, by its name.
     fn rows(&self) -> impl Iterator<Item = (&'static str, Finding<'_>)> {
-        let promises = Promise::ALL.map(|promise| (promise.name(), self.on(promise)));
-        promises.into_iter().chain([("expectations", self.on_expectations())])
+        let promises = self.promises().map(|promise| (promise.name(), self.on(promise)));
+        promises.chain([("expectations", self.on_expectations())])
+    }
+
+    /// The promises that its files are about.
+    fn promises(&self) -> impl Iterator<Item = Promise> + use<> {
+        let several = self.lines.iter().any(|line| line.judgement.several);
+        Promise::ALL.into_iter().filter(move |promise| several || !promise.is_of_deployment())
     }
 
     fn find(&self, is_it: impl Fn(&str) -> bool, promise: Option<Promise>) -> Finding<'_> {
         let mut finding = Finding::default();
         for judgement in self.lines.iter().map(|line| &line.judgement) {
+            if promise.is_some_and(Promise::is_of_deployment) && !judgement.several {
+                continue;
+            }
             let failures = match &judgement.verdict {
                 Verdict::Pass => &[],
                 Verdict::Fail(failures) => failures.as_slice(),
@@ -104,7 +113,8 @@ impl fmt::Display for Finding<'_> {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads: Vec<&str> = Promise::ALL.map(Promise::name).into_iter().chain(["expectations"]).collect();
+        let Some(first) = self.columns.first() else { return Ok(()) };
+        let heads: Vec<&str> = first.promises().map(Promise::name).chain(["expectations"]).collect();
         let cells = |column: &Column| -> Vec<String> {
             let cells: Vec<String> = column.rows().map(|(_, finding)| finding.to_string()).collect();
             let cells = [column.name.clone()].into_iter().chain(cells);

@@ -98,8 +98,11 @@ mod tests {
 
     #[test]
     fn who_is_not_let_in_or_told_nothing_is_lost_and_alike_are_told_once() {
-        let log =
-            Log::rollout().failed(80.0, "57P03", &[]).failed(81.0, "08001", &[]).failed(82.0, "08006", &["shop.1/1"]);
+        let log = Log::rollout()
+            .pod(60.0, 2, Event::PodRouted { to: true })
+            .failed(80.0, "57P03", &[])
+            .failed(81.0, "08001", &[])
+            .failed(82.0, "08006", &["shop.1/1"]);
         assert_eq!(
             log.judge(check),
             [
