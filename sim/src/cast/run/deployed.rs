@@ -10,7 +10,7 @@ use super::{RESERVE, Run, close, rest};
 use crate::cast::deployment::{self, Controller, Slot};
 use crate::cast::history::Recorder;
 use crate::cast::pod::{self, Pod};
-use crate::cast::service::{Service, Way};
+use crate::cast::service::{Condition, Service, Way};
 use crate::cast::{application, client, kubelet, worker};
 use crate::scenario::{Action, Scenario};
 use crate::stage::{Engine, Host, Plan, SimWorld};
@@ -27,6 +27,10 @@ pub(super) fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, setting
     let slot = |number| Slot { recorder: recorder.of_pod(number), begins: Watched::new(false) };
     let slots: Arc<Vec<Slot>> = Arc::new((1..=pods).map(slot).collect());
     let numbered = || (1..).zip(slots.iter());
+    // Nodes know of the first pods before anybody connects.
+    for (number, slot) in numbered().take(scenario.deployment.as_ref().map_or(0, |rules| rules.replicas) as usize) {
+        service.set(number, &slot.recorder, Some(Condition::Ready));
+    }
     let logs = numbered().map(|(number, slot)| (number, slot.recorder.clone())).collect();
 
     let mut hosts =
