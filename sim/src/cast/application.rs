@@ -28,8 +28,9 @@ use crate::stage::SimWorld;
 
 /// How long a caller waits for a connection before it gives up: HikariCP's and psycopg_pool's own.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause before a connect is tried again.
+/// Pause before a connect is tried again. It doubles with each that fails, up to this.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long an instance that stops waits for its connections to close.
 const STOPPING: Duration = Duration::from_secs(5);
 /// The SQLSTATE of a connection that ended without a word.
@@ -194,6 +195,7 @@ impl<W: SimWorld> Pool<W> {
     /// A connection to be used, or what the caller is told instead.
     async fn acquire(&self) -> Result<Place, String> {
         let began = self.world.now();
+        let mut pause = self.model.connect_pause.unwrap_or(CONNECT_PAUSE);
         loop {
             let (idle, free) = {
                 let mut state = self.state();
@@ -218,8 +220,8 @@ impl<W: SimWorld> Pool<W> {
                         return Err(told);
                     }
                     Err(_) => {
-                        let pause = self.model.connect_pause.unwrap_or(CONNECT_PAUSE);
                         self.world.sleep_until(self.world.now() + pause).await;
+                        pause = (2 * pause).min(LONGEST_PAUSE.max(pause));
                     }
                 }
                 continue;
@@ -289,7 +291,7 @@ impl<W: SimWorld> Pool<W> {
         let session = match Session::connect(&mut actor, &Connect::default()).await {
             Ok(session) => session,
             Err(told) => {
-                self.give_back(actor);
+                self.free(actor);
                 return Err(told.unwrap_or_else(|| UNABLE_TO_CONNECT.to_owned()));
             }
         };
@@ -305,28 +307,31 @@ impl<W: SimWorld> Pool<W> {
 
     /// A place has no connection any more.
     fn give_back(&self, actor: Actor<W>) {
-        let (stopping, waiting) = {
-            let mut state = self.state();
-            state.free.push(actor);
-            (state.stopping, state.waiting.pop_front())
-        };
-        if let Some(waiting) = waiting {
-            // Somebody who has given up meanwhile is in nobody's way: whoever comes next finds the place.
-            _ = waiting.send(None);
-        } else if self.model.fills && !stopping {
+        let wanted = self.free(actor);
+        if !wanted && self.model.fills && !self.state().stopping {
             self.fill();
         }
     }
 
-    /// Opens a connection before somebody asks.
+    /// A place is free: whether somebody waited for one. Who has given up meanwhile is in nobody's way.
+    fn free(&self, actor: Actor<W>) -> bool {
+        let mut state = self.state();
+        state.free.push(actor);
+        std::iter::from_fn(|| state.waiting.pop_front()).any(|waiting| waiting.send(None).is_ok())
+    }
+
+    /// Opens a connection before somebody asks. It tries again until it has one, or there is no place for it.
     fn fill(&self) {
         let pool = self.clone();
         self.world.spawn("pool-filler", async move {
-            // What could not be opened is given back, and so filled again.
-            pool.world.sleep_until(pool.world.now() + CONNECT_PAUSE).await;
-            let Some(actor) = pool.take_free() else { return };
-            if let Ok(place) = pool.open(actor).await {
-                pool.release(place, true);
+            let mut pause = CONNECT_PAUSE;
+            loop {
+                pool.world.sleep_until(pool.world.now() + pause).await;
+                let Some(actor) = pool.take_free() else { return };
+                if let Ok(place) = pool.open(actor).await {
+                    return pool.release(place, true);
+                }
+                pause = (2 * pause).min(LONGEST_PAUSE);
             }
         });
     }

@@ -259,7 +259,7 @@ impl<W: SimWorld> Controller<W> {
             slot.recorder.record(self.world.now(), Event::Killed);
             return;
         }
-        ward.kill_at(self.world.now() + kubelet::termination_grace(&self.scenario.pod));
+        ward.kill_at(self.world.now() + kubelet::termination_grace(&self.scenario));
         let rules = self.rules.clone();
         self.world.spawn("preStop", async move {
             if rules.pre_stop_drain {

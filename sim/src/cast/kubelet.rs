@@ -38,16 +38,20 @@ const ANSWER: usize = 1024 * 1024;
 /// And in one read.
 const ANSWER_PIECE: usize = 1024;
 
-/// The termination grace of the pods.
-pub fn termination_grace(pod: &Pod) -> Duration {
-    pod.termination_grace.map_or(TERMINATION_GRACE, |span| span.0)
+/// The same, of a deployment's pods: Kubernetes' own.
+pub const TERMINATION_GRACE_OF_DEPLOYMENT: Duration = Duration::from_secs(30);
+
+/// The termination grace of a scenario's pods.
+pub fn termination_grace(scenario: &Scenario) -> Duration {
+    let default = if scenario.deployment.is_some() { TERMINATION_GRACE_OF_DEPLOYMENT } else { TERMINATION_GRACE };
+    scenario.pod.termination_grace.map_or(default, |span| span.0)
 }
 
 /// Starts the probes, and lets happen what the scenario says. Returns when all of it has.
 pub async fn run<W: SimWorld>(world: W, recorder: Recorder, scenario: Scenario, worker: Worker) {
     let pod = Ward { world: world.clone(), recorder: recorder.clone(), host: pod::NAME };
     pod.look_after(&scenario.pod, |_| {});
-    let grace = termination_grace(&scenario.pod);
+    let grace = termination_grace(&scenario);
     let mut events = scenario.events.clone();
     events.sort_by_key(|event| event.at);
     let mut killing = false;

@@ -130,7 +130,7 @@ fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, settings: &Setting
     if scenario.deployment.is_some() {
         return deployed::run_on::<E>(pod, scenario, settings, seed);
     }
-    let termination_grace = kubelet::termination_grace(&scenario.pod);
+    let termination_grace = kubelet::termination_grace(scenario);
     let limit = limit(scenario, settings);
     let recorder = Recorder::default();
     let clients_left = scenario.clients.iter().map(|client| client.count).sum();
@@ -195,7 +195,7 @@ fn close<W: SimWorld>(recorder: &Recorder, world: &Mutex<Option<W>>, ending: &En
 /// that it expects, and some more. Engines that count ticks choose them by it, and a hot client that is never closed costs no
 /// more than it.
 fn limit(scenario: &Scenario, settings: &Settings) -> Duration {
-    let termination_grace = kubelet::termination_grace(&scenario.pod);
+    let termination_grace = kubelet::termination_grace(scenario);
     let last = |event: &scenario::Event| event.at.0 + event.lasts().unwrap_or_default();
     let last_event = scenario.events.iter().map(last).max().unwrap_or_default();
     let expected = scenario.expect.exit.as_ref().and_then(|exit| exit.within).map(|within| LATE * within.0);

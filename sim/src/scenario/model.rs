@@ -94,7 +94,8 @@ impl Scenario {
 table! {
     /// The pod that runs the control plane, and its kubelet.
     Pod(Default), "`[pod]`" {
-        /// `terminationGracePeriodSeconds`: the kubelet sends SIGKILL this long after SIGTERM. Unset: 24h.
+        /// `terminationGracePeriodSeconds`: the kubelet sends SIGKILL this long after SIGTERM. Unset: 24h; with a
+        /// deployment 30s, as Kubernetes has it.
         termination_grace: Option<Span>,
         /// How often the kubelet probes `/readyz`. Unset: 10s.
         readiness_period: Option<Span> [AboveZero],

@@ -12,7 +12,7 @@ use crate::cast::history::Recorder;
 use crate::cast::pod::{self, Pod};
 use crate::cast::service::{Condition, Service, Way};
 use crate::cast::{application, client, kubelet, worker};
-use crate::scenario::{Action, Scenario};
+use crate::scenario::{Action, Application, Scenario, Span};
 use crate::stage::{Engine, Host, Plan, SimWorld};
 
 /// How long applications go on when all has happened, and everybody is where it stays.
@@ -70,14 +70,14 @@ pub(super) fn run_on<E: Engine>(pod: &Arc<dyn Pod>, scenario: &Scenario, setting
         pods: Some(pods),
         ending,
         settings: settings.clone(),
-        termination_grace: kubelet::termination_grace(&scenario.pod),
+        termination_grace: kubelet::termination_grace(scenario),
         resolution: E::resolution(limit),
     }
 }
 
 /// How long the run may take: every pod that is replaced may need its start, and the last its whole grace.
 fn limit(scenario: &Scenario) -> Duration {
-    let grace = kubelet::termination_grace(&scenario.pod);
+    let grace = kubelet::termination_grace(scenario);
     let Some(deployment) = &scenario.deployment else { return grace };
     let last = scenario.events.iter().map(|event| event.at.0).max().unwrap_or_default();
     let last = scenario
@@ -102,12 +102,15 @@ async fn direct<W: SimWorld>(world: W, recorder: Recorder, way: Way, scenario: S
             world.spawn("client", client::run(world.clone(), way.clone(), client.clone(), copy));
         }
     }
+    let last = scenario.events.iter().map(|event| event.at).max().unwrap_or_default();
+    let latest = Span(last.0 + Application::AFTER_EVENTS);
     let stop = Watched::new(false);
     let left = Watched::new(scenario.applications.iter().map(|application| application.instances).sum::<u32>());
     for application in &scenario.applications {
         for instance in 1..=application.instances {
             let left = left.clone();
-            let run = application::run(world.clone(), way.clone(), application.clone(), instance, stop.clone());
+            let application = Application { until: application.until.or(Some(latest)), ..application.clone() };
+            let run = application::run(world.clone(), way.clone(), application, instance, stop.clone());
             world.spawn("application", async move {
                 run.await;
                 left.change(left.value() - 1);

@@ -62,7 +62,7 @@ fn bound(run: &JudgedRollout) -> Duration {
     let probe = pod.readiness_period.map_or(kubelet::READINESS_PERIOD, |period| period.0);
     let mut wave = rules.startup.0 + probe + SLACK;
     if rules.pod_replacement_policy == PodReplacementPolicy::TerminationComplete {
-        wave += kubelet::termination_grace(pod);
+        wave += kubelet::termination_grace(run.scenario);
     }
     let mut waves = 0;
     let mut replicas = rules.replicas;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -23,7 +24,7 @@ table! {
         /// `podReplacementPolicy`: whether a pod that terminates still takes its place.
         pod_replacement_policy: PodReplacementPolicy = PodReplacementPolicy::TerminationStarted,
         /// From a pod's creation to the start of its process: scheduling, image, containers.
-        startup: Span = Span(std::time::Duration::from_secs(2)),
+        startup: Span = Span(Duration::from_secs(2)),
         /// `lifecycle.preStop.sleep`: how long the kubelet waits before SIGTERM. It counts against the termination grace.
         pre_stop_sleep: Span = Span::default(),
         /// Whether a preStop hook asks for the drain (`POST /drain`) before that sleep begins.
@@ -87,8 +88,8 @@ table! {
         /// What a job is, one of these at random: a step that is a request, or several as `{ repeat = 1, steps = [ … ] }`.
         jobs: Vec<Step> [NotEmpty("job")],
         /// When it begins.
-        start: Span = Span(std::time::Duration::from_secs(1)),
-        /// When it begins no more jobs. Unset: when everything else has happened.
+        start: Span = Span(Duration::from_secs(1)),
+        /// When it begins no more jobs. Unset: when everything else has happened, and at the latest two minutes after the last event.
         until: Option<Span>,
         /// How old a connection may become before the pool replaces it. Unset: as the pool has it by default.
         max_lifetime: Option<Span> [AboveZero],
@@ -100,6 +101,8 @@ table! {
 impl Application {
     /// The most of anything.
     pub const MAX: u32 = 1_000;
+    /// How long after the last event an application works at the latest, where its file does not say.
+    pub const AFTER_EVENTS: Duration = Duration::from_secs(2 * 60);
     /// The most times that a job is done again.
     pub const MAX_RETRIES: u32 = 100;
 
