@@ -24,11 +24,16 @@ use crate::scenario::{Action, Deployment, Scenario};
 use crate::stage::SimWorld;
 
 /// How long new connections still go to a pod that is to go, and none to one that is ready, where a file does not say.
-pub(crate) const ENDPOINT_LAG: Duration = Duration::from_secs(1);
+const ENDPOINT_LAG: Duration = Duration::from_secs(1);
 /// How often `kubectl drain` tries to evict a pod that the disruption budget still holds.
 pub(crate) const EVICTION_PAUSE: Duration = Duration::from_secs(5);
 /// `failureThreshold` of a readiness probe: so many in a row until the pod counts as not ready.
 const FAILURE_THRESHOLD: u32 = 3;
+
+/// How long it is in this scenario.
+pub(crate) fn endpoint_lag(scenario: &Scenario) -> Duration {
+    scenario.service.endpoint_lag.map_or(ENDPOINT_LAG, |lag| lag.0)
+}
 
 /// The processes of the pods that a run may have: each waits until its pod is created.
 #[derive(Clone)]
@@ -202,7 +207,7 @@ impl<W: SimWorld> Controller<W> {
         recorder.record(self.world.now(), Event::PodCreated { revision });
         let controller = self.clone();
         recorder.on_pod_gone(move || controller.gone(number));
-        let ward = Ward { world: self.world.clone(), recorder, host: pod::name(number) };
+        let ward = self.ward(number);
         if at_once {
             self.route(number, &ward.recorder, true);
         }
@@ -251,7 +256,7 @@ impl<W: SimWorld> Controller<W> {
     fn delete(&self, number: u32) {
         self.of_pod(number, |pod| pod.terminating = true);
         let slot = &self.slots[number as usize - 1];
-        let ward = Ward { world: self.world.clone(), recorder: slot.recorder.clone(), host: pod::name(number) };
+        let ward = self.ward(number);
         ward.recorder.record(self.world.now(), Event::PodDeleted);
         self.later_routed(number, false);
         if !slot.begins.value() {
@@ -306,16 +311,16 @@ impl<W: SimWorld> Controller<W> {
         };
         let Some(number) = named.or_else(oldest) else { return };
         let slot = self.slots.get(number as usize - 1);
-        if let Some(slot) = slot.filter(|slot| slot.begins.value() && !slot.recorder.is_pod_gone()) {
+        if slot.is_some_and(|slot| slot.begins.value() && !slot.recorder.is_pod_gone()) {
             self.later_routed(number, false);
-            Ward { world: self.world.clone(), recorder: slot.recorder.clone(), host: pod::name(number) }.kill();
+            self.ward(number).kill();
         }
     }
 
     /// Nodes learn later that a pod is to be routed to, or no more.
     fn later_routed(&self, number: u32, to: bool) {
         let controller = self.clone();
-        let lag = self.scenario.service.endpoint_lag.map_or(ENDPOINT_LAG, |lag| lag.0);
+        let lag = endpoint_lag(&self.scenario);
         let recorder = self.slots[number as usize - 1].recorder.clone();
         self.world.spawn("endpoint", async move {
             controller.world.sleep_until(controller.world.now() + lag).await;
@@ -345,6 +350,11 @@ impl<W: SimWorld> Controller<W> {
     fn gone(&self, number: u32) {
         self.service.serves_no_more(number);
         self.change(|state| state.pods.retain(|pod| pod.number != number));
+    }
+
+    fn ward(&self, number: u32) -> Ward<W> {
+        let recorder = self.slots[number as usize - 1].recorder.clone();
+        Ward { world: self.world.clone(), recorder, host: pod::name(number) }
     }
 
     fn of_pod(&self, number: u32, change: impl FnOnce(&mut Pod)) {

@@ -41,6 +41,11 @@ const ANSWER_PIECE: usize = 1024;
 /// The same, of a deployment's pods: Kubernetes' own.
 pub const TERMINATION_GRACE_OF_DEPLOYMENT: Duration = Duration::from_secs(30);
 
+/// How often a pod is asked whether it is ready.
+pub fn readiness_period(pod: &Pod) -> Duration {
+    pod.readiness_period.map_or(READINESS_PERIOD, |span| span.0)
+}
+
 /// The termination grace of a scenario's pods.
 pub fn termination_grace(scenario: &Scenario) -> Duration {
     let default = if scenario.deployment.is_some() { TERMINATION_GRACE_OF_DEPLOYMENT } else { TERMINATION_GRACE };
@@ -99,7 +104,7 @@ pub(crate) struct Ward<W> {
 impl<W: SimWorld> Ward<W> {
     /// Starts the probes, and what else asks a pod by itself. `ready` is told what each probe of readiness says.
     pub(crate) fn look_after(&self, pod: &Pod, ready: impl Fn(bool) + Send + Sync + 'static) {
-        let period = pod.readiness_period.map_or(READINESS_PERIOD, |span| span.0);
+        let period = readiness_period(pod);
         self.world.spawn("readiness probe", self.clone().probe(period, ready));
         if pod.admin_keepalive {
             self.world.spawn("scraper", self.clone().scrape());

@@ -85,8 +85,8 @@ fn limit(scenario: &Scenario) -> Duration {
         .iter()
         .filter_map(|application| application.until)
         .fold(last, |last, until| last.max(until.0));
-    let lag = scenario.service.endpoint_lag.map_or(deployment::ENDPOINT_LAG, |lag| lag.0);
-    let probe = scenario.pod.readiness_period.map_or(kubelet::READINESS_PERIOD, |period| period.0);
+    let lag = deployment::endpoint_lag(scenario);
+    let probe = kubelet::readiness_period(&scenario.pod);
     let replaced = deployment::pods_needed(scenario);
     let waits = scenario.events.iter().any(|event| event.action == Action::NodeDrain)
         || deployment.pod_replacement_policy == crate::scenario::PodReplacementPolicy::TerminationComplete;

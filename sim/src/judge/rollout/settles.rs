@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::JudgedRollout;
-use crate::cast::deployment::{ENDPOINT_LAG, EVICTION_PAUSE};
+use crate::cast::deployment::{EVICTION_PAUSE, endpoint_lag};
 use crate::cast::kubelet;
 use crate::judge::{Violation, words};
 use crate::scenario::{Action, PodReplacementPolicy, Promise};
@@ -59,7 +59,7 @@ pub(super) fn check(run: &JudgedRollout) -> Vec<Violation> {
 /// From the last that the deployment was told to the moment when all is ready: what was told before may still be on its way.
 fn bound(run: &JudgedRollout) -> Duration {
     let (rules, pod) = (run.rules, &run.scenario.pod);
-    let probe = pod.readiness_period.map_or(kubelet::READINESS_PERIOD, |period| period.0);
+    let probe = kubelet::readiness_period(pod);
     let mut wave = rules.startup.0 + probe + SLACK;
     if rules.pod_replacement_policy == PodReplacementPolicy::TerminationComplete {
         wave += kubelet::termination_grace(run.scenario);
@@ -105,7 +105,7 @@ fn sent_back(run: &JudgedRollout) -> Option<Violation> {
         }
     }
     let (told, visit) = back.first()?;
-    let lag = run.scenario.service.endpoint_lag.map_or(ENDPOINT_LAG, |lag| lag.0);
+    let lag = endpoint_lag(run.scenario);
     let more = if back.len() > 1 { format!(", as were {} more", back.len() - 1) } else { String::new() };
     let what = format!(
         "{} was let go by pod-{} while nodes still routed to it (they learn of it after {}), and came back there{more}",
